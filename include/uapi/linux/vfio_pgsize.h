@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
+/*
+ * vfio_pgsize: IOMMU page size chosen by the VMM, per VFIO container and range.
+ *
+ * The ioctls below are calls on a VFIO container (/dev/vfio/vfio) that was set
+ * to VFIO_PGSIZE_IOMMU, or to VFIO_TYPE1v2_IOMMU when vfio_pgsize serves that
+ * type. Ask with ioctl(container, VFIO_CHECK_EXTENSION, VFIO_PGSIZE_IOMMU): a
+ * positive answer is the version of this interface.
+ *
+ * They follow VFIO's habits. The caller sets @argsz to the size of the
+ * structure; a short @argsz, an unknown flag or a nonzero reserved field is
+ * -EINVAL. Structures may grow at their end. A call that fails changes nothing
+ * unless its description says otherwise.
+ *
+ * A leaf is an IOMMU page-table entry that translates: its size is the page
+ * size that the device sees.
+ */
+#ifndef _UAPI_LINUX_VFIO_PGSIZE_H
+#define _UAPI_LINUX_VFIO_PGSIZE_H
+
+#include <linux/types.h>
+#include <linux/vfio.h>
+
+/**
+ * VFIO_PGSIZE_IOMMU - argument of VFIO_SET_IOMMU and VFIO_CHECK_EXTENSION
+ *
+ * An IOMMU type with the semantics of VFIO_TYPE1v2_IOMMU plus the calls below.
+ * The number ("PGSZ") lies far from those that <linux/vfio.h> gives out.
+ */
+#define VFIO_PGSIZE_IOMMU	0x5047535a
+
+/** VFIO_PGSIZE_VERSION - what VFIO_CHECK_EXTENSION answers */
+#define VFIO_PGSIZE_VERSION	1
+
+/**
+ * VFIO_PGSIZE_ALL - in a set of leaf sizes: every size that the IOMMU has
+ *
+ * Stands for the sizes of each IOMMU in the container, present and future.
+ */
+#define VFIO_PGSIZE_ALL		(~0ULL)
+
+/**
+ * VFIO_PGSIZE_INFO_CAP - id of the capability that VFIO_IOMMU_GET_INFO gives
+ */
+#define VFIO_PGSIZE_INFO_CAP	0x5047
+
+/**
+ * struct vfio_pgsize_info_cap - announces the policy in VFIO_IOMMU_GET_INFO
+ * @header: id VFIO_PGSIZE_INFO_CAP, version 1
+ * @supported: leaf sizes, in bytes, that every IOMMU in the container has
+ * @pgsizes: the container's policy: VFIO_PGSIZE_ALL, or a set of leaf sizes
+ * @max_ranges: how many ranges may have a policy of their own
+ * @nr_ranges: how many have one now
+ */
+struct vfio_pgsize_info_cap {
+	struct vfio_info_cap_header header;
+	__aligned_u64 supported;
+	__aligned_u64 pgsizes;
+	__u32 max_ranges;
+	__u32 nr_ranges;
+};
+
+/**
+ * struct vfio_pgsize_policy - VFIO_PGSIZE_GET_POLICY, VFIO_PGSIZE_SET_POLICY
+ * @argsz: size of this structure, in bytes
+ * @flags: VFIO_PGSIZE_POLICY_* below
+ * @iova: with RANGE, where the range starts, in bytes; without, must be 0.
+ *	A multiple of 4096.
+ * @size: with RANGE, the length of the range, in bytes; without, must be 0.
+ *	A multiple of 4096, not 0; @iova + @size - 1 must not overflow.
+ * @pgsizes: the set of allowed leaf sizes, one bit a size (4096 is bit 12), or
+ *	VFIO_PGSIZE_ALL. Must hold 4096, and else only sizes that GET_INFO
+ *	lists as supported.
+ *
+ * VFIO_PGSIZE_SET_POLICY: what is mapped from now on gets leaves of these
+ * sizes only, each as large as alignment and contiguity allow. Without
+ * VFIO_PGSIZE_POLICY_RANGE it sets the container's policy, which holds
+ * wherever no range has a policy of its own. A range replaces what was said
+ * before of the same addresses; it need not be mapped. The policy holds for
+ * every IOMMU domain of the container, those of groups attached later
+ * included.
+ *
+ * VFIO_PGSIZE_POLICY_APPLY also converts what is mapped already within the
+ * range (or, for the container, wherever its policy holds): afterwards the
+ * leaves are those that mapping under the new policy would have made. The
+ * translation of every mapped address stays the same at each instant, so DMA
+ * may go on meanwhile. In a domain whose page table the module can not edit in
+ * place (any but AMD's host format) the conversion is refused instead.
+ *
+ * VFIO_PGSIZE_POLICY_INHERIT (with RANGE, @pgsizes 0) takes the range's own
+ * policy away: the container's holds there again.
+ *
+ * VFIO_PGSIZE_GET_POLICY: writes @pgsizes: of the container, or with
+ * VFIO_PGSIZE_POLICY_RANGE of the address @iova. @size, on return, is then the
+ * number of bytes from @iova on for which the same policy holds, and the flag
+ * VFIO_PGSIZE_POLICY_INHERIT says that it is the container's; 2^64 - 4096 at
+ * most. On entry @size and @pgsizes must be 0.
+ *
+ * Return: 0, or
+ * -EINVAL: bad @argsz, flag, alignment, or set of sizes;
+ * -EOVERFLOW: @iova + @size - 1 overflows;
+ * -ENOSPC: too many ranges with a policy of their own (see max_ranges);
+ * -ENOMEM: no memory. With APPLY the policy is unchanged then, and each leaf
+ *	is one that the old or the new policy would give;
+ * -EOPNOTSUPP: APPLY, and a domain's page table can not be edited in place;
+ * -EINTR: APPLY, and a fatal signal came; as -ENOMEM;
+ * -EFAULT: @arg is not readable or not writable.
+ */
+struct vfio_pgsize_policy {
+	__u32 argsz;
+	__u32 flags;
+#define VFIO_PGSIZE_POLICY_RANGE	(1 << 0)
+#define VFIO_PGSIZE_POLICY_APPLY	(1 << 1)
+#define VFIO_PGSIZE_POLICY_INHERIT	(1 << 2)
+	__aligned_u64 iova;
+	__aligned_u64 size;
+	__aligned_u64 pgsizes;
+};
+
+#define VFIO_PGSIZE_GET_POLICY	_IO(VFIO_TYPE, VFIO_BASE + 100)
+#define VFIO_PGSIZE_SET_POLICY	_IO(VFIO_TYPE, VFIO_BASE + 101)
+
+/**
+ * struct vfio_pgsize_run - a run of like leaves that follow one another
+ * @iova: where the first leaf starts, in bytes
+ * @size: bytes that the run covers: a multiple of @pgsize
+ * @pgsize: size of each leaf, in bytes: a power of two
+ * @flags: VFIO_PGSIZE_RUN_*: what the device may do
+ * @reserved: 0
+ *
+ * Two leaves that differ in nothing but their addresses are in one run, be
+ * they contiguous in memory or not. No physical address is given.
+ */
+struct vfio_pgsize_run {
+	__aligned_u64 iova;
+	__aligned_u64 size;
+	__aligned_u64 pgsize;
+	__u32 flags;
+#define VFIO_PGSIZE_RUN_READ	(1 << 0)
+#define VFIO_PGSIZE_RUN_WRITE	(1 << 1)
+	__u32 reserved;
+};
+
+/**
+ * struct vfio_pgsize_query - VFIO_PGSIZE_QUERY: the leaves of a range
+ * @argsz: size of this structure, in bytes
+ * @flags: must be 0
+ * @iova: in: where to start, in bytes, a multiple of 4096. Out: where to start
+ *	the next call
+ * @size: in: length of the range, in bytes, a multiple of 4096, not 0. Out:
+ *	what is left of it; 0 when all was reported
+ * @domain: which of the container's IOMMU domains, from 0
+ * @nr: in: how many runs fit at @runs. Out: how many were written
+ * @runs: address of an array of struct vfio_pgsize_run
+ *
+ * Read from the page table itself, in rising order; unmapped parts are left
+ * out. A leaf that straddles the start or the end of the range is reported
+ * whole. One call reports 1024 runs at most; call again with the @iova and
+ * @size that came back until @size is 0. Each call is atomic against map,
+ * unmap and policy changes, a sequence of calls is not.
+ *
+ * Return: 0, or
+ * -EINVAL: bad @argsz, flag, alignment, or @nr is 0;
+ * -EOVERFLOW: @iova + @size - 1 overflows;
+ * -ENOENT: there is no such domain: @domain is their number or more;
+ * -EOPNOTSUPP: the domain's page table is in a format that the module can not
+ *	read (any but AMD's host format);
+ * -ENOMEM: no memory; -EFAULT: @arg or @runs is not accessible.
+ */
+struct vfio_pgsize_query {
+	__u32 argsz;
+	__u32 flags;
+	__aligned_u64 iova;
+	__aligned_u64 size;
+	__u32 domain;
+	__u32 nr;
+	__aligned_u64 runs;
+};
+
+#define VFIO_PGSIZE_QUERY	_IO(VFIO_TYPE, VFIO_BASE + 102)
+
+#endif /* _UAPI_LINUX_VFIO_PGSIZE_H */
