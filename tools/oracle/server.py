@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Answers tests in the guest over a serial port.
+
+A test writes lines (numbers in hex, with or without 0x):
+
+    check 0000:00:03.0              whose page table to look at
+    <iova> <size> <pgsize> <r|w|rw> a run that must be there, in rising order
+    at <iova> <phys>                a translation that must hold
+    end
+
+and reads one line: `ok <number of leaves>`, or `mismatch <why>`. The runs are
+all that the device may reach: one run more in the table is a mismatch, and so
+is a table that breaks the format's rules. `list 0000:00:03.0` is answered by
+the runs found, a line each, and `end <number of leaves>`.
+
+A serial line that echoes sends our own answers back to us: they are passed
+over. A second `check` forgets one that was never ended.
+"""
+
+import logging
+import socket
+import threading
+from typing import Callable
+from typing import Iterator
+
+from oracle.amdv1 import DeviceEntry
+from oracle.amdv1 import Walk
+from oracle.memory import Machine
+from oracle.memory import OracleError
+from oracle.runs import Expectation
+from oracle.runs import Run
+from oracle.runs import runs_of
+
+log = logging.getLogger("oracle")
+
+WalkDevice = Callable[[str], tuple[DeviceEntry, Walk]]
+
+ANSWERS = ("ok", "mismatch")
+
+
+class Session:
+    """The dialogue with the guest, one line at a time."""
+
+    def __init__(self, walk: WalkDevice):
+        self._walk = walk
+        self._device: str | None = None
+        self._expected = Expectation()
+        self._unreadable: str | None = None
+
+    def line(self, text: str) -> Iterator[str]:
+        """Take a line from the guest; the lines to answer, if any."""
+        words = text.split()
+        if not words or words[0] in ANSWERS:
+            return
+        if words[0] == "check" and len(words) == 2:
+            self._device = words[1]
+            self._expected = Expectation()
+            self._unreadable = None
+        elif words[0] == "list" and len(words) == 2:
+            yield from self._list(words[1])
+        elif self._device is None:
+            log.info("passed over outside a check: %r", text)
+        elif words == ["end"]:
+            yield self._verdict()
+            self._device = None
+        else:
+            self._expect(text, words)
+
+    def _expect(self, text: str, words: list[str]) -> None:
+        try:
+            if words[0] == "at" and len(words) == 3:
+                self._expected.translations.append((int(words[1], 16), int(words[2], 16)))
+            else:
+                self._expected.runs.append(Run.parse(words))
+        except ValueError as error:
+            self._unreadable = self._unreadable or f"can not read the line {text!r}: {error}"
+
+    def _verdict(self) -> str:
+        if self._unreadable:
+            return f"mismatch {self._unreadable}"
+        try:
+            _, walk = self._walk(self._device)
+        except OracleError as error:
+            return f"mismatch {error}"
+        problem = walk.problems[0] if walk.problems else self._expected.differs(walk.leaves)
+        return f"mismatch {problem}" if problem else f"ok {len(walk.leaves)}"
+
+    def _list(self, device: str) -> Iterator[str]:
+        try:
+            _, walk = self._walk(device)
+        except OracleError as error:
+            yield f"mismatch {error}"
+            return
+        if walk.problems:
+            yield f"mismatch {walk.problems[0]}"
+            return
+        yield from map(str, runs_of(walk.leaves))
+        yield f"end {len(walk.leaves)}"
+
+
+def serve(machine: Machine, port: socket.socket) -> None:
+    """Answer on this serial port until its other end goes away."""
+    session = Session(machine.walk)
+    with port.makefile("rw", encoding="ascii", errors="replace", newline=None) as lines:
+        for text in lines:
+            for answer in session.line(text):
+                log.info("%s -> %s", text.strip(), answer)
+                lines.write(answer + "\n")
+                lines.flush()
+
+
+def serve_at(qmp_socket: str, serial_socket: str) -> None:
+    """Connect to a QEMU's monitor and serial port (unix sockets) and serve."""
+    with Machine(qmp_socket) as machine, socket.socket(socket.AF_UNIX) as port:
+        try:
+            port.connect(serial_socket)
+        except OSError as error:
+            raise OracleError(f"no serial port at {serial_socket}: {error}") from error
+        try:
+            serve(machine, port)
+        except ConnectionError:
+            pass  # the machine was switched off
+
+
+def serve_in_thread(qmp_socket: str, serial_socket: str) -> threading.Thread:
+    """Serve beside the caller; the thread ends when QEMU does.
+
+    QEMU must listen on both sockets already: started with
+    `-qmp unix:QMP,server=on,wait=off` and, for the guest's second serial port,
+    `-chardev socket,id=oracle,path=SERIAL,server=on,wait=off`
+    `-serial chardev:oracle`. The monitor must be the oracle's own: QMP serves
+    one client at a time.
+    """
+
+    def run() -> None:
+        try:
+            serve_at(qmp_socket, serial_socket)
+        except OracleError as error:
+            log.error("%s", error)
+
+    thread = threading.Thread(target=run, name="oracle", daemon=True)
+    thread.start()
+    return thread
