@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A small VMM client of vfio_pgsize: chooses the IOMMU page size of memory
+ * that a PCI device reaches, before and after mapping it.
+ *
+ * It drives QEMU's edu device, a DMA engine with a 4096-byte buffer, so that
+ * real bytes go through the leaves that it asks for. All that is special to
+ * vfio_pgsize is in set_policy() and print_leaves(); the rest is what any
+ * VFIO client does.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <linux/pci_regs.h>
+#include <linux/vfio_pgsize.h>
+
+/* Where the device sees the memory: any 2M multiple below edu's 256 MiB. */
+#define IOVA		0x4000000ULL
+#define MAX_MIB		128
+#define HUGE_PAGE	0x200000ULL
+
+static void __attribute__((noreturn, format(printf, 1, 2))) die(const char *format, ...)
+{
+	int error = errno;
+	va_list args;
+
+	fflush(stdout);
+	fputs("pgsize-client: ", stderr);
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fprintf(stderr, error ? ": %s\n" : "\n", strerror(error));
+	exit(1);
+}
+
+/* --- vfio_pgsize: the policy, and what came of it ------------------------ */
+
+/* "4K,2M" or "all" to a set of leaf sizes, as the UAPI wants it. */
+static uint64_t parse_sizes(const char *text)
+{
+	uint64_t sizes = 0;
+	char *end;
+
+	if (!strcmp(text, "all"))
+		return VFIO_PGSIZE_ALL;
+	for (;; text = end + 1) {
+		uint64_t size = strtoull(text, &end, 10);
+		const char *unit = *end ? strchr("KMGT", *end) : NULL;
+
+		if (unit) {
+			size <<= 10 * (1 + (unit - (const char *)"KMGT"));
+			end++;
+		}
+		if (!size || (size & (size - 1)) || (*end && *end != ',')) {
+			errno = 0;
+			die("'%s' is no set of page sizes, as 4K,2M or all", text);
+		}
+		sizes |= size;
+		if (!*end)
+			return sizes;
+	}
+}
+
+/* The container's policy: for what is mapped from now on, or (apply) at once. */
+static void set_policy(int container, uint64_t sizes, bool apply)
+{
+	struct vfio_pgsize_policy policy = {
+		.argsz = sizeof(policy),
+		.flags = apply ? VFIO_PGSIZE_POLICY_APPLY : 0,
+		.pgsizes = sizes,
+	};
+
+	if (ioctl(container, VFIO_PGSIZE_SET_POLICY, &policy))
+		die("the container refuses the page sizes %#llx",
+		    (unsigned long long)sizes);
+}
+
+/* Ask the page table itself which leaves there are. */
+static void print_leaves(int container, uint64_t size)
+{
+	struct vfio_pgsize_run runs[64];
+	struct vfio_pgsize_query query = {
+		.argsz = sizeof(query),
+		.iova = IOVA,
+		.size = size,
+		.runs = (uintptr_t)runs,
+	};
+
+	while (query.size) {
+		query.nr = sizeof(runs) / sizeof(runs[0]);
+		if (ioctl(container, VFIO_PGSIZE_QUERY, &query))
+			die("the container can not report its leaves");
+		for (unsigned int i = 0; i < query.nr; i++)
+			printf("run %#llx %#llx %#llx %s%s (leaves: %llu)\n",
+			       runs[i].iova, runs[i].size, runs[i].pgsize,
+			       runs[i].flags & VFIO_PGSIZE_RUN_READ ? "r" : "",
+			       runs[i].flags & VFIO_PGSIZE_RUN_WRITE ? "w" : "",
+			       runs[i].size / runs[i].pgsize);
+	}
+}
+
+/* --- VFIO: container, group, device, memory ------------------------------ */
+
+static int open_container(void)
+{
+	int container = open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
+
+	if (container < 0)
+		die("/dev/vfio/vfio (is the module vfio loaded?)");
+	errno = 0;
+	if (ioctl(container, VFIO_CHECK_EXTENSION, VFIO_PGSIZE_IOMMU) < VFIO_PGSIZE_VERSION)
+		die("VFIO knows no page-size policy (is the module vfio_pgsize loaded?)");
+	return container;
+}
+
+/* The device's group joins the container: only then has that an IOMMU. */
+static int open_group(int container, const char *address)
+{
+	struct vfio_group_status status = { .argsz = sizeof(status) };
+	char path[128], link[128];
+	ssize_t length;
+	int group;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/iommu_group", address);
+	length = readlink(path, link, sizeof(link) - 1);
+	if (length < 0)
+		die("%s: is there such a device, behind an IOMMU?", path);
+	link[length] = '\0';
+	snprintf(path, sizeof(path), "/dev/vfio%s", strrchr(link, '/'));
+	group = open(path, O_RDWR | O_CLOEXEC);
+	if (group < 0)
+		die("%s: is %s bound to vfio-pci, and unused?", path, address);
+	if (ioctl(group, VFIO_GROUP_GET_STATUS, &status))
+		die("%s: no status", path);
+	errno = 0;
+	if (!(status.flags & VFIO_GROUP_FLAGS_VIABLE))
+		die("%s: all devices of the group must be bound to vfio-pci", path);
+	if (ioctl(group, VFIO_GROUP_SET_CONTAINER, &container))
+		die("%s: can not join the container", path);
+	if (ioctl(container, VFIO_SET_IOMMU, VFIO_PGSIZE_IOMMU))
+		die("%s: vfio_pgsize does not take the group (see dmesg)", path);
+	return group;
+}
+
+static uint8_t *map_memory(int container, uint64_t size)
+{
+	struct vfio_iommu_type1_dma_map map = {
+		.argsz = sizeof(map),
+		.flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
+		.iova = IOVA,
+		.size = size,
+	};
+	uint8_t *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
+			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | 21 << MAP_HUGE_SHIFT,
+			       -1, 0);
+
+	if (memory == MAP_FAILED)
+		die("no %llu huge pages of 2M: reserve them in "
+		    "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages",
+		    (unsigned long long)(size / HUGE_PAGE));
+	map.vaddr = (uintptr_t)memory;
+	if (ioctl(container, VFIO_IOMMU_MAP_DMA, &map))
+		die("can not map the memory for the device");
+	return memory;
+}
+
+/* --- the edu device ------------------------------------------------------ */
+
+#define EDU_BAR_SIZE	0x100000
+#define EDU_SOURCE	0x80
+#define EDU_TARGET	0x88
+#define EDU_COUNT	0x90
+#define EDU_COMMAND	0x98
+#define EDU_RUN		1
+#define EDU_TO_MEMORY	2
+#define EDU_BUFFER	0x40000ULL
+#define EDU_BUFFER_SIZE	4096
+
+static volatile uint8_t *open_edu(int group, const char *address)
+{
+	struct vfio_region_info bar = { .argsz = sizeof(bar), .index = VFIO_PCI_BAR0_REGION_INDEX };
+	struct vfio_region_info config = { .argsz = sizeof(config), .index = VFIO_PCI_CONFIG_REGION_INDEX };
+	uint16_t command = PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER;
+	int device = ioctl(group, VFIO_GROUP_GET_DEVICE_FD, address);
+	void *registers;
+
+	if (device < 0)
+		die("%s: no such device in its group", address);
+	if (ioctl(device, VFIO_DEVICE_GET_REGION_INFO, &bar) ||
+	    ioctl(device, VFIO_DEVICE_GET_REGION_INFO, &config))
+		die("%s: no registers", address);
+	errno = 0;
+	if (bar.size != EDU_BAR_SIZE)
+		die("%s is no edu device: its BAR 0 has %#llx bytes", address, bar.size);
+	registers = mmap(NULL, bar.size, PROT_READ | PROT_WRITE, MAP_SHARED, device, bar.offset);
+	if (registers == MAP_FAILED)
+		die("%s: can not map BAR 0", address);
+	if (pwrite(device, &command, sizeof(command), config.offset + PCI_COMMAND) != sizeof(command))
+		die("%s: can not switch DMA on", address);
+	return registers;
+}
+
+static void start_dma(volatile uint8_t *edu, uint64_t source, uint64_t target, uint64_t command)
+{
+	*(volatile uint64_t *)(edu + EDU_SOURCE) = source;
+	*(volatile uint64_t *)(edu + EDU_TARGET) = target;
+	*(volatile uint64_t *)(edu + EDU_COUNT) = EDU_BUFFER_SIZE;
+	*(volatile uint64_t *)(edu + EDU_COMMAND) = command | EDU_RUN;
+}
+
+static void finish_dma(volatile uint8_t *edu)
+{
+	const struct timespec pause = { .tv_nsec = 1000000 };
+
+	for (int ms = 0; *(volatile uint64_t *)(edu + EDU_COMMAND) & EDU_RUN; ms++) {
+		errno = ETIMEDOUT;
+		if (ms == 20000)
+			die("the device does not end its DMA");
+		nanosleep(&pause, NULL);
+	}
+}
+
+/* Have the device copy the first page to the last, applying a policy meanwhile. */
+static void copy_by_device(volatile uint8_t *edu, uint8_t *memory, uint64_t size,
+			   int container, uint64_t sizes, bool apply)
+{
+	static uint8_t seed;
+	uint64_t last = size - EDU_BUFFER_SIZE;
+
+	seed++;
+	for (int i = 0; i < EDU_BUFFER_SIZE; i++)
+		memory[i] = seed ^ i ^ i >> 8;
+	start_dma(edu, IOVA, EDU_BUFFER, 0);
+	if (apply)
+		set_policy(container, sizes, true);
+	finish_dma(edu);
+	start_dma(edu, EDU_BUFFER, IOVA + last, EDU_TO_MEMORY);
+	finish_dma(edu);
+	errno = 0;
+	if (memcmp(memory, memory + last, EDU_BUFFER_SIZE))
+		die("the bytes that DMA moved did not arrive");
+	printf("dma %d bytes, from iova %#llx through the device to %#llx: same\n",
+	       EDU_BUFFER_SIZE, IOVA, (unsigned long long)(IOVA + last));
+}
+
+/* --- the story ----------------------------------------------------------- */
+
+static const char usage[] =
+"Usage: pgsize-client [--mib N] [--pause] PCI-ADDRESS [SIZES...]\n"
+"\n"
+"Maps N MiB (default 16) of 2M huge pages for an edu device (0000:00:03.0)\n"
+"that is bound to vfio-pci. The first SIZES are the policy before mapping;\n"
+"each further one is applied to the mapped memory while the device does DMA.\n"
+"SIZES are the leaf sizes allowed: 4K, or 4K,2M, or all. Default: 4K all.\n"
+"After each policy it prints the leaves and has the device copy a page:\n"
+"\n"
+"  run IOVA SIZE PAGE-SIZE ACCESS (leaves: COUNT)\n"
+"\n"
+"  --mib N   memory to map, an even number of MiB up to 128\n"
+"  --pause   wait for a line on standard input after each report\n";
+
+int main(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "mib", required_argument, NULL, 'm' },
+		{ "pause", no_argument, NULL, 'p' },
+		{ "help", no_argument, NULL, 'h' },
+		{ }
+	};
+	static char *default_sizes[] = { "4K", "all" };
+	char **sizes = default_sizes;
+	volatile uint8_t *edu = NULL;
+	uint8_t *memory = NULL;
+	uint64_t size = 16;
+	bool pause = false;
+	int count = 2, option, container, group;
+
+	while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+		if (option == 'h')
+			return fputs(usage, stdout) == EOF;
+		if (option == 'm')
+			size = strtoull(optarg, NULL, 10);
+		if (option == 'p')
+			pause = true;
+		if (option == '?')
+			optind = argc + 1;
+	}
+	if (optind >= argc || !size || size > MAX_MIB || size % 2)
+		return fputs(usage, stderr), 2;
+	if (optind + 1 < argc) {
+		sizes = argv + optind + 1;
+		count = argc - optind - 1;
+	}
+	size <<= 20;
+	container = open_container();
+	group = open_group(container, argv[optind]);
+	for (int i = 0; i < count; i++) {
+		printf("policy %s, %s\n", sizes[i],
+		       i ? "applied to mapped memory under DMA" : "set before mapping");
+		if (!i) {
+			set_policy(container, parse_sizes(sizes[i]), false);
+			memory = map_memory(container, size);
+			edu = open_edu(group, argv[optind]);
+		}
+		copy_by_device(edu, memory, size, container, parse_sizes(sizes[i]), i > 0);
+		print_leaves(container, size);
+		puts(".");
+		fflush(stdout);
+		if (pause && getchar() == EOF)
+			break;
+	}
+	return 0;
+}

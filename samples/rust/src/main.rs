@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A small VMM on rust-vmm's crates that chooses the IOMMU page size of the
+//! memory that a PCI device reaches, before and after mapping it.
+//!
+//! `vfio-ioctls` opens the container as it does for any VMM, with the type
+//! VFIO_TYPE1v2_IOMMU: vfio_pgsize must be loaded with `serve_type1v2=1`. All
+//! that such a VMM adds is the two calls in [`pgsize`].
+
+use std::io::stdin;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::ensure;
+use anyhow::Context;
+use clap::Parser;
+use vfio_ioctls::VfioContainer;
+use vfio_ioctls::VfioDevice;
+use vm_memory::Bytes;
+use vm_memory::MmapRegion;
+use vm_memory::VolatileMemory;
+
+use crate::edu::Edu;
+use crate::edu::BUFFER_SIZE;
+use crate::pgsize::Sizes;
+
+mod edu;
+mod pgsize;
+
+/// Where the device sees the memory: a 2M multiple below edu's 256 MiB.
+const IOVA: u64 = 0x400_0000;
+
+/// Choose the IOMMU page size of memory that an edu device copies.
+///
+/// Maps 2M huge pages for an edu device that is bound to vfio-pci. The first
+/// SIZES are the policy before mapping; each further one is applied to the
+/// mapped memory while the device does DMA. After each it prints the leaves:
+/// run IOVA SIZE PAGE-SIZE ACCESS (leaves: COUNT).
+#[derive(Parser)]
+#[command(name = "pgsize-client-rs", verbatim_doc_comment)]
+struct Options {
+    /// Memory to map, an even number of MiB
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u8).range(2..=128))]
+    mib: u8,
+    /// Wait for a line on standard input after each report
+    #[arg(long)]
+    pause: bool,
+    /// PCI address of the edu device, as 0000:00:03.0
+    address: String,
+    /// Leaf sizes allowed, as 4K or 4K,2M or all
+    #[arg(default_values = ["4K", "all"])]
+    sizes: Vec<String>,
+}
+
+fn huge_pages(size: usize) -> anyhow::Result<MmapRegion> {
+    MmapRegion::build(
+        None,
+        size,
+        libc::PROT_READ | libc::PROT_WRITE,
+        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_HUGETLB | libc::MAP_HUGE_2MB,
+    )
+    .with_context(|| {
+        format!(
+            "no {} huge pages of 2M: reserve them in \
+             /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages",
+            size >> 21
+        )
+    })
+}
+
+/// Have the device copy the first page to the last; `meanwhile` runs while the
+/// device reads.
+fn copy_by_device(
+    edu: &Edu<'_>,
+    memory: &MmapRegion,
+    seed: usize,
+    meanwhile: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let last = memory.size() - BUFFER_SIZE;
+    let sent: Vec<u8> = (0..BUFFER_SIZE)
+        .map(|i| (seed ^ i ^ (i >> 8)) as u8)
+        .collect();
+    let mut received = vec![0; BUFFER_SIZE];
+    memory.as_volatile_slice().write_slice(&sent, 0)?;
+    let transfer = edu.read(IOVA);
+    meanwhile()?;
+    transfer.finish()?;
+    edu.write(IOVA + last as u64).finish()?;
+    memory.as_volatile_slice().read_slice(&mut received, last)?;
+    ensure!(sent == received, "the bytes that DMA moved did not arrive");
+    println!(
+        "dma {BUFFER_SIZE} bytes, from iova {IOVA:#x} through the device to {:#x}: same",
+        IOVA + last as u64
+    );
+    Ok(())
+}
+
+fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    ensure!(options.mib % 2 == 0, "--mib: a huge page has 2 MiB");
+    let sizes = options
+        .sizes
+        .iter()
+        .map(|text| text.parse::<Sizes>().map_err(anyhow::Error::msg))
+        .collect::<Result<Vec<_>, _>>()?;
+
+    let container = Arc::new(VfioContainer::new(None).context("can not open a VFIO container")?);
+    ensure!(
+        pgsize::is_offered(&*container),
+        "is the module vfio_pgsize loaded?"
+    );
+    let sysfs = Path::new("/sys/bus/pci/devices").join(&options.address);
+    let device = VfioDevice::new(&sysfs, container.clone(), false)
+        .with_context(|| format!("{}: is it bound to vfio-pci, and unused?", options.address))?;
+    let edu = Edu::new(&device).with_context(|| options.address.clone())?;
+    let memory = huge_pages(usize::from(options.mib) << 20)?;
+
+    for (i, (sizes, text)) in sizes.into_iter().zip(&options.sizes).enumerate() {
+        let first = i == 0;
+        let set = |apply| {
+            pgsize::set_policy(&*container, sizes, apply).with_context(|| {
+                format!(
+                    "the container refuses {text} (is vfio_pgsize loaded with serve_type1v2=1?)"
+                )
+            })
+        };
+        if first {
+            println!("policy {text}, set before mapping");
+            set(false)?;
+            // SAFETY: from here on `memory` is touched by volatile accesses
+            // only, and it outlives `container`'s mapping: both end with us.
+            unsafe { container.vfio_dma_map(IOVA, memory.size(), memory.as_ptr()) }
+                .context("can not map the memory for the device")?;
+            copy_by_device(&edu, &memory, i + 1, || Ok(()))?;
+        } else {
+            println!("policy {text}, applied to mapped memory under DMA");
+            copy_by_device(&edu, &memory, i + 1, || set(true))?;
+        }
+        for run in pgsize::leaves(&*container, IOVA, memory.size() as u64)
+            .context("the container can not report its leaves")?
+        {
+            println!("{run}");
+        }
+        println!(".");
+        if options.pause && stdin().read_line(&mut String::new())? == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
