@@ -1,0 +1,167 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# Runs in the virtual machine (L1): an unmodified QEMU with KVM passes an edu
+# device to a small guest (L2), which does DMA with it. The VFIO container that
+# QEMU opens is of the type VFIO_TYPE1v2_IOMMU and must be served by the module
+# under test. TAP on standard output.
+
+usage() {
+	cat <<-END
+	Usage: qemu-l2.sh [--backend MODULE] [--init FILE] [--root DIR] [--kernel FILE]
+
+	  --backend MODULE  who is to serve VFIO_TYPE1v2_IOMMU: vfio_pgsize, or
+	                    vfio_iommu_type1 to see that all else works
+	  --init FILE       the guest's program (default /tests/l2-init)
+	  --root DIR        a root file system with QEMU in it (default /host)
+	  --kernel FILE     the guest's kernel, a path in that root (default the
+	                    running kernel's vmlinuz)
+	END
+}
+
+backend=vfio_pgsize
+init=/tests/l2-init
+root=/host
+kernel=/usr/lib/modules/$(uname -r)/vmlinuz
+while [ $# -gt 0 ]; do
+	case $1 in
+	--backend) backend=$2; shift ;;
+	--init) init=$2; shift ;;
+	--root) root=$2; shift ;;
+	--kernel) kernel=$2; shift ;;
+	--help) usage; exit 0 ;;
+	*) usage >&2; exit 2 ;;
+	esac
+	shift || { usage >&2; exit 2; }
+done
+
+. /lib/vm.sh
+
+guest_mib=256
+device=0000:00:03.0
+number=0
+failed=0
+
+# result STATUS TEXT: one test
+result() {
+	number=$((number + 1))
+	if [ "$1" -eq 0 ]; then
+		echo "ok $number - $2"
+	else
+		echo "not ok $number - $2"
+		failed=1
+	fi
+}
+
+skip() {
+	number=$((number + 1))
+	echo "ok $number - $1 # SKIP $2"
+}
+
+bail() {
+	echo "Bail out! $1"
+	exit 1
+}
+
+use_count() {
+	cat "/sys/module/$backend/refcnt"
+}
+
+# Bytes that the device reaches, as the oracle outside reads the page table.
+reachable() {
+	total=0
+	echo "list $device" >&4
+	while read -r -t 60 first size pgsize access <&4; do
+		case $first in
+		end) echo $total; return 0 ;;
+		mismatch) echo "# oracle: $size $pgsize $access" >&2; return 1 ;;
+		*) total=$((total + size)) ;;
+		esac
+	done
+	echo "# the oracle does not answer" >&2
+	return 1
+}
+
+# Wait until QEMU's output has a line that begins with "l2:".
+wait_for_guest() {
+	for _ in $(seq 1200); do
+		grep -q '^l2: ' /tmp/l2.log && return 0
+		kill -0 "$qemu" 2>/dev/null || return 1
+		usleep 100000
+	done
+	return 1
+}
+
+[ -x "$init" ] || bail "$init is not there"
+[ -e "$root/usr/bin/qemu-system-x86_64" ] || bail "no QEMU in $root: is the machine run with --share?"
+[ -e "$root/$kernel" ] || bail "no guest kernel $kernel in $root"
+
+modprobe kvm-amd || bail "no KVM in this machine"
+if [ "$backend" = vfio_pgsize ]; then
+	load_pgsize serve_type1v2=1 || bail "vfio_pgsize does not load"
+	if [ -d /sys/module/vfio_iommu_type1 ]; then
+		rmmod vfio_iommu_type1 || bail "vfio_iommu_type1 is in use"
+	fi
+else
+	load_vfio || bail "$backend does not load"
+fi
+bind_edu || bail "the edu device can not be bound to vfio-pci"
+before=$(use_count)
+
+mkdir -p /tmp/l2
+cp "$init" /tmp/l2/init
+mount --bind /dev "$root/dev" && mount --bind /proc "$root/proc" &&
+	mount --bind /sys "$root/sys" && mount -t tmpfs tmpfs "$root/tmp" ||
+	bail "can not mount over $root"
+(cd /tmp/l2 && echo init | cpio -o -H newc 2>/dev/null) > "$root/tmp/l2.cpio"
+mkfifo /tmp/l2.console
+exec 5<>/tmp/l2.console
+
+echo 1..6
+chroot "$root" /usr/bin/qemu-system-x86_64 -M q35,accel=kvm -cpu host -m $guest_mib \
+	-nodefaults -display none -no-reboot -serial stdio \
+	-kernel "$kernel" -initrd /tmp/l2.cpio -append "console=ttyS0 quiet panic=-1" \
+	-device vfio-pci,host=$device,addr=8 </tmp/l2.console >/tmp/l2.log 2>&1 &
+qemu=$!
+
+wait_for_guest
+tr -d '\r' </tmp/l2.log | sed 's/^/# /'
+grep -q '^l2: [1-9][0-9]* pages copied by the device' /tmp/l2.log
+result $? "the guest's device copies its memory by DMA"
+
+[ "$(use_count)" -gt "$before" ]
+result $? "$backend is in use: $before before, $(use_count) now"
+
+others=
+for module in vfio_pgsize vfio_iommu_type1; do
+	[ $module != "$backend" ] && [ -d /sys/module/$module ] && others=$module
+done
+[ -z "$others" ]
+result $? "no other module could have served the container"
+
+if [ -c /dev/ttyS1 ] && [ -n "${ORACLE-yes}" ]; then
+	stty -F /dev/ttyS1 raw -echo
+	exec 4<>/dev/ttyS1
+	bytes=$(reachable)
+	[ "${bytes:-0}" -ge $((guest_mib << 20)) ]
+	result $? "the page table read from outside covers the guest: ${bytes:-no} bytes"
+else
+	skip "the page table read from outside covers the guest" "no oracle: run with --oracle"
+fi
+
+echo >&5
+for _ in $(seq 300); do
+	kill -0 "$qemu" 2>/dev/null || break
+	usleep 100000
+done
+kill "$qemu" 2>/dev/null
+wait "$qemu"
+status=$?
+[ $status -eq 0 ] && [ "$(use_count)" -eq "$before" ]
+result $? "QEMU ends (status $status) and lets go of $backend ($(use_count) uses)"
+
+dmesg | grep -E 'IO_PAGE_FAULT|AMD-Vi: Event|WARNING:|BUG:|Oops' | sed 's/^/# /' >/tmp/l2.faults
+cat /tmp/l2.faults
+[ ! -s /tmp/l2.faults ]
+result $? "the kernel logged no IOMMU fault and no warning"
+exit $failed
