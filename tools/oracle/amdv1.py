@@ -7,9 +7,8 @@ device-table entry of mode N points at a table of level N.
 """
 
 import struct
-from dataclasses import dataclass
-from dataclasses import field
-from typing import Callable
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 PAGE = 4096
@@ -26,8 +25,8 @@ FORCE_COHERENT = 1 << 60
 READ = 1 << 61
 WRITE = 1 << 62
 
-PLAIN_LEAF = 0      # "next level" of a leaf of its level's own size
-SIZED_LEAF = 7      # "next level" of a leaf whose size is in its address
+PLAIN_LEAF = 0  # "next level" of a leaf of its level's own size
+SIZED_LEAF = 7  # "next level" of a leaf whose size is in its address
 
 TABLE_BITS = PRESENT | ACCESSED | NEXT_LEVEL_MASK | ADDRESS_MASK | READ | WRITE
 LEAF_BITS = TABLE_BITS | DIRTY | FORCE_COHERENT

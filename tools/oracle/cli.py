@@ -6,8 +6,7 @@ import json
 import logging
 import sys
 
-from oracle.memory import Machine
-from oracle.memory import OracleError
+from oracle.memory import Machine, OracleError
 from oracle.runs import runs_of
 from oracle.server import serve_at
 

@@ -13,18 +13,13 @@ from pathlib import Path
 from qemu.qmp import QMPError
 from qemu.qmp.legacy import QEMUMonitorProtocol
 
-from oracle.amdv1 import ADDRESS_MASK
-from oracle.amdv1 import DTE_SIZE
-from oracle.amdv1 import DeviceEntry
-from oracle.amdv1 import PAGE
-from oracle.amdv1 import Walk
-from oracle.amdv1 import walk_device
+from oracle.amdv1 import ADDRESS_MASK, DTE_SIZE, PAGE, DeviceEntry, Walk, walk_device
 
 # Where QEMU puts the registers of its one AMD IOMMU; the first is the device
 # table's base address and size.
 IOMMU_MMIO = 0xFED80000
 
-PCI_ADDRESS = re.compile(r"(?:([0-9a-f]{4}):)?([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])", re.I)
+PCI_ADDRESS = re.compile(r"(?:([0-9a-f]{4}):)?([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])", re.IGNORECASE)
 
 
 class OracleError(Exception):

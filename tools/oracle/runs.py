@@ -2,13 +2,11 @@
 """Runs of like leaves, what a test expects of them, and the comparison."""
 
 from bisect import bisect_right
-from dataclasses import dataclass
-from dataclasses import field
-from typing import Iterable
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from oracle.amdv1 import Leaf
-from oracle.amdv1 import PAGE
+from oracle.amdv1 import PAGE, Leaf
 
 
 class Run(NamedTuple):
@@ -57,8 +55,7 @@ def join(runs: Iterable[Run]) -> list[Run]:
 def runs_of(leaves: Iterable[Leaf]) -> list[Run]:
     """The runs that these leaves make."""
     return join(
-        Run(leaf.iova, leaf.size, leaf.size, "r" * leaf.read + "w" * leaf.write)
-        for leaf in leaves
+        Run(leaf.iova, leaf.size, leaf.size, "r" * leaf.read + "w" * leaf.write) for leaf in leaves
     )
 
 

@@ -20,22 +20,23 @@ over. A second `check` forgets one that was never ended.
 import logging
 import socket
 import threading
-from typing import Callable
-from typing import Iterator
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
-from oracle.amdv1 import DeviceEntry
-from oracle.amdv1 import Walk
-from oracle.memory import Machine
-from oracle.memory import OracleError
-from oracle.runs import Expectation
-from oracle.runs import Run
-from oracle.runs import runs_of
+from oracle.amdv1 import DeviceEntry, Walk
+from oracle.memory import Machine, OracleError
+from oracle.runs import Expectation, Run, runs_of
 
 log = logging.getLogger("oracle")
 
+Connection = TypeVar("Connection", Machine, socket.socket)
 WalkDevice = Callable[[str], tuple[DeviceEntry, Walk]]
 
 ANSWERS = ("ok", "mismatch")
+
+# Seconds that a starting QEMU may take until it listens.
+STARTING = 20
 
 
 class Session:
@@ -109,13 +110,35 @@ def serve(machine: Machine, port: socket.socket) -> None:
                 lines.flush()
 
 
+def open_port(path: str) -> socket.socket:
+    """Connect to the serial port that QEMU offers as this unix socket."""
+    port = socket.socket(socket.AF_UNIX)
+    try:
+        port.connect(path)
+    except OSError as error:
+        port.close()
+        raise OracleError(f"no serial port at {path}: {error}") from error
+    return port
+
+
+def while_starting(connect: Callable[[str], Connection], path: str) -> Connection:
+    """Connect to a QEMU that may be just starting."""
+    deadline = time.monotonic() + STARTING
+    while True:
+        try:
+            return connect(path)
+        except OracleError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.05)
+
+
 def serve_at(qmp_socket: str, serial_socket: str) -> None:
     """Connect to a QEMU's monitor and serial port (unix sockets) and serve."""
-    with Machine(qmp_socket) as machine, socket.socket(socket.AF_UNIX) as port:
-        try:
-            port.connect(serial_socket)
-        except OSError as error:
-            raise OracleError(f"no serial port at {serial_socket}: {error}") from error
+    with (
+        while_starting(Machine, qmp_socket) as machine,
+        while_starting(open_port, serial_socket) as port,
+    ):
         try:
             serve(machine, port)
         except ConnectionError:
@@ -125,11 +148,12 @@ def serve_at(qmp_socket: str, serial_socket: str) -> None:
 def serve_in_thread(qmp_socket: str, serial_socket: str) -> threading.Thread:
     """Serve beside the caller; the thread ends when QEMU does.
 
-    QEMU must listen on both sockets already: started with
-    `-qmp unix:QMP,server=on,wait=off` and, for the guest's second serial port,
+    Call it as soon as QEMU runs, with `-qmp unix:QMP,server=on,wait=off` and,
+    for the guest's second serial port,
     `-chardev socket,id=oracle,path=SERIAL,server=on,wait=off`
-    `-serial chardev:oracle`. The monitor must be the oracle's own: QMP serves
-    one client at a time.
+    `-serial chardev:oracle`: what the guest writes before the oracle is there
+    is lost. The monitor must be the oracle's own: QMP serves one client at a
+    time.
     """
 
     def run() -> None:

@@ -3,9 +3,7 @@
 
 import struct
 
-from oracle.amdv1 import DeviceEntry
-from oracle.amdv1 import Walk
-from oracle.amdv1 import walk_device
+from oracle.amdv1 import DeviceEntry, Walk, walk_device
 
 PR = 1
 RW = 3 << 61

@@ -5,13 +5,8 @@ import random
 import struct
 import unittest
 
-from oracle.amdv1 import DeviceEntry
-from oracle.amdv1 import Leaf
-from oracle.tests.table import PR
-from oracle.tests.table import R
-from oracle.tests.table import RW
-from oracle.tests.table import Table
-from oracle.tests.table import W
+from oracle.amdv1 import DeviceEntry, Leaf
+from oracle.tests.table import PR, RW, R, Table, W
 
 K = 1 << 10
 M = 1 << 20
@@ -22,9 +17,7 @@ class DeviceEntries(unittest.TestCase):
     def test_fields(self):
         low = 3 | 4 << 9 | 0x12345000 | 1 << 61
         entry = DeviceEntry.decode(struct.pack("<4Q", low, 0x77, 0, 0))
-        self.assertEqual(
-            entry, DeviceEntry(True, True, 4, 0x12345000, True, False, 0x77)
-        )
+        self.assertEqual(entry, DeviceEntry(True, True, 4, 0x12345000, True, False, 0x77))
 
     def test_untranslated_is_flagged(self):
         self.assertIn("not valid", Table().walk(valid=False).problems[0])
@@ -57,7 +50,13 @@ class GoodTables(unittest.TestCase):
 
     def test_neighbours_of_a_run_are_their_own_leaves(self):
         table = Table()
-        for iova, size in ((0, 4 * K), (4 * K, 4 * K), (8 * K, 8 * K), (16 * K, 16 * K), (32 * K, 4 * K)):
+        for iova, size in (
+            (0, 4 * K),
+            (4 * K, 4 * K),
+            (8 * K, 8 * K),
+            (16 * K, 16 * K),
+            (32 * K, 4 * K),
+        ):
             table.map(iova, 16 * M + iova, size)
         sizes = [leaf.size for leaf in table.walk().leaves]
         self.assertEqual(sizes, [4 * K, 4 * K, 8 * K, 16 * K, 4 * K])

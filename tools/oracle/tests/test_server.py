@@ -5,16 +5,10 @@ import socket
 import threading
 import unittest
 
-from oracle.memory import OracleError
-from oracle.memory import requester_id
-from oracle.runs import Run
-from oracle.runs import join
-from oracle.runs import runs_of
-from oracle.runs import translate
-from oracle.server import Session
-from oracle.server import serve
-from oracle.tests.table import R
-from oracle.tests.table import Table
+from oracle.memory import OracleError, requester_id
+from oracle.runs import Run, join, runs_of, translate
+from oracle.server import Session, serve
+from oracle.tests.table import R, Table
 
 M = 1 << 20
 
@@ -62,7 +56,13 @@ class Runs(unittest.TestCase):
         self.assertIsNone(translate([], 0))
 
     def test_unreadable_runs(self):
-        for text in ("0 0 1000 rw", "0 1000 3000 rw", "0 1000 800 rw", "0 1000 1000 x", "0 1 1000 r"):
+        for text in (
+            "0 0 1000 rw",
+            "0 1000 3000 rw",
+            "0 1000 800 rw",
+            "0 1000 1000 x",
+            "0 1 1000 r",
+        ):
             with self.assertRaises(ValueError, msg=text):
                 Run.parse(text.split())
 
@@ -72,7 +72,9 @@ class Verdicts(unittest.TestCase):
         self.assertEqual(ask(GOOD + "end\n"), ["ok 3"])
 
     def test_runs_may_come_in_pieces(self):
-        pieces = "check 00:03.0\n0 200000 200000 rw\n200000 200000 200000 rw\n400000 1000 1000 r\nend"
+        pieces = (
+            "check 00:03.0\n0 200000 200000 rw\n200000 200000 200000 rw\n400000 1000 1000 r\nend"
+        )
         self.assertEqual(ask(pieces), ["ok 3"])
 
     def test_each_difference_is_found(self):
