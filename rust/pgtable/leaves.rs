@@ -1,0 +1,364 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a page table says: iterators over its leaves.
+//!
+//! All of them walk down from the top at most once per table, go along a table entry by entry, and
+//! hold nothing but the place where they are. Those that join leaves do so as long as leaves fit
+//! together: give them a range that bounds the work, and go on with the next range.
+
+use core::sync::atomic::Ordering;
+
+use super::{
+    amdv1::MARKS,
+    Attrs,
+    Entries,
+    Entry,
+    Format,
+    Iova,
+    IovaRange,
+    LeafEntry,
+    Level,
+    PageSize,
+    Phys,
+    Tables,
+    Top, //
+};
+
+/// A page table to read.
+#[derive(Debug)]
+pub struct View<'t, T> {
+    tables: &'t T,
+    top: Top,
+    format: Format,
+}
+
+impl<T> Clone for View<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for View<'_, T> {}
+
+/// A leaf, whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leaf {
+    /// Where it starts.
+    pub iova: Iova,
+    /// What it translates to, and how.
+    pub entry: LeafEntry,
+}
+
+impl Leaf {
+    /// Where it starts in physical memory.
+    #[inline]
+    pub const fn phys(&self) -> Phys {
+        self.entry.phys
+    }
+
+    /// Its size.
+    #[inline]
+    pub const fn size(&self) -> PageSize {
+        self.entry.size
+    }
+
+    /// What it says besides.
+    #[inline]
+    pub const fn attrs(&self) -> Attrs {
+        self.entry.attrs
+    }
+
+    /// The addresses it translates.
+    #[inline]
+    pub const fn range(&self) -> IovaRange {
+        IovaRange::block(self.iova, self.entry.size)
+    }
+}
+
+/// Addresses that are contiguous in physical memory, with equal attributes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// The addresses.
+    pub range: IovaRange,
+    /// Where `range.start()` is in physical memory.
+    pub phys: Phys,
+    /// What their leaves say besides.
+    pub attrs: Attrs,
+}
+
+/// Leaves that follow one another and differ only in where they lead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LikeRun {
+    /// What they cover.
+    pub range: IovaRange,
+    /// The size of each.
+    pub size: PageSize,
+    /// What each says besides.
+    pub attrs: Attrs,
+}
+
+impl<'t, T: Tables> View<'t, T> {
+    /// The page table below `top`.
+    pub const fn new(tables: &'t T, top: Top, format: Format) -> Self {
+        Self {
+            tables,
+            top,
+            format,
+        }
+    }
+
+    /// The leaves that hold any address of `range`, in rising order, each whole.
+    pub fn leaves(self, range: IovaRange) -> Leaves<'t, T> {
+        Leaves {
+            cursor: Cursor::new(self, range),
+        }
+    }
+
+    /// What of `range` is mapped, as extents, cut to `range`.
+    ///
+    /// About seven instructions a leaf where leaves are contiguous.
+    pub fn extents(self, range: IovaRange) -> Extents<'t, T> {
+        Extents {
+            cursor: Cursor::new(self, range),
+            held: None,
+        }
+    }
+
+    /// The leaves that hold any address of `range`, joined into runs; none is cut.
+    pub fn like_runs(self, range: IovaRange) -> LikeRuns<'t, T> {
+        LikeRuns {
+            cursor: Cursor::new(self, range),
+            held: None,
+        }
+    }
+
+    /// The leaf that translates `iova`.
+    pub fn leaf_at(self, iova: Iova) -> Option<Leaf> {
+        let range = IovaRange::block(iova, PageSize::SIZE_4K);
+
+        Cursor::new(self, range).next_leaf()
+    }
+
+    /// Where `iova` is in physical memory.
+    pub fn translate(self, iova: Iova) -> Option<Phys> {
+        let leaf = self.leaf_at(iova)?;
+
+        Some(leaf.phys().at(leaf.iova, iova))
+    }
+}
+
+/// A place in a page table, which moves on.
+struct Cursor<'t, T> {
+    view: View<'t, T>,
+    /// The next address to look at; `None` at the end.
+    next: Option<Iova>,
+    /// The last address to look at.
+    last: Iova,
+    /// The table that holds `next`, unless it is to be found from the top.
+    table: Option<(&'t Entries, Level)>,
+}
+
+impl<'t, T: Tables> Cursor<'t, T> {
+    fn new(view: View<'t, T>, range: IovaRange) -> Self {
+        // Above what the top covers nothing is mapped, and indices would be taken modulo.
+        let reach = view.top.level.table_last(Iova::ZERO);
+
+        Self {
+            view,
+            next: Some(range.start()),
+            last: range.last().min(reach),
+            table: None,
+        }
+    }
+
+    /// Moves behind `last`, an address of the current table.
+    #[inline]
+    fn pass(&mut self, last: Iova, level: Level) {
+        if last == level.table_last(last) {
+            self.table = None;
+        }
+        self.next = last.next();
+    }
+
+    /// The next leaf; the cursor then stands behind it.
+    #[inline]
+    fn next_leaf(&mut self) -> Option<Leaf> {
+        loop {
+            let iova = self.next.filter(|iova| *iova <= self.last)?;
+            let (entries, level) = match self.table {
+                Some(found) => found,
+                None => (
+                    self.view.tables.entries(self.view.top.table),
+                    self.view.top.level,
+                ),
+            };
+            let raw = entries.get(level.index(iova))?.load(Ordering::Acquire);
+
+            match self.view.format.decode(raw, level) {
+                Entry::Table(table) => {
+                    self.table = Some((self.view.tables.entries(table), level.below()?));
+                }
+                Entry::Absent => {
+                    self.table = Some((entries, level));
+                    self.pass(iova.align_last(level.entry_size()), level);
+                }
+                Entry::Leaf(entry) => {
+                    self.table = Some((entries, level));
+                    self.pass(iova.align_last(entry.size), level);
+                    return Some(Leaf {
+                        iova: iova.align_down(entry.size),
+                        entry,
+                    });
+                }
+            }
+        }
+    }
+
+    /// Moves over the entries that follow `leaf` in its table for as long as `like` approves of
+    /// them, if `leaf` is a single entry. Returns the last address passed, if any was.
+    #[inline]
+    fn pass_while(&mut self, leaf: &Leaf, mut like: impl FnMut(u64) -> bool) -> Option<Iova> {
+        let iova = self.next.filter(|iova| *iova <= self.last)?;
+        let (entries, level) = self.table?;
+        let size = leaf.size();
+
+        if size != level.entry_size() {
+            return None;
+        }
+
+        let end = level.index(self.last.min(level.table_last(iova)));
+        let mut passed = 0u64;
+        for entry in entries.get(level.index(iova)..=end)? {
+            if !like(entry.load(Ordering::Relaxed)) {
+                break;
+            }
+            passed = passed.wrapping_add(1);
+        }
+
+        // In a table: cannot overflow.
+        let bytes = passed.wrapping_mul(size.bytes());
+        let last = iova.checked_add(bytes.checked_sub(1)?)?;
+        self.pass(last, level);
+        Some(last)
+    }
+
+    /// The entry that `leaf`, if it is a single entry, has in its table.
+    #[inline]
+    fn raw(&self, leaf: &Leaf) -> u64 {
+        self.view.format.leaf(leaf.entry, Level::of(leaf.size())) & !MARKS
+    }
+}
+
+/// See [`View::leaves`].
+pub struct Leaves<'t, T> {
+    cursor: Cursor<'t, T>,
+}
+
+impl<T: Tables> Iterator for Leaves<'_, T> {
+    type Item = Leaf;
+
+    #[inline]
+    fn next(&mut self) -> Option<Leaf> {
+        self.cursor.next_leaf()
+    }
+}
+
+/// See [`View::extents`].
+pub struct Extents<'t, T> {
+    cursor: Cursor<'t, T>,
+    held: Option<Leaf>,
+}
+
+impl<T: Tables> Iterator for Extents<'_, T> {
+    type Item = Extent;
+
+    fn next(&mut self) -> Option<Extent> {
+        let cursor = &mut self.cursor;
+        // Only before the first leaf may a leaf begin before what was asked for.
+        let (mut leaf, start) = match self.held.take() {
+            Some(leaf) => (leaf, leaf.iova),
+            None => {
+                let from = cursor.next?;
+                let leaf = cursor.next_leaf()?;
+                (leaf, leaf.iova.max(from))
+            }
+        };
+        let (phys, attrs) = (leaf.phys().at(leaf.iova, start), leaf.attrs());
+        let mut last = leaf.range().last();
+
+        loop {
+            let step = leaf.size().bytes();
+            let mut expected = cursor.raw(&leaf);
+            if let Some(passed) = cursor.pass_while(&leaf, |raw| {
+                expected = expected.wrapping_add(step);
+                raw & !MARKS == expected
+            }) {
+                last = passed;
+            }
+
+            let Some(next) = cursor.next_leaf() else {
+                break;
+            };
+            if last.next() != Some(next.iova)
+                || phys.checked_add(next.iova.above(start)) != Some(next.phys())
+                || attrs != next.attrs()
+            {
+                self.held = Some(next);
+                break;
+            }
+            last = next.range().last();
+            leaf = next;
+        }
+
+        Some(Extent {
+            range: IovaRange::new(start, last.min(cursor.last))?,
+            phys,
+            attrs,
+        })
+    }
+}
+
+/// See [`View::like_runs`].
+pub struct LikeRuns<'t, T> {
+    cursor: Cursor<'t, T>,
+    held: Option<Leaf>,
+}
+
+impl<T: Tables> Iterator for LikeRuns<'_, T> {
+    type Item = LikeRun;
+
+    fn next(&mut self) -> Option<LikeRun> {
+        let cursor = &mut self.cursor;
+        let first = match self.held.take() {
+            Some(leaf) => leaf,
+            None => cursor.next_leaf()?,
+        };
+        let like = cursor.view.format.likeness(cursor.raw(&first));
+        let mut last = first.range().last();
+
+        loop {
+            let format = cursor.view.format;
+            if let Some(passed) = cursor.pass_while(&first, |raw| format.likeness(raw) == like) {
+                last = passed;
+            }
+
+            let Some(next) = cursor.next_leaf() else {
+                break;
+            };
+            if last.next() != Some(next.iova)
+                || first.size() != next.size()
+                || first.attrs() != next.attrs()
+            {
+                self.held = Some(next);
+                break;
+            }
+            last = next.range().last();
+        }
+
+        Some(LikeRun {
+            range: IovaRange::new(first.iova, last)?,
+            size: first.size(),
+            attrs: first.attrs(),
+        })
+    }
+}

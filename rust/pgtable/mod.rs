@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Reading and reshaping AMD IOMMU page tables, without a moment in which a translation is missing.
+//!
+//! This is arithmetic on tables and nothing else: it uses `core` alone, and is built and tested on
+//! the host as well as in the kernel. It maps and unmaps nothing (the IOMMU driver does), takes no
+//! lock, and reaches memory only by the traits [`Tables`] and [`TablePages`].
+//!
+//! # Words
+//!
+//! - *entry*: 64 bits of a table. *table*: a page of 512 entries, of a *level* from 0 (entries of
+//!   4K) to 5. *top*: the table that the IOMMU starts from.
+//! - *leaf*: what translates a block of IOVA. It starts at a multiple of its size, in IOVA and in
+//!   physical memory. It is one entry, or a *run* of equal entries.
+//! - *marks*: accessed and dirty, which the hardware may set. *attrs*: the leaf's other bits.
+//! - *extent*: IOVA that is contiguous in physical memory, with equal attrs, however many leaves it
+//!   has. *tile*: a leaf as it ought to be. *tiling*: the tiles of an extent.
+//! - *split*: replace a leaf by smaller ones; *merge*: the mirror; *cut*: split a leaf so that a
+//!   leaf ends where it must; *carve*: cut a block out and give it smaller leaves.
+//! - *retire*: take leave of a table that the hardware may still read, until the IOTLB is flushed.
+//!
+//! # Picture
+//!
+//! ```text
+//!            units      Iova, Phys, PageSize(s), IovaRange
+//!              |
+//!            amdv1      entry <-> (leaf | table | absent)
+//!            /   \
+//!        leaves   tiling     what is there        what ought to be
+//!            \   /
+//!            reshape    one leaf <-> its pieces; every store translates alike
+//!              |
+//!            convert    a whole range, in steps of bounded work
+//! ```
+//!
+//! # Rules for the caller
+//!
+//! - While a [`View`] or an [`Editor`] is used, nobody else frees a table of that range: map and
+//!   unmap of the range, and other editors of it, are kept out. The hardware is not.
+//! - What an editor returns says whether tables changed. If so: flush the IOTLB for the range it
+//!   names, then free the retired tables, and only then let anybody rely on the new leaves.
+
+mod amdv1;
+mod leaves;
+mod units;
+
+pub use self::amdv1::{
+    Attrs,
+    Entry,
+    Format,
+    LeafEntry,
+    Level,
+    Marks,
+    Table,
+    Top,
+    SIZES, //
+};
+pub use self::leaves::{
+    Extent,
+    Extents,
+    Leaf,
+    Leaves,
+    LikeRun,
+    LikeRuns,
+    View, //
+};
+pub use self::units::{
+    Iova,
+    IovaRange,
+    PageSize,
+    PageSizes,
+    Phys,
+    PAGE_BYTES, //
+};
+
+use core::sync::atomic::AtomicU64;
+
+/// The entries of a table.
+pub type Entries = [AtomicU64; 512];
+
+/// Where tables can be read.
+pub trait Tables {
+    /// The entries of `table`.
+    fn entries(&self, table: Table) -> &Entries;
+}
+
+/// Where tables come from and go to.
+pub trait TablePages: Tables {
+    /// Why there is no table to be had.
+    type Error;
+
+    /// A new table, all entries 0.
+    fn alloc(&mut self) -> Result<Table, Self::Error>;
+
+    /// Takes a table that the hardware may still be reading. Its memory may be used again only
+    /// after the next flush of the IOTLB.
+    fn retire(&mut self, table: Table);
+
+    /// Takes a table that the hardware never saw, to be freed at once.
+    fn discard(&mut self, table: Table);
+}
