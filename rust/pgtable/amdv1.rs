@@ -128,6 +128,12 @@ impl Level {
         to_index(iova.get().wrapping_shr(self.entry_lg2() as u32))
     }
 
+    /// How many entries of this level a leaf of `size` takes: 1 to 256 if it belongs here.
+    #[inline]
+    pub(super) const fn entries(self, size: PageSize) -> usize {
+        1 << (size.lg2().saturating_sub(self.entry_lg2()) & 0xf)
+    }
+
     /// The last address that the table of this level which translates `iova` covers.
     #[inline]
     pub const fn table_last(self, iova: Iova) -> Iova {
@@ -272,6 +278,18 @@ pub struct LeafEntry {
     pub attrs: Attrs,
     /// What the hardware noted.
     pub marks: Marks,
+}
+
+impl LeafEntry {
+    /// The tile of `size` at `at`, of this leaf, which starts at `start`.
+    pub(super) const fn tile(self, start: Iova, at: Iova, size: PageSize) -> Self {
+        Self {
+            phys: self.phys.at(start, at),
+            size,
+            attrs: self.attrs,
+            marks: self.marks,
+        }
+    }
 }
 
 /// How entries are read and written: which bit, if any, says that memory is encrypted.

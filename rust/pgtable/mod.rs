@@ -22,11 +22,11 @@
 //! # Picture
 //!
 //! ```text
-//!            units      Iova, Phys, PageSize(s), IovaRange
+//!            units, range   Iova, Phys, PageSize(s), IovaRange
 //!              |
 //!            amdv1      entry <-> (leaf | table | absent)
 //!            /   \
-//!        leaves   tiling     what is there        what ought to be
+//!        leaves   tiling     what is there, and what ought to be
 //!            \   /
 //!            reshape    one leaf <-> its pieces; every store translates alike
 //!              |
@@ -41,7 +41,13 @@
 //!   names, then free the retired tables, and only then let anybody rely on the new leaves.
 
 mod amdv1;
+mod changes;
+mod convert;
 mod leaves;
+mod range;
+mod reshape;
+mod subtree;
+mod tiling;
 mod units;
 
 pub use self::amdv1::{
@@ -55,6 +61,14 @@ pub use self::amdv1::{
     Top,
     SIZES, //
 };
+pub use self::changes::{
+    Changes,
+    Error, //
+};
+pub use self::convert::{
+    Conversion,
+    Progress, //
+};
 pub use self::leaves::{
     Extent,
     Extents,
@@ -64,9 +78,10 @@ pub use self::leaves::{
     LikeRuns,
     View, //
 };
+pub use self::range::IovaRange;
+pub use self::reshape::Editor;
 pub use self::units::{
     Iova,
-    IovaRange,
     PageSize,
     PageSizes,
     Phys,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Addresses, page sizes and ranges: one type each, so that none is taken for another.
+//! Addresses and page sizes: one type each, so that none is taken for another.
 
 /// The smallest page, in bytes, and the alignment of everything here.
 pub const PAGE_BYTES: u64 = 1 << PAGE_LG2;
@@ -296,123 +296,6 @@ impl PageSizes {
     #[inline]
     pub const fn largest_at_most(self, limit: PageSize) -> Option<PageSize> {
         self.up_to(limit).largest()
-    }
-}
-
-/// A range of addresses: whole pages, at least one.
-///
-/// # Invariants
-///
-/// `start` is the first byte of a page, `last` the last byte of the same or of a later one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct IovaRange {
-    start: Iova,
-    last: Iova,
-}
-
-impl IovaRange {
-    /// All addresses.
-    pub const ALL: Self = Self {
-        start: Iova::ZERO,
-        last: Iova::MAX,
-    };
-
-    /// The range from `start` to `last`, the latter included; `None` unless whole pages.
-    #[inline]
-    pub const fn new(start: Iova, last: Iova) -> Option<Self> {
-        let whole = start.0 & (PAGE_BYTES - 1) == 0 && !last.0 & (PAGE_BYTES - 1) == 0;
-
-        if whole && start.0 <= last.0 {
-            // INVARIANT: just checked.
-            Some(Self { start, last })
-        } else {
-            None
-        }
-    }
-
-    /// The range of `bytes` from `start` on; `None` unless whole pages, or if it overflows.
-    #[inline]
-    pub const fn with_len(start: Iova, bytes: u64) -> Option<Self> {
-        match bytes.checked_sub(1) {
-            Some(more) => match start.checked_add(more) {
-                Some(last) => Self::new(start, last),
-                None => None,
-            },
-            None => None,
-        }
-    }
-
-    /// The aligned block of `size` that holds `iova`.
-    #[inline]
-    pub const fn block(iova: Iova, size: PageSize) -> Self {
-        // INVARIANT: a page size is a multiple of 4096, and so is the block's start.
-        Self {
-            start: iova.align_down(size),
-            last: iova.align_last(size),
-        }
-    }
-
-    /// The first byte.
-    #[inline]
-    pub const fn start(self) -> Iova {
-        self.start
-    }
-
-    /// The last byte.
-    #[inline]
-    pub const fn last(self) -> Iova {
-        self.last
-    }
-
-    /// The length in bytes; `None` for all 2^64 of them.
-    #[inline]
-    pub const fn bytes(self) -> Option<u64> {
-        self.last.0.wrapping_sub(self.start.0).checked_add(1)
-    }
-
-    /// The length in pages of 4096 bytes.
-    #[inline]
-    pub const fn pages(self) -> u64 {
-        // Cannot wrap: there are 2^52 pages at most.
-        (self.last.0.wrapping_sub(self.start.0) >> PAGE_LG2).wrapping_add(1)
-    }
-
-    /// Whether the range holds `iova`.
-    #[inline]
-    pub const fn contains(self, iova: Iova) -> bool {
-        self.start.0 <= iova.0 && iova.0 <= self.last.0
-    }
-
-    /// Whether the range holds all of `other`.
-    #[inline]
-    pub const fn covers(self, other: Self) -> bool {
-        self.start.0 <= other.start.0 && other.last.0 <= self.last.0
-    }
-
-    /// What both ranges hold.
-    #[inline]
-    pub fn intersect(self, other: Self) -> Option<Self> {
-        Self::new(self.start.max(other.start), self.last.min(other.last))
-    }
-
-    /// The smallest range that covers both.
-    #[inline]
-    pub fn hull(self, other: Self) -> Self {
-        // INVARIANT: the bounds are bounds of ranges, and the lower start is below the higher last.
-        Self {
-            start: self.start.min(other.start),
-            last: self.last.max(other.last),
-        }
-    }
-
-    /// The range without what lies before `start`; `None` if nothing is left.
-    #[inline]
-    pub const fn from(self, start: Iova) -> Option<Self> {
-        if start.0 <= self.start.0 {
-            Some(self)
-        } else {
-            Self::new(start, self.last)
-        }
     }
 }
 

@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A whole range to other leaf sizes, in steps of bounded work.
+
+use core::sync::atomic::Ordering;
+
+use super::{
+    amdv1::MARKS,
+    tiling::{
+        Plan,
+        Span,
+        Stretch, //
+    },
+    Changes,
+    Editor,
+    Entry,
+    Error,
+    Extent,
+    Iova,
+    IovaRange,
+    Leaf,
+    LeafEntry,
+    Level,
+    Marks,
+    PageSize,
+    PageSizes,
+    TablePages, //
+};
+
+/// How far one look ahead goes: at most 32 level-0 tables of leaves.
+const LOOK: u64 = 64 << 20;
+/// What a look costs.
+const LOOK_WORK: u32 = 32;
+
+/// A conversion under way: afterwards each extent of the range has the leaves that a fresh map of
+/// it with the given sizes would make (as far as the top reaches: it does not grow).
+///
+/// Between two steps nothing of the range may be mapped or unmapped; splitting is harmless. If that
+/// can not be had, go on with a new conversion of what [`Conversion::rest`] says.
+#[derive(Debug, Clone, Copy)]
+pub struct Conversion {
+    /// What is left to do.
+    rest: Option<IovaRange>,
+    sizes: PageSizes,
+    /// What is known of the extent at the start of the rest.
+    known: Option<Known>,
+}
+
+/// The beginning of an extent, as far as looked at.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    extent: Extent,
+    /// It ends there. Otherwise it may go on.
+    ends: bool,
+}
+
+/// How far a step came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// All of the range is converted.
+    Done,
+    /// There is more to do.
+    More,
+}
+
+impl Conversion {
+    /// To convert `range` to `sizes`. 4K is always allowed.
+    ///
+    /// No leaf may cross the ends of the range: cut it there first.
+    pub fn new(range: IovaRange, sizes: PageSizes) -> Self {
+        Self {
+            rest: Some(range),
+            sizes: sizes.union(PageSizes::ONLY_4K),
+            known: None,
+        }
+    }
+
+    /// What is left to do.
+    pub fn rest(&self) -> Option<IovaRange> {
+        self.rest
+    }
+
+    /// Goes on. Stops when about `work` tables (of 512 entries each) were looked at, made or
+    /// retired; but a leaf that was begun is finished, and may itself take a table for each 2M.
+    ///
+    /// After an error each leaf is one that was there before or one of the new tiling.
+    pub fn step<P: TablePages>(
+        &mut self,
+        editor: &mut Editor<'_, P>,
+        work: u32,
+    ) -> (Changes, Result<Progress, Error<P::Error>>) {
+        let mut changes = Changes::NONE;
+        let mut work = work.max(1);
+
+        while let Some(rest) = self.rest {
+            if work == 0 {
+                return (changes, Ok(Progress::More));
+            }
+            if let Err(error) = self.advance(editor, rest, &mut work, &mut changes) {
+                return (changes, Err(error));
+            }
+        }
+        (changes, Ok(Progress::Done))
+    }
+
+    /// One look, one split, or one table's worth of tiles.
+    fn advance<P: TablePages>(
+        &mut self,
+        editor: &mut Editor<'_, P>,
+        rest: IovaRange,
+        work: &mut u32,
+        changes: &mut Changes,
+    ) -> Result<(), Error<P::Error>> {
+        let Some(leaf) = editor.view().leaves(rest).next() else {
+            self.rest = None;
+            return Ok(());
+        };
+        let whole = leaf.range();
+        if !rest.covers(whole) {
+            return Err(Error::Straddles(leaf.iova));
+        }
+
+        let known = self.known_at(&leaf);
+        let sizes = self.sizes.intersect(editor.top.sizes());
+        let stretch = Stretch {
+            range: rest.from(leaf.iova).unwrap_or(rest),
+            phys: leaf.phys(),
+        };
+        // The tile is no larger than this, whatever a further look would find.
+        let limit = stretch.span_at(leaf.iova, sizes);
+        if !known.ends && known.extent.range.last() < leaf.iova.align_last(limit.size) {
+            spend(work, LOOK_WORK);
+            self.known = Some(look(editor, known, rest));
+            self.rest = Some(stretch.range);
+            return Ok(());
+        }
+        self.known = Some(known);
+
+        let stretch = Stretch {
+            range: known.extent.range.from(leaf.iova).unwrap_or(whole),
+            phys: leaf.phys(),
+        };
+        let span = stretch.span_at(leaf.iova, sizes);
+        let last = if leaf.size() > span.size {
+            let plan = Plan::new(leaf, whole, sizes, sizes);
+            spend(work, tables_in(leaf.size()));
+            editor.replace(&plan, changes)?;
+            whole.last()
+        } else {
+            put_span(editor, &leaf, span, work, changes)?
+        };
+
+        self.rest = last.next().and_then(|next| rest.from(next));
+        Ok(())
+    }
+
+    /// What is known of the extent that `leaf`, the next one, is in.
+    fn known_at(&self, leaf: &Leaf) -> Known {
+        let whole = leaf.range();
+
+        match self.known {
+            Some(known) if known.extent.range.covers(whole) => known,
+            _ => Known {
+                extent: Extent {
+                    range: whole,
+                    phys: leaf.phys(),
+                    attrs: leaf.attrs(),
+                },
+                ends: false,
+            },
+        }
+    }
+}
+
+/// Looks further ahead, within `rest`.
+fn look<P: TablePages>(editor: &Editor<'_, P>, known: Known, rest: IovaRange) -> Known {
+    let extent = known.extent;
+    let ended = Known { extent, ends: true };
+    let Some(ahead) = extent.range.last().next().and_then(|next| rest.from(next)) else {
+        return ended;
+    };
+    let window = IovaRange::with_len(ahead.start(), LOOK).unwrap_or(ahead);
+    let window = window.intersect(ahead).unwrap_or(ahead);
+    let Some(next) = editor.view().extents(window).next() else {
+        return ended;
+    };
+    let distance = next.range.start().above(extent.range.start());
+
+    if next.range.start() != ahead.start()
+        || extent.phys.checked_add(distance) != Some(next.phys)
+        || next.attrs != extent.attrs
+    {
+        return ended;
+    }
+    Known {
+        extent: Extent {
+            range: extent.range.hull(next.range),
+            ..extent
+        },
+        ends: next.range.last() < window.last(),
+    }
+}
+
+/// Makes of what is there, leaves no larger than the span's tiles, these tiles; up to the end of the
+/// table, or until a larger leaf is met or the work is spent. Returns the last address done.
+fn put_span<P: TablePages>(
+    editor: &mut Editor<'_, P>,
+    leaf: &Leaf,
+    span: Span,
+    work: &mut u32,
+    changes: &mut Changes,
+) -> Result<Iova, Error<P::Error>> {
+    let level = Level::of(span.size);
+    let table = editor
+        .table_at(span.start, level)
+        .ok_or(Error::Changed(span.start))?;
+    let last = span.last.min(level.table_last(span.start));
+    let mut tile = LeafEntry {
+        phys: leaf.phys(),
+        size: span.size,
+        attrs: leaf.attrs(),
+        marks: Marks::NONE,
+    };
+    let mut at = span.start;
+    let mut done = None;
+
+    spend(work, 1);
+    loop {
+        let block = IovaRange::block(at, span.size);
+        let found = editor
+            .slot(table, level, at)
+            .map_or(0, |slot| slot.load(Ordering::Acquire));
+
+        if found & !MARKS != editor.format.leaf(tile, level) {
+            match editor.format.decode(found, level) {
+                Entry::Leaf(other) if other.size > span.size => break,
+                Entry::Leaf(_) | Entry::Table(_) => {}
+                Entry::Absent => return Err(Error::Changed(at)),
+            }
+            if *work == 0 && done.is_some() {
+                break;
+            }
+            spend(work, tables_in(span.size));
+            editor.put(table, level, block, tile)?;
+            changes.add_merge(block);
+        }
+
+        done = Some(block.last());
+        match block.last().next().filter(|next| *next <= last) {
+            Some(next) => {
+                tile.phys = tile.phys.at(at, next);
+                at = next;
+            }
+            None => break,
+        }
+    }
+    done.ok_or(Error::Changed(at))
+}
+
+/// How many tables a block of this size takes when it is split to 4K.
+fn tables_in(size: PageSize) -> u32 {
+    u32::try_from(size.bytes() >> 21).unwrap_or(u32::MAX)
+}
+
+fn spend(work: &mut u32, tables: u32) {
+    *work = work.saturating_sub(tables);
+}

@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One leaf into smaller ones, and smaller ones into one, while devices go on using them.
+//!
+//! Whatever an entry is to become, it is made complete out of the hardware's sight, and then put in
+//! place by one 64-bit compare-and-exchange. So each address translates alike before and after
+//! every single store, and the hardware needs no telling until the IOTLB is flushed:
+//!
+//! ```text
+//! have leaf,  want leaves  here:  the entries of the run, rewritten one by one
+//! have leaf,  want leaves  below: a new table, filled; then the entry leads to it
+//! have table, want leaf:          the entry is the leaf; then the table is retired
+//! ```
+//!
+//! A run changes entry by entry. Meanwhile its entries differ in the size that they say, not in
+//! where they lead: each is right for the addresses that it translates.
+//!
+//! # Accessed and dirty
+//!
+//! The hardware sets these marks only where a device's table entry asks for it (dirty tracking),
+//! which VFIO's containers never do. Marks that are there all the same are kept: the parts of a
+//! leaf have its marks, a leaf has the marks of its parts, and a mark that appears while an entry
+//! is exchanged is carried over. What can not be had while tracking is on, and is not claimed: a
+//! device may note a write in a retired table, or not at all if the IOTLB holds the larger leaf as
+//! dirty already. With tracking on, count everything that [`Changes::touched`] names as dirty.
+
+use core::sync::atomic::{
+    AtomicU64,
+    Ordering, //
+};
+
+use super::{
+    tiling::Plan,
+    Attrs,
+    Changes,
+    Entry,
+    Error,
+    Format,
+    Iova,
+    IovaRange,
+    LeafEntry,
+    Level,
+    Marks,
+    PageSize,
+    PageSizes,
+    Phys,
+    Table,
+    TablePages,
+    Top,
+    View, //
+};
+
+/// A page table to change.
+#[derive(Debug)]
+pub struct Editor<'p, P> {
+    pub(super) pages: &'p mut P,
+    pub(super) top: Top,
+    pub(super) format: Format,
+}
+
+impl<'p, P: TablePages> Editor<'p, P> {
+    /// The page table below `top`, with tables from and to `pages`.
+    pub fn new(pages: &'p mut P, top: Top, format: Format) -> Self {
+        Self { pages, top, format }
+    }
+
+    /// The page table as it is now.
+    pub fn view(&self) -> View<'_, P> {
+        View::new(self.pages, self.top, self.format)
+    }
+
+    /// Splits the leaf at `iova`, whole, into leaves of the largest of `sizes` that is smaller. 4K
+    /// is always allowed. Nothing happens if its size is allowed, or if nothing is mapped.
+    pub fn split(
+        &mut self,
+        iova: Iova,
+        sizes: PageSizes,
+    ) -> (Changes, Result<(), Error<P::Error>>) {
+        let mut changes = Changes::NONE;
+        let result = match self.view().leaf_at(iova) {
+            Some(leaf) if !sizes.allows(leaf.size()) => {
+                let plan = Plan::new(leaf, leaf.range(), sizes, sizes);
+                self.replace(&plan, &mut changes)
+            }
+            _ => Ok(()),
+        };
+
+        (changes, result)
+    }
+
+    /// Sees to it that a leaf starts at `at`, if anything is mapped there: a leaf that has `at` in
+    /// its midst is replaced by the tilings of its halves, by `left` and `right`.
+    pub fn cut(
+        &mut self,
+        at: Iova,
+        left: PageSizes,
+        right: PageSizes,
+    ) -> (Changes, Result<(), Error<P::Error>>) {
+        let mut changes = Changes::NONE;
+        let result = match self.view().leaf_at(at) {
+            Some(leaf) if leaf.iova != at => match IovaRange::new(at, leaf.range().last()) {
+                Some(half) => self.replace(&Plan::new(leaf, half, right, left), &mut changes),
+                None => Err(Error::Straddles(leaf.iova)),
+            },
+            _ => Ok(()),
+        };
+
+        (changes, result)
+    }
+
+    /// Sees to it that no leaf crosses the ends of `range`, and that leaves in it have sizes of
+    /// `inner`. A leaf that crosses gets tiles of `outer` for what lies outside. Leaves that are
+    /// good already stay; nothing is merged.
+    pub fn carve(
+        &mut self,
+        range: IovaRange,
+        inner: PageSizes,
+        outer: PageSizes,
+    ) -> (Changes, Result<(), Error<P::Error>>) {
+        let mut changes = Changes::NONE;
+        let mut rest = Some(range);
+
+        while let Some(todo) = rest {
+            let Some(leaf) = self.view().leaves(todo).next() else {
+                break;
+            };
+            let whole = leaf.range();
+
+            if let Some(part) = whole.intersect(range) {
+                if part != whole || !inner.allows(leaf.size()) {
+                    let plan = Plan::new(leaf, part, inner, outer);
+                    if let Err(error) = self.replace(&plan, &mut changes) {
+                        return (changes, Err(error));
+                    }
+                }
+            }
+            rest = whole.last().next().and_then(|next| todo.from(next));
+        }
+
+        (changes, Ok(()))
+    }
+
+    /// Maps `pages`, one after the other from `at` on, as 4K leaves with `attrs`, into a level-0
+    /// table that is there already. All or nothing: [`Error::Changed`] if there is no such table,
+    /// if it ends before the pages do, or if anything is mapped there.
+    ///
+    /// There is nothing to flush: an absence is not cached.
+    pub fn fill(&mut self, at: Iova, pages: &[Phys], attrs: Attrs) -> Result<(), Error<P::Error>> {
+        let refused = || Error::Changed(at);
+        let table = self.table_at(at, Level::ZERO).ok_or_else(refused)?;
+        let slots = self.pages.entries(table);
+        let slots = slots.get(Level::ZERO.index(at)..).ok_or_else(refused)?;
+        let slots = slots.get(..pages.len()).ok_or_else(refused)?;
+
+        if !at.is_aligned(PageSize::SIZE_4K)
+            || pages.iter().any(|page| !page.is_aligned(PageSize::SIZE_4K))
+            || slots.iter().any(|slot| slot.load(Ordering::Relaxed) != 0)
+        {
+            return Err(refused());
+        }
+        for (slot, page) in slots.iter().zip(pages) {
+            let leaf = LeafEntry {
+                phys: *page,
+                size: PageSize::SIZE_4K,
+                attrs,
+                marks: Marks::NONE,
+            };
+            slot.store(self.format.leaf(leaf, Level::ZERO), Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// The table of `level` through which `iova` is translated.
+    pub(super) fn table_at(&self, iova: Iova, level: Level) -> Option<Table> {
+        let Top {
+            mut table,
+            level: mut here,
+        } = self.top;
+
+        if iova > here.table_last(Iova::ZERO) {
+            return None;
+        }
+        while here > level {
+            let raw = self.slot(table, here, iova)?.load(Ordering::Acquire);
+
+            match self.format.decode(raw, here) {
+                Entry::Table(next) => table = next,
+                _ => return None,
+            }
+            here = here.below()?;
+        }
+        (here == level).then_some(table)
+    }
+
+    pub(super) fn slot(&self, table: Table, level: Level, iova: Iova) -> Option<&AtomicU64> {
+        self.pages.entries(table).get(level.index(iova))
+    }
+
+    /// Makes of a leaf what the plan says; all of it, or nothing.
+    pub(super) fn replace(
+        &mut self,
+        plan: &Plan,
+        changes: &mut Changes,
+    ) -> Result<(), Error<P::Error>> {
+        let leaf = plan.leaf;
+        let (whole, level) = (leaf.range(), Level::of(leaf.size()));
+        let changed = || Error::Changed(leaf.iova);
+        let table = self.table_at(leaf.iova, level).ok_or_else(changed)?;
+        let marks = self.marks(table, level, whole);
+        let old = LeafEntry {
+            marks,
+            ..leaf.entry
+        };
+        let mut at = leaf.iova;
+
+        loop {
+            let span = plan.span_at(at);
+            let tiles = span.size >= level.entry_size();
+            let last = if tiles {
+                span.last
+            } else {
+                at.align_last(level.entry_size())
+            };
+            let part = IovaRange::new(at, last).ok_or_else(changed)?;
+            let done = if tiles {
+                self.put(table, level, part, old.tile(leaf.iova, at, span.size))
+            } else {
+                self.lower(table, level, part, plan, old)
+            };
+
+            if let Err(error) = done {
+                if let Some(before) = at.before().and_then(|last| IovaRange::new(leaf.iova, last)) {
+                    // What was written is written back: the run is whole again.
+                    changes.add_touch(before);
+                    self.put_run(table, level, before, self.format.leaf(old, level))?;
+                }
+                return Err(error);
+            }
+            match last.next().filter(|next| *next <= whole.last()) {
+                Some(next) => at = next,
+                None => break,
+            }
+        }
+        changes.add_split(whole);
+        Ok(())
+    }
+}

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Entries and the tables below them: put in place, built, and parted from.
+
+use core::sync::atomic::Ordering;
+
+use super::{
+    amdv1::MARKS,
+    tiling::Plan,
+    Editor,
+    Entry,
+    Error,
+    Iova,
+    IovaRange,
+    LeafEntry,
+    Level,
+    Marks,
+    Table,
+    TablePages, //
+};
+
+/// Where a subtree goes that is used no more.
+#[derive(Clone, Copy)]
+enum Farewell {
+    /// The hardware may be reading it.
+    Retire,
+    /// The hardware never saw it.
+    Discard,
+}
+
+impl<P: TablePages> Editor<'_, P> {
+    /// Puts leaves like `first` in place of the entries for `range`, which they fill; tables that
+    /// were there are retired.
+    pub(super) fn put(
+        &mut self,
+        table: Table,
+        level: Level,
+        range: IovaRange,
+        first: LeafEntry,
+    ) -> Result<(), Error<P::Error>> {
+        let mut raw = self.format.leaf(first, level);
+        let mut at = range.start();
+
+        loop {
+            self.put_run(table, level, IovaRange::block(at, first.size), raw)?;
+            raw = raw.wrapping_add(first.size.bytes());
+            match at
+                .align_last(first.size)
+                .next()
+                .filter(|next| *next <= range.last())
+            {
+                Some(next) => at = next,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Puts `raw` into each entry for `range`.
+    pub(super) fn put_run(
+        &mut self,
+        table: Table,
+        level: Level,
+        range: IovaRange,
+        raw: u64,
+    ) -> Result<(), Error<P::Error>> {
+        let mut at = range.start();
+
+        loop {
+            let slot = self.slot(table, level, at).ok_or(Error::Changed(at))?;
+            let mut old = slot.load(Ordering::Acquire);
+            let child = loop {
+                let (new, child) = match self.format.decode(old, level) {
+                    Entry::Absent => return Err(Error::Changed(at)),
+                    Entry::Leaf(leaf) => (raw | leaf.marks.bits(), None),
+                    Entry::Table(child) => (raw, Some(child)),
+                };
+                match slot.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire) {
+                    Ok(_) => break child,
+                    Err(now) => old = now,
+                }
+            };
+
+            if let (Some(child), Some(below)) = (child, level.below()) {
+                let marks = self.part_from(child, below, Farewell::Retire);
+                if let (Some(slot), true) = (self.slot(table, level, at), marks != Marks::NONE) {
+                    slot.fetch_or(marks.bits(), Ordering::AcqRel);
+                }
+            }
+            match at.align_last(level.entry_size()).next() {
+                Some(next) if next <= range.last() => at = next,
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// Puts a table with the plan's tiles in place of the one leaf entry for `block`.
+    pub(super) fn lower(
+        &mut self,
+        table: Table,
+        level: Level,
+        block: IovaRange,
+        plan: &Plan,
+        leaf: LeafEntry,
+    ) -> Result<(), Error<P::Error>> {
+        let at = block.start();
+        let changed = || Error::Changed(at);
+        let below = level.below().ok_or_else(changed)?;
+        let child = self.build(below, block, plan, leaf)?;
+        let pointer = self.format.table(child, below);
+        let expected = self.format.leaf(leaf, level) & !MARKS;
+        let mut known = leaf.marks;
+
+        loop {
+            let Some(slot) = self.slot(table, level, at) else {
+                break;
+            };
+            let old = slot.load(Ordering::Acquire);
+            let marks = Marks::of(old);
+            if old & !MARKS != expected {
+                break;
+            }
+            if marks.union(known) != known {
+                known = marks.union(known);
+                self.mark(child, below, known);
+            }
+            let order = (Ordering::AcqRel, Ordering::Relaxed);
+            if slot
+                .compare_exchange(old, pointer, order.0, order.1)
+                .is_ok()
+            {
+                return Ok(());
+            }
+        }
+        self.part_from(child, below, Farewell::Discard);
+        Err(changed())
+    }
+
+    /// A table of `level`, with all below it, that holds the plan's tiles for `block`.
+    fn build(
+        &mut self,
+        level: Level,
+        block: IovaRange,
+        plan: &Plan,
+        leaf: LeafEntry,
+    ) -> Result<Table, Error<P::Error>> {
+        let table = self.pages.alloc().map_err(Error::Pages)?;
+        let mut at = block.start();
+
+        loop {
+            let span = plan.span_at(at);
+            let last = if span.size >= level.entry_size() {
+                let last = span.last.min(block.last());
+                self.lay(
+                    table,
+                    level,
+                    (at, last),
+                    leaf.tile(plan.leaf.iova, at, span.size),
+                );
+                last
+            } else {
+                let part = IovaRange::block(at, level.entry_size());
+                let built = match level.below() {
+                    Some(below) => self
+                        .build(below, part, plan, leaf)
+                        .map(|child| self.format.table(child, below)),
+                    None => Err(Error::Changed(at)),
+                };
+                match (built, self.slot(table, level, at)) {
+                    (Ok(pointer), Some(slot)) => slot.store(pointer, Ordering::Relaxed),
+                    (Err(error), _) => {
+                        self.part_from(table, level, Farewell::Discard);
+                        return Err(error);
+                    }
+                    (Ok(_), None) => {}
+                }
+                part.last()
+            };
+            match last.next().filter(|next| *next <= block.last()) {
+                Some(next) => at = next,
+                None => return Ok(table),
+            }
+        }
+    }
+
+    /// Fills the entries for the addresses from `ends.0` to `ends.1` with leaves like `first`, in a
+    /// table that the hardware does not see yet.
+    fn lay(&self, table: Table, level: Level, ends: (Iova, Iova), first: LeafEntry) {
+        let indices = level.index(ends.0)..=level.index(ends.1);
+        let slots = self.pages.entries(table).get(indices).unwrap_or(&[]);
+        let step = first.size.bytes();
+        let mut raw = self.format.leaf(first, level);
+
+        if first.size == level.entry_size() {
+            for slot in slots {
+                slot.store(raw, Ordering::Relaxed);
+                raw = raw.wrapping_add(step);
+            }
+        } else {
+            for run in slots.chunks(level.entries(first.size)) {
+                for slot in run {
+                    slot.store(raw, Ordering::Relaxed);
+                }
+                raw = raw.wrapping_add(step);
+            }
+        }
+    }
+
+    /// Takes leave of `table` and all below it; returns the marks that its leaves had.
+    ///
+    /// Calls itself once per level at most.
+    fn part_from(&mut self, table: Table, level: Level, farewell: Farewell) -> Marks {
+        let mut marks = Marks::NONE;
+
+        for index in 0..512 {
+            let Some(slot) = self.pages.entries(table).get(index) else {
+                break;
+            };
+            let raw = slot.load(Ordering::Acquire);
+            match (self.format.decode(raw, level), level.below()) {
+                (Entry::Table(child), Some(below)) => {
+                    marks = marks.union(self.part_from(child, below, farewell));
+                }
+                (Entry::Leaf(_), _) => marks = marks.union(Marks::of(raw)),
+                _ => {}
+            }
+        }
+        match farewell {
+            Farewell::Retire => self.pages.retire(table),
+            Farewell::Discard => self.pages.discard(table),
+        }
+        marks
+    }
+
+    /// Gives all leaves below `table` these marks too.
+    fn mark(&self, table: Table, level: Level, marks: Marks) {
+        for slot in self.pages.entries(table) {
+            match (
+                self.format.decode(slot.load(Ordering::Acquire), level),
+                level.below(),
+            ) {
+                (Entry::Table(child), Some(below)) => self.mark(child, below, marks),
+                (Entry::Leaf(_), _) => {
+                    slot.fetch_or(marks.bits(), Ordering::AcqRel);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The marks of all entries of a leaf.
+    pub(super) fn marks(&self, table: Table, level: Level, leaf: IovaRange) -> Marks {
+        let indices = level.index(leaf.start())..=level.index(leaf.last());
+        let slots = self.pages.entries(table).get(indices).unwrap_or(&[]);
+
+        slots.iter().fold(Marks::NONE, |marks, slot| {
+            marks.union(Marks::of(slot.load(Ordering::Acquire)))
+        })
+    }
+}
