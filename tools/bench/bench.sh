@@ -1,0 +1,35 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# The benchmark's part in the virtual machine: loads all of the kernel's VFIO
+# backends and runs pgsize-bench, whose JSON lines are the output.
+
+case $1 in
+--help)
+	cat <<-END
+	Usage: bench.sh [OPTION OF pgsize-bench]...
+
+	Loads vfio_iommu_type1, iommufd and vfio_pgsize, as far as there are any,
+	binds the edu devices to vfio-pci, and runs pgsize-bench.
+	END
+	exit 0
+	;;
+esac
+
+. /lib/vm.sh
+
+stop() {
+	echo "bench: $1" >&2
+	exit 1
+}
+
+load_vfio || stop "VFIO does not load"
+modprobe iommufd allow_unsafe_interrupts=1 2>/dev/null
+switch=/sys/module/iommufd/parameters/allow_unsafe_interrupts
+[ ! -e $switch ] || echo 1 > $switch
+load_pgsize || stop "vfio_pgsize does not load"
+bind_edu || stop "the edu device can not be bound to vfio-pci"
+
+# What the kernel still does after booting would be counted too.
+sleep 3
+exec "$(dirname "$0")/pgsize-bench" "$@"

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Backends behind /dev/vfio/vfio: vfio_iommu_type1 and vfio_pgsize. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <linux/vfio_pgsize.h>
+
+#include "bench.h"
+
+#define TYPE1_SWITCH	"/sys/module/vfio_iommu_type1/parameters/disable_hugepages"
+
+static int container = -1;
+static int group = -1;
+
+static int open_group(const char *device)
+{
+	char path[128], link[128], *number;
+	ssize_t length;
+	int fd;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/iommu_group", device);
+	length = readlink(path, link, sizeof(link) - 1);
+	if (length < 0)
+		die("%s: is there such a device, behind an IOMMU?", path);
+	link[length] = '\0';
+	number = strrchr(link, '/') + 1;
+	snprintf(path, sizeof(path), "/dev/vfio/%s", number);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		die("%s: is %s bound to vfio-pci, and unused?", path, device);
+	return fd;
+}
+
+static void set_policy(uint64_t pgsizes, bool apply)
+{
+	struct vfio_pgsize_policy policy = {
+		.argsz = sizeof(policy),
+		.flags = apply ? VFIO_PGSIZE_POLICY_APPLY : 0,
+		.pgsizes = pgsizes,
+	};
+
+	if (ioctl(container, VFIO_PGSIZE_SET_POLICY, &policy))
+		die("vfio_pgsize does not take the page sizes %#llx",
+		    (unsigned long long)pgsizes);
+}
+
+static void container_open(const struct backend *backend, const char *device)
+{
+	if (backend->type == VFIO_TYPE1v2_IOMMU)
+		write_number(TYPE1_SWITCH, backend->small);
+	container = open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
+	if (container < 0)
+		die("/dev/vfio/vfio");
+	group = open_group(device);
+	if (ioctl(group, VFIO_GROUP_SET_CONTAINER, &container))
+		die("%s can not join the container", device);
+	if (ioctl(container, VFIO_SET_IOMMU, backend->type))
+		die("%s does not take %s", backend->name, device);
+	if (backend->pgsizes)
+		set_policy(backend->pgsizes, false);
+}
+
+static void container_close(void)
+{
+	close(group);
+	close(container);
+}
+
+static void container_map(void *memory, uint64_t size)
+{
+	struct vfio_iommu_type1_dma_map map = {
+		.argsz = sizeof(map),
+		.flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
+		.vaddr = (uintptr_t)memory,
+		.iova = IOVA,
+		.size = size,
+	};
+
+	if (ioctl(container, VFIO_IOMMU_MAP_DMA, &map))
+		die("VFIO_IOMMU_MAP_DMA");
+}
+
+static void container_unmap(uint64_t size)
+{
+	struct vfio_iommu_type1_dma_unmap unmap = {
+		.argsz = sizeof(unmap),
+		.iova = IOVA,
+		.size = size,
+	};
+
+	if (ioctl(container, VFIO_IOMMU_UNMAP_DMA, &unmap) || unmap.size != size)
+		die("VFIO_IOMMU_UNMAP_DMA: %llu bytes gone", (unsigned long long)unmap.size);
+}
+
+static uint64_t query(uint64_t size, uint64_t *in_4k)
+{
+	static struct vfio_pgsize_run runs[1024];
+	struct vfio_pgsize_query query = {
+		.argsz = sizeof(query),
+		.iova = IOVA,
+		.size = size,
+		.runs = (uintptr_t)runs,
+	};
+	uint64_t leaves = 0;
+
+	*in_4k = 0;
+	while (query.size) {
+		query.nr = sizeof(runs) / sizeof(runs[0]);
+		if (ioctl(container, VFIO_PGSIZE_QUERY, &query))
+			die("VFIO_PGSIZE_QUERY");
+		for (uint32_t i = 0; i < query.nr; i++) {
+			leaves += runs[i].size / runs[i].pgsize;
+			if (runs[i].pgsize == PAGE)
+				*in_4k += runs[i].size;
+		}
+	}
+	return leaves;
+}
+
+#define CONTAINER			\
+	.open = container_open,		\
+	.close = container_close,	\
+	.map = container_map,		\
+	.unmap = container_unmap
+
+#define TYPE1				\
+	CONTAINER,			\
+	.type = VFIO_TYPE1v2_IOMMU,	\
+	.file = TYPE1_SWITCH
+
+#define PGSIZE				\
+	CONTAINER,			\
+	.type = VFIO_PGSIZE_IOMMU,	\
+	.file = "/sys/module/vfio_pgsize", \
+	.set_policy = set_policy,	\
+	.query = query
+
+const struct backend type1_backend = { TYPE1, .name = "type1" };
+const struct backend type1_small_backend = { TYPE1, .name = "type1-4k", .small = true };
+const struct backend pgsize_backend = { PGSIZE, .name = "pgsize" };
+const struct backend pgsize_small_backend = { PGSIZE, .name = "pgsize-4k", .pgsizes = PAGE };

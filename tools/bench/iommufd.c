@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The backend behind /dev/iommu, by its own calls; the device by its cdev. */
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <linux/iommufd.h>
+#include <linux/vfio.h>
+
+#include "bench.h"
+
+static int iommufd = -1;
+static int cdev = -1;
+static uint32_t ioas;
+
+static int open_cdev(const char *device)
+{
+	char path[512] = "";
+	struct dirent *entry;
+	DIR *directory;
+	int fd;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/vfio-dev", device);
+	directory = opendir(path);
+	if (!directory)
+		die("%s: is the device bound to vfio-pci, and does the kernel have CONFIG_VFIO_DEVICE_CDEV?",
+		    path);
+	path[0] = '\0';
+	while ((entry = readdir(directory)))
+		if (!strncmp(entry->d_name, "vfio", 4))
+			snprintf(path, sizeof(path), "/dev/vfio/devices/%s", entry->d_name);
+	closedir(directory);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		die("%s: no character device of %s", path, device);
+	return fd;
+}
+
+static void iommufd_open(const struct backend *backend, const char *device)
+{
+	struct vfio_device_bind_iommufd bind = { .argsz = sizeof(bind) };
+	struct vfio_device_attach_iommufd_pt attach = { .argsz = sizeof(attach) };
+	struct iommu_ioas_alloc alloc = { .size = sizeof(alloc) };
+	struct iommu_option option = {
+		.size = sizeof(option),
+		.option_id = IOMMU_OPTION_HUGE_PAGES,
+		.op = IOMMU_OPTION_OP_SET,
+		.val64 = 0,
+	};
+
+	iommufd = open("/dev/iommu", O_RDWR | O_CLOEXEC);
+	if (iommufd < 0)
+		die("/dev/iommu");
+	cdev = open_cdev(device);
+	bind.iommufd = iommufd;
+	if (ioctl(cdev, VFIO_DEVICE_BIND_IOMMUFD, &bind))
+		die("iommufd does not take %s", device);
+	if (ioctl(iommufd, IOMMU_IOAS_ALLOC, &alloc))
+		die("IOMMU_IOAS_ALLOC");
+	ioas = option.object_id = alloc.out_ioas_id;
+	if (backend->small && ioctl(iommufd, IOMMU_OPTION, &option))
+		die("IOMMU_OPTION_HUGE_PAGES");
+	attach.pt_id = ioas;
+	if (ioctl(cdev, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach))
+		die("VFIO_DEVICE_ATTACH_IOMMUFD_PT");
+}
+
+static void iommufd_close(void)
+{
+	close(cdev);
+	close(iommufd);
+}
+
+static void iommufd_map(void *memory, uint64_t size)
+{
+	struct iommu_ioas_map map = {
+		.size = sizeof(map),
+		.flags = IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE |
+			 IOMMU_IOAS_MAP_WRITEABLE,
+		.ioas_id = ioas,
+		.user_va = (uintptr_t)memory,
+		.length = size,
+		.iova = IOVA,
+	};
+
+	if (ioctl(iommufd, IOMMU_IOAS_MAP, &map))
+		die("IOMMU_IOAS_MAP");
+}
+
+static void iommufd_unmap(uint64_t size)
+{
+	struct iommu_ioas_unmap unmap = {
+		.size = sizeof(unmap),
+		.ioas_id = ioas,
+		.iova = IOVA,
+		.length = size,
+	};
+
+	if (ioctl(iommufd, IOMMU_IOAS_UNMAP, &unmap) || unmap.length != size)
+		die("IOMMU_IOAS_UNMAP");
+}
+
+#define IOMMUFD				\
+	.open = iommufd_open,		\
+	.close = iommufd_close,		\
+	.map = iommufd_map,		\
+	.unmap = iommufd_unmap,		\
+	.file = "/dev/iommu"
+
+const struct backend iommufd_backend = { IOMMUFD, .name = "iommufd" };
+const struct backend iommufd_small_backend = { IOMMUFD, .name = "iommufd-4k", .small = true };

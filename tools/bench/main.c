@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <linux/vfio_pgsize.h>
+
+#include "bench.h"
+
+#define MAX_ROUNDS	100
+
+static const struct backend *const backends[] = {
+	&type1_backend, &type1_small_backend,
+	&iommufd_backend, &iommufd_small_backend,
+	&pgsize_backend, &pgsize_small_backend,
+};
+
+#define BACKENDS (sizeof(backends) / sizeof(backends[0]))
+
+static unsigned int rounds = 5;
+static uint64_t size = 256 << 20;
+static const char *device = "0000:00:03.0";
+
+void die(const char *format, ...)
+{
+	int error = errno;
+	va_list args;
+
+	fflush(stdout);
+	fputs("pgsize-bench: ", stderr);
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fprintf(stderr, error ? ": %s\n" : "\n", strerror(error));
+	exit(1);
+}
+
+void write_number(const char *path, long number)
+{
+	FILE *file = fopen(path, "w");
+
+	if (!file || fprintf(file, "%ld\n", number) < 0 || fclose(file))
+		die("%s: can not write %ld", path, number);
+}
+
+/* Pages that the kernel holds for IOMMU page tables, right now. */
+static long table_pages(void)
+{
+	char name[64];
+	long value;
+	FILE *file;
+
+	/* The counters of each processor are folded in only now and then. */
+	write_number("/proc/sys/vm/stat_refresh", 1);
+	file = fopen("/proc/vmstat", "r");
+	while (file && fscanf(file, "%63s %ld", name, &value) == 2)
+		if (!strcmp(name, "nr_iommu_pages")) {
+			fclose(file);
+			return value;
+		}
+	die("/proc/vmstat: no nr_iommu_pages");
+}
+
+/* --- what is measured ----------------------------------------------------- */
+
+/* Where a piece of work was done, for its JSON line. */
+struct setting {
+	const struct backend *backend;
+	enum memory_kind kind;
+	struct memory memory;
+};
+
+struct series {
+	uint64_t counts[MAX_ROUNDS];
+	unsigned int length;
+};
+
+static void print_series(const struct setting *setting, const char *work,
+			 const struct series *series, long tables)
+{
+	printf("{\"kind\": \"result\", \"backend\": \"%s\", \"memory\": \"%s\", "
+	       "\"work\": \"%s\", \"bytes\": %" PRIu64 ", \"runs\": %" PRIu64 ", ",
+	       setting->backend->name, memory_names[setting->kind], work, size,
+	       setting->memory.runs);
+	if (tables >= 0)
+		printf("\"table_pages\": %ld, ", tables);
+	printf("\"instructions\": [");
+	for (unsigned int i = 0; i < series->length; i++)
+		printf("%s%" PRIu64, i ? ", " : "", series->counts[i]);
+	printf("]}\n");
+	fflush(stdout);
+}
+
+#define COUNT(series, work)							\
+	do {									\
+		uint64_t start_ = instructions();				\
+		work;								\
+		(series).counts[(series).length++] = instructions() - start_;	\
+	} while (0)
+
+static void measure_map_unmap(const struct setting *setting)
+{
+	const struct backend *backend = setting->backend;
+	struct series map = {}, unmap = {};
+	long before = table_pages(), tables = 0;
+
+	for (unsigned int i = 0; i < rounds; i++) {
+		long now;
+
+		COUNT(map, backend->map(setting->memory.start, size));
+		now = table_pages();
+		if (now - before > tables)
+			tables = now - before;
+		COUNT(unmap, backend->unmap(size));
+	}
+	print_series(setting, "map", &map, tables);
+	print_series(setting, "unmap", &unmap, -1);
+}
+
+static void expect_leaves(const struct setting *setting, bool small)
+{
+	uint64_t in_4k;
+
+	setting->backend->query(size, &in_4k);
+	if (in_4k != (small ? size : 0)) {
+		errno = 0;
+		die("%s, %s: %" PRIu64 " of %" PRIu64 " bytes are in 4K leaves",
+		    setting->backend->name, memory_names[setting->kind], in_4k, size);
+	}
+}
+
+/*
+ * Convert what is mapped, both ways, between one 2M leaf and 512 of 4K; and
+ * ask for the leaves of either kind.
+ */
+static void measure_policy(const struct setting *setting)
+{
+	const struct backend *backend = setting->backend;
+	struct series split = {}, merge = {}, query_2m = {}, query_4k = {};
+	uint64_t in_4k;
+
+	backend->set_policy(PAGE | HUGE_PAGE, false);
+	backend->map(setting->memory.start, size);
+	for (unsigned int i = 0; i < rounds; i++) {
+		COUNT(query_2m, backend->query(size, &in_4k));
+		expect_leaves(setting, false);
+		COUNT(split, backend->set_policy(PAGE, true));
+		expect_leaves(setting, true);
+		COUNT(query_4k, backend->query(size, &in_4k));
+		COUNT(merge, backend->set_policy(PAGE | HUGE_PAGE, true));
+		expect_leaves(setting, false);
+	}
+	backend->unmap(size);
+	backend->set_policy(VFIO_PGSIZE_ALL, false);
+	print_series(setting, "split", &split, -1);
+	print_series(setting, "merge", &merge, -1);
+	print_series(setting, "query-2m", &query_2m, -1);
+	print_series(setting, "query-4k", &query_4k, -1);
+}
+
+static void measure(const struct setting *setting)
+{
+	const struct backend *backend = setting->backend;
+	bool huge = setting->kind == MEMORY_HUGETLB || setting->kind == MEMORY_THP;
+
+	backend->open(backend, device);
+	measure_map_unmap(setting);
+	if (backend->query && (huge || backend->pgsizes)) {
+		backend->map(setting->memory.start, size);
+		expect_leaves(setting, backend->pgsizes);
+		backend->unmap(size);
+	}
+	if (backend->set_policy && !backend->pgsizes && huge)
+		measure_policy(setting);
+	backend->close();
+}
+
+static bool is_chosen(const char *only, const char *name)
+{
+	return !only || !strcmp(only, name);
+}
+
+/* The same pages for each backend, so that one can be held against another. */
+static unsigned int measure_backends(enum memory_kind kind, const char *only)
+{
+	struct setting setting = {
+		.kind = kind,
+		.memory = allocate_memory(kind, size),
+	};
+	unsigned int measured = 0;
+
+	for (unsigned int i = 0; i < BACKENDS; i++) {
+		setting.backend = backends[i];
+		if (!is_chosen(only, backends[i]->name))
+			continue;
+		if (access(backends[i]->file, F_OK)) {
+			fprintf(stderr, "pgsize-bench: no %s: %s is not there\n",
+				backends[i]->name, backends[i]->file);
+			continue;
+		}
+		measure(&setting);
+		measured++;
+	}
+	free_memory(&setting.memory);
+	return measured;
+}
+
+static void print_machine(void)
+{
+	struct utsname name;
+
+	uname(&name);
+	printf("{\"kind\": \"machine\", \"kernel\": \"%s\", \"processors\": %ld, "
+	       "\"loop_instructions\": %llu, \"loop_counted\": %" PRIu64 "}\n",
+	       name.release, sysconf(_SC_NPROCESSORS_ONLN), LOOP_INSTRUCTIONS,
+	       count_known_loop());
+	fflush(stdout);
+}
+
+/* --- options ------------------------------------------------------------- */
+
+static void usage(FILE *out)
+{
+	fputs("Usage: pgsize-bench [--backend NAME] [--memory KIND] [--mib N] [--rounds N]\n"
+	      "                    [--device PCI-ADDRESS]\n"
+	      "\n"
+	      "Maps and unmaps memory for a device that is bound to vfio-pci, with each of\n"
+	      "the kernel's backends, and prints what each call cost: a JSON object a line.\n"
+	      "Costs are instructions, if QEMU runs with -icount shift=0; the first line,\n"
+	      "with the count of a loop of known length, tells whether it does.\n"
+	      "\n"
+	      "  --backend  type1, type1-4k (disable_hugepages=1), iommufd, iommufd-4k\n"
+	      "             (IOMMU_OPTION_HUGE_PAGES=0), pgsize, pgsize-4k (4K policy);\n"
+	      "             default: each that the kernel has\n"
+	      "  --memory   hugetlb, thp, sequential, scattered (4K pages, faulted in in\n"
+	      "             order or at random); default: each\n"
+	      "  --mib      size of the mapping (default 256), a multiple of 2\n"
+	      "  --rounds   how often (default 5)\n"
+	      "  --device   default 0000:00:03.0\n", out);
+}
+
+static unsigned long number(const char *text, unsigned long min, unsigned long max)
+{
+	char *end;
+	unsigned long value = strtoul(text, &end, 10);
+
+	errno = 0;
+	if (*end || end == text || value < min || value > max)
+		die("'%s' is not a number from %lu to %lu", text, min, max);
+	return value;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "backend", required_argument, NULL, 'b' },
+		{ "memory", required_argument, NULL, 'k' },
+		{ "mib", required_argument, NULL, 'm' },
+		{ "rounds", required_argument, NULL, 'r' },
+		{ "device", required_argument, NULL, 'd' },
+		{ "help", no_argument, NULL, 'h' },
+		{},
+	};
+	const char *only_backend = NULL, *only_memory = NULL;
+	unsigned int measured = 0;
+	int option;
+
+	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1)
+		switch (option) {
+		case 'b': only_backend = optarg; break;
+		case 'k': only_memory = optarg; break;
+		case 'm': size = number(optarg, 2, 65536) / 2 * HUGE_PAGE; break;
+		case 'r': rounds = number(optarg, 1, MAX_ROUNDS); break;
+		case 'd': device = optarg; break;
+		case 'h': usage(stdout); return 0;
+		default: usage(stderr); return 2;
+		}
+	if (optind != argc) {
+		usage(stderr);
+		return 2;
+	}
+
+	print_machine();
+	for (enum memory_kind kind = 0; kind < MEMORY_KINDS; kind++)
+		if (is_chosen(only_memory, memory_names[kind]))
+			measured += measure_backends(kind, only_backend);
+	if (!measured) {
+		errno = 0;
+		die("nothing was measured: no such backend or memory");
+	}
+	return 0;
+}
