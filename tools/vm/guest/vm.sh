@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# /lib/vm.sh: what tests in the virtual machine have in common.
+
+# Load VFIO and its own IOMMU backend.
+load_vfio() {
+	modprobe vfio &&
+		modprobe vfio_iommu_type1 allow_unsafe_interrupts=1 &&
+		modprobe vfio-pci
+}
+
+# Load the module under test: load_pgsize [parameter=value...]
+load_pgsize() {
+	modprobe vfio &&
+		insmod "/lib/modules/$(uname -r)/extra/vfio_pgsize.ko" allow_unsafe_interrupts=1 "$@" &&
+		modprobe vfio-pci
+}
+
+# Bind each edu device to vfio-pci.
+bind_edu() {
+	modprobe vfio-pci || return 1
+	bound=0
+	for device in /sys/bus/pci/devices/*; do
+		if [ "$(cat "$device/vendor" "$device/device" | tr '\n' ' ')" != "0x1234 0x11e8 " ]; then
+			continue
+		fi
+		echo vfio-pci >"$device/driver_override"
+		if [ ! -e "$device/driver" ]; then
+			echo "${device##*/}" >/sys/bus/pci/drivers/vfio-pci/bind || return 1
+		fi
+		bound=$((bound + 1))
+	done
+	if [ $bound -eq 0 ]; then
+		echo "bind_edu: the machine has no edu device" >&2
+		return 1
+	fi
+}
+
+# Mount the build root, which the host shares, at /host; what is written there
+# stays in this machine's memory.
+mount_share() {
+	modprobe 9pnet_virtio && modprobe 9p && modprobe overlay || return 1
+	mkdir -p /run/share /run/upper /host
+	mount -t tmpfs tmpfs /run/upper && mkdir -p /run/upper/upper /run/upper/work &&
+		mount -t 9p -o trans=virtio,version=9p2000.L,msize=524288,cache=loose,ro \
+			share /run/share &&
+		mount -t overlay -o lowerdir=/run/share,upperdir=/run/upper/upper,workdir=/run/upper/work \
+			overlay /host
+}

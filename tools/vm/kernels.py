@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The kernels that the virtual machine runs, and that the module is built for.
+
+stock is Debian's own; debug and bench are small ones of the same source. A
+kernel's directory is the O= directory of its source: made so far that modules,
+Rust ones too, can be built against it.
+"""
+
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from paths import CACHE, HERE, JOBS, Problem, key_of, locked, package_version, run_logged, say
+
+NAMES = ("stock", "debug", "bench")
+RUST_LIB_SRC = "/usr/lib/rustlib/src/rust/library"
+TOOLS = ("rustc", "bindgen", "make")
+
+
+@dataclass(frozen=True)
+class Kernel:
+    name: str
+    release: str
+    build: Path
+    image: Path
+    modules: Path
+
+    def make(self) -> list[str]:
+        """The command to build against this kernel."""
+        return ["make", "-s", f"-j{JOBS}", "-C", str(self.build), *make_arguments(self.name)]
+
+
+def facts() -> dict[str, str]:
+    """The Debian kernel that the build root was made for."""
+    lines = Path("/etc/vfio-pgsize-kernel").read_text(encoding="ascii").split()
+    return dict(line.split("=", 1) for line in lines)
+
+
+def headers() -> Path:
+    return Path(f"/usr/src/linux-headers-{facts()['release']}")
+
+
+def compiler() -> str:
+    """The C compiler that Debian built the kernel with."""
+    config = (headers() / ".config").read_text(encoding="utf-8")
+    found = re.search(r'^CONFIG_CC_VERSION_TEXT="(\S+)', config, re.MULTILINE)
+    if not found or not shutil.which(found[1]):
+        raise Problem("the kernel's compiler is not in the build root: run make distclean")
+    return found[1]
+
+
+def make_arguments(name: str) -> list[str]:
+    arguments = [f"CC={compiler()}"]
+    if name == "stock":
+        release = facts()["release"]
+        arguments.append(f"LOCALVERSION={release[release.index('+') :]}")
+    return arguments
+
+
+def fragments(name: str) -> list[Path]:
+    return [HERE / "config" / "base.config", HERE / "config" / f"{name}.config"]
+
+
+def toolchain() -> str:
+    gcc = compiler().removeprefix("x86_64-linux-gnu-")
+    return package_version(gcc, *TOOLS)
+
+
+def source() -> Path:
+    """The kernel's source, unpacked and never written to."""
+    archive = Path(f"/usr/src/linux-source-{facts()['series']}.tar.xz")
+    tree = CACHE / f"linux-{facts()['version']}"
+    with locked(tree):
+        if not tree.exists():
+            say(f"unpacking the source of Linux {facts()['version']}")
+            part = tree.with_name(f"{tree.name}.part")
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir(parents=True)
+            log = CACHE / f"{tree.name}.log"
+            command = ["tar", "-xJf", str(archive), "-C", str(part), "--strip-components=1"]
+            run_logged(command, log, "unpacking")
+            part.rename(tree)
+    return tree
+
+
+def kernel(name: str) -> Kernel:
+    """The kernel of that name, built if it is not in the cache."""
+    key = [facts()["version"], toolchain()]
+    if name != "stock":
+        key += fragments(name)
+    build = CACHE / f"kernel-{facts()['series']}-{name}-{key_of(*key)}"
+    with locked(build):
+        if not (build / "complete").exists():
+            shutil.rmtree(build, ignore_errors=True)
+            build.mkdir()
+            (make_stock if name == "stock" else make_own)(name, build)
+            (build / "complete").touch()
+    release = (build / "include/config/kernel.release").read_text(encoding="ascii").strip()
+    if name == "stock":
+        images = (Path(f"/usr/lib/modules/{release}/vmlinuz"), Path(f"/boot/vmlinuz-{release}"))
+        image = next((image for image in images if image.exists()), None)
+        if image is None:
+            raise Problem("the kernel's package brought no vmlinuz: run make distclean")
+        return Kernel(name, release, build, image, Path(f"/usr/lib/modules/{release}"))
+    image = build / "arch/x86/boot/bzImage"
+    return Kernel(name, release, build, image, build / f"root/lib/modules/{release}")
+
+
+def make_stock(name: str, build: Path) -> None:
+    """Make what no package has: the Rust metadata of the stock kernel."""
+    tree = source()
+    release = facts()["release"]
+    say(f"preparing the stock kernel {release} for Rust modules (about 2 minutes)")
+    for file in (".config", "Module.symvers"):
+        shutil.copy(headers() / file, build)
+    run_make(tree, build, name, ["rustavailable", "olddefconfig", "modules_prepare"])
+    made = (build / "include/config/kernel.release").read_text(encoding="ascii").strip()
+    if made != release:
+        raise Problem(f"the source makes {made}, not the stock kernel {release}")
+
+
+def make_own(name: str, build: Path) -> None:
+    """Build the debug or the bench kernel."""
+    tree = source()
+    say(f"building the {name} kernel (10 to 20 minutes on 2 cores, once)")
+    run_make(tree, build, name, ["tinyconfig"])
+    merge = [str(tree / "scripts/kconfig/merge_config.sh"), "-m", "-O", str(build)]
+    merge += [str(build / ".config"), *map(str, fragments(name))]
+    run_logged(merge, build / "build.log", "merging the configuration", cwd=tree)
+    run_make(tree, build, name, ["olddefconfig"])
+    check_config(build / ".config", fragments(name))
+    run_make(tree, build, name, ["bzImage", "modules"])
+    install = ["modules_install", f"INSTALL_MOD_PATH={build / 'root'}"]
+    run_make(tree, build, name, install)
+
+
+def run_make(tree: Path, build: Path, name: str, targets: list[str]) -> None:
+    command = ["nice", "make", f"-j{JOBS}", "-C", str(tree), f"O={build}"]
+    command += [*make_arguments(name), f"RUST_LIB_SRC={RUST_LIB_SRC}", *targets]
+    run_logged(command, build / "build.log", f"the {name} kernel's {targets[-1]}")
+
+
+def check_config(config: Path, wanted: list[Path]) -> None:
+    """See that each option asked for is there: Kconfig drops them silently."""
+    got = set(config.read_text(encoding="utf-8").splitlines())
+    missing = []
+    for fragment in wanted:
+        for line in fragment.read_text(encoding="utf-8").splitlines():
+            if re.match(r"CONFIG_\w+=[^n]", line) and line not in got:
+                missing.append(line)
+    if missing:
+        raise Problem(f"the kernel can not be configured with {', '.join(missing)}")
+
+
+def kernel_doc(files: list[Path]) -> list[str]:
+    """Complaints of the kernel's own kernel-doc about these files."""
+    script = source() / "scripts/kernel-doc"
+    command = [str(script), "-none", "-Wall", *map(str, files)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    lines = (result.stdout + result.stderr).splitlines()
+    if result.returncode and not lines:
+        raise Problem(f"kernel-doc failed with {result.returncode} and no word")
+    return lines

@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: GPL-2.0
+"""One run of the virtual machine: QEMU, its serial ports, how it ended.
+
+The first serial port is the kernel's console and goes to a file; the second is
+the oracle's; the third is the terminal of the command. The command's exit
+status comes as a line with a nonce on the third: if it does not come, the
+machine has failed, however QEMU ended.
+"""
+
+import os
+import re
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from select import select
+
+from initramfs import initramfs
+from kernels import Kernel
+from paths import SRC, Problem
+
+# What a kernel prints when something is wrong with it, or with us.
+REPORT = re.compile(
+    r"BUG: |WARNING: |KASAN: |UBSAN: |Oops|general protection fault|panicked at"
+    r"|INFO: task .* blocked|INFO: rcu.* stall|rcu: INFO: .*stall|suspicious RCU usage"
+    r"|possible (circular|recursive|irq lock)|inconsistent lock state|unreferenced object"
+    r"|refcount_t: |DEBUG_LOCKS_WARN|list_(add|del) corruption|Kernel panic"
+)
+REPORT_LINES = 60
+
+# Seconds that the machine may take to switch itself off once it is done.
+GOODBYE = 20
+
+
+@dataclass
+class Settings:
+    """What the machine is made of."""
+
+    smp: int = 2
+    mem: str = "2G"
+    edu: int = 1
+    icount: bool = False
+    share: bool = False
+    oracle: bool = False
+    iommu: str = "amd"
+    timeout: int = 300
+    log: Path | None = None
+    reports: bool = True
+    interactive: bool = False
+    append: str = ""
+    qemu: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Result:
+    """How a run ended: the command's status, or why there is none."""
+
+    status: int | None
+    failure: str | None
+    reports: list[str]
+    seconds: float
+
+    def exit_status(self) -> int:
+        if self.status:
+            return self.status
+        return 1 if self.failure or self.reports else 0
+
+
+class Machine:
+    """A virtual machine that runs one command and is gone."""
+
+    def __init__(self, kernel: Kernel, settings: Settings):
+        self.kernel = kernel
+        self.settings = settings
+        self.scratch = Path(tempfile.mkdtemp(prefix="vm-"))
+        self.log = settings.log or self.scratch / "kernel.log"
+        self.nonce = f"vm-status-{secrets.token_hex(8)}"
+
+    def arguments(self) -> list[str]:
+        """QEMU's command line."""
+        settings = self.settings
+        threads = "single" if settings.icount else "multi"
+        append = ["console=ttyS0", "panic=-1", "oops=panic", "rcupdate.rcu_cpu_stall_timeout=120"]
+        if self.kernel.name == "debug":
+            append += ["iommu.debug_pagealloc=1", "kmemleak=on"]
+        line = ["qemu-system-x86_64", "-M", "q35", "-accel", f"tcg,thread={threads}"]
+        line += ["-cpu", "EPYC-v4", "-smp", str(1 if settings.icount else settings.smp)]
+        line += ["-m", settings.mem, "-no-reboot", "-nodefaults", "-display", "none"]
+        line += ["-kernel", str(self.kernel.image), "-initrd", str(self.scratch / "initramfs")]
+        if settings.icount:
+            line += ["-icount", "shift=0,sleep=off"]
+        if settings.iommu == "amd":
+            line += ["-device", "amd-iommu,dma-remap=on"]
+        else:
+            line += ["-device", "intel-iommu,caching-mode=on"]
+            append.append("intel_iommu=on")
+        for number in range(settings.edu):
+            line += ["-device", f"edu,addr={3 + number:#x},dma_mask=0xffffffffffffffff"]
+        ports = [(0, 4, f"file,path={self.log}"), (2, 5, "stdio,signal=off")]
+        if settings.oracle:
+            qmp, serial = self.sockets()
+            line += ["-qmp", f"unix:{qmp},server=on,wait=off"]
+            ports.append((1, 3, f"socket,path={serial},server=on,wait=off"))
+        for index, irq, backend in ports:
+            kind, _, rest = backend.partition(",")
+            line += ["-chardev", f"{kind},id=port{index},{rest}"]
+            line += ["-device", f"isa-serial,chardev=port{index},index={index},irq={irq}"]
+        if settings.share:
+            line += ["-fsdev", "local,id=share,path=/,security_model=passthrough,multidevs=remap,readonly=on"]
+            line += ["-device", "virtio-9p-pci,fsdev=share,mount_tag=share,addr=0x1d"]
+        return [*line, "-append", " ".join([*append, settings.append]), *settings.qemu]
+
+    def sockets(self) -> tuple[Path, Path]:
+        return self.scratch / "qmp", self.scratch / "oracle"
+
+    def parameters(self) -> dict[str, str]:
+        """Shell variables for /init."""
+        size = shutil.get_terminal_size()
+        flags = {
+            "share": self.settings.share,
+            "oracle": self.settings.oracle,
+            "reports": self.settings.reports,
+            "interactive": self.settings.interactive,
+        }
+        texts = {"nonce": self.nonce, "rows": str(size.lines), "cols": str(size.columns)}
+        return {name: "yes" if on else "" for name, on in flags.items()} | texts
+
+    def run(self, command: str, module: Path | None, programs: list[tuple[Path, Path]]) -> Result:
+        """Boot, run the command, and tell how it went."""
+        image = initramfs(self.kernel, module, command, self.parameters(), programs)
+        (self.scratch / "initramfs").write_bytes(image)
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.log.write_bytes(b"")
+        started = time.monotonic()
+        try:
+            status, failure = self.watch(started + self.settings.timeout)
+            text = self.log.read_text(encoding="utf-8", errors="replace").replace("\r", "")
+            if failure is not None:
+                failure += self.last_words(text)
+            reports = find_reports(text) if self.settings.reports else []
+            return Result(status, failure, reports, time.monotonic() - started)
+        finally:
+            shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def watch(self, deadline: float) -> tuple[int | None, str | None]:
+        """Run QEMU and pass the command's output on, until its status comes."""
+        errors = self.scratch / "qemu.errors"
+        with open(errors, "wb") as complaints:
+            qemu = subprocess.Popen(
+                self.arguments(),
+                stdin=None if self.settings.interactive else subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=complaints,
+            )
+        if self.settings.oracle:
+            self.start_oracle()
+        output = Output(self.nonce)
+        try:
+            while output.status is None:
+                wait = deadline - time.monotonic()
+                if wait <= 0:
+                    return None, f"no end after {self.settings.timeout} s (--timeout)"
+                if not select([qemu.stdout], [], [], wait)[0]:
+                    continue
+                data = os.read(qemu.stdout.fileno(), 65536)
+                if not data:
+                    break
+                output.feed(data)
+            output.flush()
+            try:
+                qemu.wait(GOODBYE)
+            except subprocess.TimeoutExpired:
+                if output.status is None:
+                    return None, "QEMU closed its output and went on"
+            if output.status is None:
+                text = errors.read_text(encoding="utf-8", errors="replace").splitlines()
+                text = [line for line in text if "TCG doesn't support" not in line]
+                said = "".join(f"\n    qemu: {line}" for line in text[-5:])
+                return None, f"the machine stopped before the command did{said}"
+            return output.status, None
+        finally:
+            if qemu.poll() is None:
+                qemu.kill()
+                qemu.wait()
+
+    def start_oracle(self) -> None:
+        sys.path.insert(0, str(SRC / "tools"))
+        try:
+            from oracle.server import serve_in_thread
+        except ImportError as error:
+            raise Problem(f"tools/oracle can not be used: {error}") from error
+        qmp, serial = self.sockets()
+        serve_in_thread(str(qmp), str(serial))
+
+    def last_words(self, log: str) -> str:
+        lines = log.splitlines()
+        start = next((n for n, line in enumerate(lines) if "Kernel panic" in line), len(lines))
+        return "".join(f"\n    {line}" for line in lines[max(0, start - 40) : start + 20])
+
+
+class Output:
+    """Passes the command's output on to stdout, and finds the status in it."""
+
+    def __init__(self, nonce: str):
+        self._nonce = nonce.encode()
+        self._held = b""
+        self.status: int | None = None
+
+    def feed(self, data: bytes) -> None:
+        data = self._held + data
+        place = data.find(self._nonce)
+        if place < 0:
+            keep = self._beginning(data)
+            self._held = data[len(data) - keep :]
+            self._write(data[: len(data) - keep])
+            return
+        self._held = data[place:]
+        found = re.match(rb" (\d+)\r?\n", self._held[len(self._nonce) :])
+        if found:
+            self._write(data[:place])
+            self._held = b""
+            self.status = int(found[1])
+
+    def flush(self) -> None:
+        self._write(self._held)
+        self._held = b""
+
+    def _beginning(self, data: bytes) -> int:
+        """How many bytes at the end may be the beginning of the nonce."""
+        for size in range(min(len(self._nonce) - 1, len(data)), 0, -1):
+            if self._nonce.startswith(data[-size:]):
+                return size
+        return 0
+
+    @staticmethod
+    def _write(data: bytes) -> None:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+
+
+def find_reports(log: str) -> list[str]:
+    """The kernel's reports in its log, each with the lines that follow it."""
+    lines = log.splitlines()
+    reports = []
+    end = -1
+    for number, line in enumerate(lines):
+        if number >= end and REPORT.search(line):
+            end = number + REPORT_LINES
+            reports.append("\n".join(lines[number:end]))
+    return reports

@@ -1,0 +1,76 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""Builds vfio_pgsize.ko against a kernel."""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from kernels import NAMES, Kernel, kernel
+from paths import CACHE, SRC, Problem, locked, require_build_root, say
+
+SOURCES = ("Kbuild", "rust", "include")
+
+
+def copy_sources(tree: Path) -> None:
+    """Bring the copy of the sources to what the checkout has.
+
+    Files are compared by content and not given the checkout's time stamps, so
+    that make sees what changed, whichever checkout it came from.
+    """
+    tree.mkdir(parents=True, exist_ok=True)
+    command = ["rsync", "--recursive", "--links", "--checksum", "--delete", "--perms"]
+    # what make made stays
+    command += ["--filter=P *.o", "--filter=P .*", "--filter=P bindings_generated.rs"]
+    command += ["--filter=P bindgen.mk", "--exclude=target/"]
+    for name in SOURCES:
+        subprocess.run([*command, str(SRC / name), str(tree)], check=True)
+
+
+def build_module(target: Kernel, clippy: bool = False, pedantic: bool = False) -> Path:
+    """Build the module for a kernel; with clippy, lint it too."""
+    tree = CACHE / f"module-{target.build.name.removeprefix('kernel-')}"
+    if clippy:
+        tree = tree.with_name(f"{tree.name}-clippy")
+    with locked(tree):
+        copy_sources(tree)
+        say(f"{'linting' if clippy else 'building'} vfio_pgsize.ko for {target.release}")
+        command = [*target.make(), f"M={tree}", "modules"]
+        if clippy:
+            command.append("CLIPPY=1")
+            # clippy speaks only when it compiles
+            (tree / "rust/vfio_pgsize.o").unlink(missing_ok=True)
+        if pedantic:
+            command.append("KRUSTFLAGS=-Dwarnings")
+        result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False)
+    if result.returncode:
+        raise Problem("the module does not build: see above")
+    return tree / "vfio_pgsize.ko"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("kernel", nargs="?", default="stock", choices=NAMES)
+    parser.add_argument("--clippy", action="store_true", help="compile by clippy")
+    parser.add_argument("--pedantic", action="store_true", help="a warning is an error")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="copy the module to DIR/RELEASE/")
+    arguments = parser.parse_args()
+    try:
+        require_build_root()
+        target = kernel(arguments.kernel)
+        module = build_module(target, arguments.clippy, arguments.pedantic)
+        if arguments.out:
+            place = arguments.out / target.release
+            place.mkdir(parents=True, exist_ok=True)
+            copy = place / module.name
+            copy.write_bytes(module.read_bytes())
+            print(f"built {copy.relative_to(SRC) if copy.is_relative_to(SRC) else copy}")
+    except Problem as problem:
+        print(f"module.py: {problem}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

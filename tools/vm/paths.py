@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Where things are in the build root, and how things made once are kept.
+
+What is made is put in the cache under a name that holds a hash of all that it
+is made of: what is there is right, and nothing is ever brought up to date.
+"""
+
+import fcntl
+import hashlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+SRC = Path("/src")
+CACHE = Path("/cache")
+HERE = Path(__file__).resolve().parent
+JOBS = os.cpu_count() or 1
+
+# Seconds between two lines that tell how far a long command has come.
+PATIENCE = 30
+
+
+class Problem(Exception):
+    """Something to tell the user in a sentence, without a traceback."""
+
+
+def say(text: str) -> None:
+    print(f"vm: {text}", file=sys.stderr, flush=True)
+
+
+def require_build_root() -> None:
+    if not Path("/etc/vfio-pgsize-kernel").exists():
+        raise Problem("this is not the build root: put tools/vm/inside.sh before the command")
+
+
+def key_of(*parts: object) -> str:
+    """A hash of texts, and of the contents of files given as Path."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.read_bytes() if isinstance(part, Path) else str(part).encode()
+        digest.update(len(data).to_bytes(8, "little") + data)
+    return digest.hexdigest()[:12]
+
+
+def package_version(*names: str) -> str:
+    """The versions of Debian packages, as installed in the build root."""
+    command = ["dpkg-query", "-W", "-f", "${Package} ${Version}\n", *names]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of something in the cache, for other runs use it too."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(f"{path}.lock", "w", encoding="ascii") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"waiting for another run that makes {path.name}")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def run_logged(command: list[str], log: Path, what: str, **options) -> None:
+    """Run with the output in a log; show life now and then, and a failure's end."""
+    started = time.monotonic()
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "ab") as output:
+        output.write(f"$ {' '.join(map(str, command))}\n".encode())
+        output.flush()
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, **options
+        )
+        while True:
+            try:
+                status = process.wait(PATIENCE)
+                break
+            except subprocess.TimeoutExpired:
+                with open(log, "rb") as lines:
+                    count = sum(1 for _ in lines)
+                say(f"{what}: {time.monotonic() - started:.0f} s, {count} lines of log")
+    if status:
+        for line in log.read_text(errors="replace").splitlines()[-25:]:
+            print(f"    {line}", file=sys.stderr)
+        raise Problem(f"{what} failed ({status}); the whole log is {outside(log)}")
+
+
+def outside(path: Path) -> str:
+    """What a path of the build root is called outside of it, near enough."""
+    for inner, outer in ((CACHE, "the cache's "), (SRC, "")):
+        if path.is_relative_to(inner):
+            return f"{outer}{path.relative_to(inner)}"
+    return f"{path} in the build root"

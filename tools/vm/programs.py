@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The test programs and samples that go into the virtual machine.
+
+They are built from a copy of the checkout in the cache: make and cargo look at
+time stamps, and the copy gives new ones to what has changed, and to nothing
+else, whichever checkout it came from.
+"""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from kernels import facts, source
+from paths import CACHE, SRC, Problem, locked, say
+
+TREE = CACHE / f"programs-{facts()['series']}"
+OUT = TREE / "out"
+COPIED = ("include", "rust", "samples", "tools")
+
+
+@dataclass(frozen=True)
+class Group:
+    """A directory of programs: where its source is, where its files go."""
+
+    directory: str
+    place: str
+    arguments: tuple[str, ...] = ()
+    copied: tuple[str, ...] = ()  # files of the directory that go in as they are
+
+    @property
+    def name(self) -> str:
+        return self.directory.replace("/", "-")
+
+    def out(self) -> Path:
+        return OUT / self.name
+
+
+GROUPS = (
+    Group("samples/c", "/samples"),
+    Group("samples/rust", "/samples", (f"TARGET_DIR={OUT}/cargo",)),
+    Group("tools/testing/selftests/vfio_pgsize", "/tests"),
+    Group("tools/testing/qemu-l2", "/tests", copied=("qemu-l2.sh",)),
+    Group("tools/bench", "/tests"),
+    Group("tools/demo", "/demo", copied=("guest.sh",)),
+)
+
+
+def copy_checkout() -> None:
+    TREE.mkdir(parents=True, exist_ok=True)
+    command = ["rsync", "-rlp", "--checksum", "--delete", "--exclude=target/", "--exclude=__pycache__/"]
+    sources = [str(SRC / name) for name in COPIED if (SRC / name).exists()]
+    subprocess.run([*command, *sources, str(TREE)], check=True)
+
+
+def build(group: Group) -> None:
+    directory = TREE / group.directory
+    if not (directory / "Makefile").exists():
+        return
+    command = ["make", "-s", "-C", str(directory), f"OUT={group.out()}", *group.arguments]
+    if "selftests" in group.directory:
+        command.append(f"KSELFTEST_DIR={source()}/tools/testing/selftests")
+    group.out().mkdir(parents=True, exist_ok=True)
+    result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False)
+    if result.returncode:
+        raise Problem(f"the programs of {group.directory} do not build: see above")
+
+
+def files(group: Group) -> list[tuple[Path, Path]]:
+    """(place in the machine, file) of a group that is built."""
+    place = Path(group.place)
+    found = [TREE / group.directory / name for name in group.copied]
+    found += [
+        file
+        for file in sorted(group.out().glob("*"))
+        if file.is_file() and file.suffix not in (".o", ".d")
+    ]
+    return [(place / file.name, file) for file in found if file.exists()]
+
+
+def programs(strict: bool = True) -> list[tuple[Path, Path]]:
+    """Build all programs. If not strict, say what fails and go on without it."""
+    everything = []
+    with locked(TREE):
+        copy_checkout()
+        for group in GROUPS:
+            if not (TREE / group.directory).exists():
+                continue
+            try:
+                build(group)
+                everything += files(group)
+            except Problem as problem:
+                if strict:
+                    raise
+                say(f"{problem}; going on without them")
+    return everything

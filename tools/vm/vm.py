@@ -1,0 +1,101 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""Runs a command, or a shell, in a virtual machine with an IOMMU."""
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from kernels import NAMES, kernel
+from machine import Machine, Result, Settings
+from module import build_module
+from paths import Problem, require_build_root
+from programs import programs
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(description=__doc__)
+    commands = top.add_subparsers(dest="action", required=True)
+    run = commands.add_parser("run", help="run a command; its exit status is vm.py's")
+    shell = commands.add_parser("shell", help="an interactive shell; leave it by exit")
+    for command in (run, shell):
+        command.add_argument("--kernel", choices=NAMES, default="stock")
+        command.add_argument("--smp", type=int, default=2, metavar="N", help="processors (2)")
+        command.add_argument("--mem", default="2G", help="memory (2G)")
+        command.add_argument("--edu", type=int, default=1, metavar="N", help="edu devices (1)")
+        command.add_argument("--icount", action="store_true", help="time counts instructions")
+        command.add_argument("--share", action="store_true", help="the build root at /host")
+        command.add_argument("--oracle", action="store_true", help="serve the oracle on ttyS1")
+        command.add_argument("--iommu", choices=("amd", "intel"), default="amd")
+        command.add_argument("--log", type=Path, metavar="FILE", help="keep the kernel's log")
+        command.add_argument("--no-module", action="store_true", help="without vfio_pgsize.ko")
+        command.add_argument("--append", default="", help="more for the kernel's command line")
+        command.add_argument("--qemu", default="", metavar="ARGS", help="more for QEMU's")
+        command.add_argument("--strict", action="store_true", help="all programs must build")
+        command.add_argument(
+            "--no-reports",
+            action="store_true",
+            help="a report in the kernel's log (lockdep, KASAN, WARNING, a leak ...) is no failure",
+        )
+    run.add_argument("--timeout", type=int, default=300, metavar="S", help="seconds (300)")
+    run.add_argument("command", nargs="+", metavar="COMMAND", help="a shell command, after --")
+    return top
+
+
+def settings(arguments: argparse.Namespace) -> Settings:
+    interactive = arguments.action == "shell"
+    return Settings(
+        smp=arguments.smp,
+        mem=arguments.mem,
+        edu=arguments.edu,
+        icount=arguments.icount,
+        share=arguments.share,
+        oracle=arguments.oracle,
+        iommu=arguments.iommu,
+        timeout=24 * 3600 if interactive else arguments.timeout,
+        log=arguments.log,
+        reports=not arguments.no_reports and not interactive,
+        interactive=interactive,
+        append=arguments.append,
+        qemu=shlex.split(arguments.qemu),
+    )
+
+
+def command_line(arguments: argparse.Namespace) -> str:
+    """One word is a shell command; several are a command's words."""
+    if arguments.action == "shell":
+        return '. /lib/vm.sh; echo "load_vfio, load_pgsize, bind_edu are to hand"; ENV=/lib/vm.sh sh -i'
+    words = arguments.command
+    return words[0] if len(words) == 1 else shlex.join(words)
+
+
+def tell(result: Result) -> None:
+    if result.failure:
+        print(f"vm.py: {result.failure}", file=sys.stderr)
+    for report in result.reports:
+        print("vm.py: the kernel reported:", file=sys.stderr)
+        for line in report.splitlines():
+            print(f"    {line}", file=sys.stderr)
+
+
+def main() -> int:
+    arguments = parser().parse_args()
+    try:
+        require_build_root()
+        target = kernel(arguments.kernel)
+        module = None if arguments.no_module else build_module(target)
+        built = programs(arguments.strict)
+        machine = Machine(target, settings(arguments))
+        result = machine.run(command_line(arguments), module, built)
+    except Problem as problem:
+        print(f"vm.py: {problem}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    tell(result)
+    return result.exit_status()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
