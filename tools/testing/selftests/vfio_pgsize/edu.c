@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <linux/pci_regs.h>
+#include <linux/vfio.h>
+
+#include "edu.h"
+
+#define EDU_VENDOR	0x1234
+#define EDU_DEVICE	0x11e8
+
+#define EDU_SOURCE	0x80
+#define EDU_TARGET	0x88
+#define EDU_COUNT	0x90
+#define EDU_COMMAND	0x98
+#define EDU_RUN		1
+#define EDU_TO_MEMORY	2
+#define EDU_BUFFER	0x40000ULL
+
+/* Seconds in which the slowest machine ends a transfer. */
+#define PATIENCE	60
+
+static unsigned long device_attribute(const char *bdf, const char *name)
+{
+	unsigned long value = 0;
+	char path[300];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/%s", bdf, name);
+	file = fopen(path, "r");
+	if (!file)
+		return 0;
+	if (fscanf(file, "%lx", &value) != 1)
+		value = 0;
+	fclose(file);
+	return value;
+}
+
+problem edu_find(int index, char bdf[BDF_SIZE])
+{
+	struct dirent **entries;
+	int nr = scandir("/sys/bus/pci/devices", &entries, NULL, alphasort);
+	int found = 0;
+
+	if (nr < 0)
+		return problem_is("/sys/bus/pci/devices: %m");
+	bdf[0] = '\0';
+	for (int i = 0; i < nr; i++) {
+		const char *name = entries[i]->d_name;
+
+		if (strlen(name) == BDF_SIZE - 1 &&
+		    device_attribute(name, "vendor") == EDU_VENDOR &&
+		    device_attribute(name, "device") == EDU_DEVICE && found++ == index)
+			strcpy(bdf, name);
+		free(entries[i]);
+	}
+	free(entries);
+	if (!bdf[0])
+		return problem_is("the machine has %d edu devices, the test needs %d", found,
+				  index + 1);
+	return NULL;
+}
+
+problem edu_open(struct edu *edu, int device, const char *bdf)
+{
+	struct vfio_region_info bar = {
+		.argsz = sizeof(bar),
+		.index = VFIO_PCI_BAR0_REGION_INDEX,
+	};
+	struct vfio_region_info config = {
+		.argsz = sizeof(config),
+		.index = VFIO_PCI_CONFIG_REGION_INDEX,
+	};
+	uint16_t command = PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER;
+	void *registers;
+
+	if (ioctl(device, VFIO_DEVICE_GET_REGION_INFO, &bar) ||
+	    ioctl(device, VFIO_DEVICE_GET_REGION_INFO, &config))
+		return problem_is("%s has no regions: %m", bdf);
+	if (bar.size != EDU_BAR_SIZE)
+		return problem_is("%s: BAR 0 has %#llx bytes", bdf, bar.size);
+	registers = mmap(NULL, bar.size, PROT_READ | PROT_WRITE, MAP_SHARED, device, bar.offset);
+	if (registers == MAP_FAILED)
+		return problem_is("%s: BAR 0 can not be mapped: %m", bdf);
+	if (pwrite(device, &command, sizeof(command), config.offset + PCI_COMMAND) !=
+	    sizeof(command))
+		return problem_is("%s: DMA can not be switched on: %m", bdf);
+	edu->device = device;
+	edu->registers = registers;
+	edu->bar_phys = device_attribute(bdf, "resource");
+	return NULL;
+}
+
+void edu_close(struct edu *edu)
+{
+	if (!edu->registers)
+		return;
+	munmap((void *)edu->registers, EDU_BAR_SIZE);
+	close(edu->device);
+	edu->registers = NULL;
+}
+
+uint32_t edu_read_register(struct edu *edu, uint32_t at)
+{
+	return *(volatile uint32_t *)(edu->registers + at);
+}
+
+void edu_write_register(struct edu *edu, uint32_t at, uint32_t value)
+{
+	*(volatile uint32_t *)(edu->registers + at) = value;
+}
+
+static void write_wide(struct edu *edu, uint32_t at, uint64_t value)
+{
+	*(volatile uint64_t *)(edu->registers + at) = value;
+}
+
+static problem transfer(struct edu *edu, uint64_t source, uint64_t target, uint32_t size,
+			uint64_t direction)
+{
+	const struct timespec pause = { .tv_nsec = 2000000 };
+
+	write_wide(edu, EDU_SOURCE, source);
+	write_wide(edu, EDU_TARGET, target);
+	write_wide(edu, EDU_COUNT, size);
+	write_wide(edu, EDU_COMMAND, EDU_RUN | direction);
+	for (int i = 0; i < PATIENCE * 500; i++) {
+		if (!(*(volatile uint64_t *)(edu->registers + EDU_COMMAND) & EDU_RUN))
+			return NULL;
+		nanosleep(&pause, NULL);
+	}
+	return problem_is("a DMA transfer does not end");
+}
+
+problem edu_fetch(struct edu *edu, uint64_t iova, uint32_t size)
+{
+	return transfer(edu, iova, EDU_BUFFER, size, 0);
+}
+
+problem edu_store(struct edu *edu, uint64_t iova, uint32_t size)
+{
+	return transfer(edu, EDU_BUFFER, iova, size, EDU_TO_MEMORY);
+}
+
+problem edu_copy(struct edu *edu, uint64_t from, uint8_t *from_va, uint64_t to, uint8_t *to_va,
+		 uint32_t size)
+{
+	problem wrong;
+
+	fill_with_pattern(from_va, size);
+	memset(to_va, 0, size);
+	wrong = edu_fetch(edu, from, size);
+	if (!wrong)
+		wrong = edu_store(edu, to, size);
+	if (wrong)
+		return wrong;
+	for (uint32_t i = 0; i < size; i++) {
+		if (from_va[i] != to_va[i])
+			return problem_is("DMA from %#lx to %#lx: byte %u is %#x, not %#x", from,
+					  to, i, to_va[i], from_va[i]);
+	}
+	return NULL;
+}
+
+void fill_with_pattern(uint8_t *at, uint32_t size)
+{
+	static uint32_t seed;
+	uint32_t value = __atomic_add_fetch(&seed, 1, __ATOMIC_RELAXED) * 2654435761u | 1;
+
+	for (uint32_t i = 0; i < size; i++) {
+		value ^= value << 13;
+		value ^= value >> 17;
+		value ^= value << 5;
+		at[i] = value | 1;	/* no byte is 0, as an unwritten one is */
+	}
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What every test adds to kselftest_harness.h. */
+#ifndef VFIO_PGSIZE_HARNESS_H
+#define VFIO_PGSIZE_HARNESS_H
+
+#include "kselftest_harness.h"
+
+#include "problem.h"
+
+/* Seconds for one test: a kernel with KASAN under emulation is slow. */
+#define TIMEOUT		240
+
+#define __EXPECT_SOUND(call, assert) do {				\
+	problem __problem = (call);					\
+									\
+	if (__problem) {						\
+		TH_LOG("%s: %s", #call, __problem);			\
+		_metadata->exit_code = KSFT_FAIL;			\
+		_metadata->trigger = 1;					\
+	}								\
+} while (0); OPTIONAL_HANDLER(assert)
+
+/* The call returns a problem, and it must be none. */
+#define ASSERT_SOUND(call)	__EXPECT_SOUND(call, 1)
+#define EXPECT_SOUND(call)	__EXPECT_SOUND(call, 0)
+
+/* main(), with --help besides the harness's own options. */
+#define TEST_PROGRAM(what)						\
+	int main(int argc, char **argv)					\
+	{								\
+		static char short_help[] = "-h";			\
+									\
+		if (argc == 2 && !strcmp(argv[1], "--help")) {		\
+			puts(what "\n");				\
+			argv[1] = short_help;				\
+		}							\
+		return test_harness_run(argc, argv);			\
+	}
+
+#endif

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "kernel_log.h"
+
+static const char *const bugs[] = {
+	"BUG:", "WARNING:", "KASAN:", "Oops", "unreferenced object", "general protection fault",
+};
+
+problem kernel_log_start(struct kernel_log *log)
+{
+	memset(log, 0, sizeof(*log));
+	log->fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	if (log->fd < 0 || lseek(log->fd, 0, SEEK_END) < 0)
+		return problem_is("/dev/kmsg: %m");
+	return NULL;
+}
+
+void kernel_log_read(struct kernel_log *log)
+{
+	char record[8192];
+	ssize_t length;
+
+	for (;;) {
+		length = read(log->fd, record, sizeof(record) - 1);
+		if (length < 0 && errno == EPIPE)
+			continue;	/* records were overwritten: go on with the next */
+		if (length <= 0)
+			return;
+		record[length] = '\0';
+		log->faults += strstr(record, "IO_PAGE_FAULT") != NULL;
+		for (size_t i = 0; !log->bug[0] && i < sizeof(bugs) / sizeof(bugs[0]); i++) {
+			const char *text = strstr(record, bugs[i]);
+
+			if (text)
+				snprintf(log->bug, sizeof(log->bug), "%.*s",
+					 (int)strcspn(text, "\n"), text);
+		}
+	}
+}
+
+problem kernel_log_expect_fault(struct kernel_log *log, int than)
+{
+	const struct timespec pause = { .tv_nsec = 20000000 };
+
+	for (int i = 0; i < 500; i++) {
+		kernel_log_read(log);
+		if (log->faults > than)
+			return NULL;
+		nanosleep(&pause, NULL);
+	}
+	return problem_is("the IOMMU logged no fault, and there must be one");
+}
+
+void kernel_log_stop(struct kernel_log *log)
+{
+	if (log->fd > 0)
+		close(log->fd);
+	log->fd = -1;
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* The kernel's log from some moment on: faults of the IOMMU, and reports of bugs. */
+#ifndef VFIO_PGSIZE_KERNEL_LOG_H
+#define VFIO_PGSIZE_KERNEL_LOG_H
+
+#include "problem.h"
+
+struct kernel_log {
+	int fd;
+	int faults;		/* IO_PAGE_FAULT events of the IOMMU */
+	char bug[160];		/* the first warning or report of a bug */
+};
+
+/* From now on. */
+problem kernel_log_start(struct kernel_log *log);
+/* Take in what was logged since. */
+void kernel_log_read(struct kernel_log *log);
+/* Wait some seconds for more faults than these to be logged. */
+problem kernel_log_expect_fault(struct kernel_log *log, int than);
+void kernel_log_stop(struct kernel_log *log);
+
+#endif

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include <linux/serial.h>
+
+#include "oracle.h"
+
+#define PORT		"/dev/ttyS1"
+/* Milliseconds until the oracle is taken for dead. */
+#define PATIENCE	120000
+
+static int open_port(void)
+{
+	struct serial_struct serial;
+	struct termios raw;
+	int fd = open(PORT, O_RDWR | O_NOCTTY | O_CLOEXEC);
+
+	if (fd < 0)
+		return -1;
+	/* The file is there even where the machine has no such port. */
+	if (ioctl(fd, TIOCGSERIAL, &serial) || serial.type == PORT_UNKNOWN ||
+	    tcgetattr(fd, &raw)) {
+		close(fd);
+		return -1;
+	}
+	cfmakeraw(&raw);
+	tcsetattr(fd, TCSANOW, &raw);
+	return fd;
+}
+
+bool oracle_is_there(void)
+{
+	int fd = open_port();
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
+static problem read_line(int fd, char *line, size_t size)
+{
+	struct pollfd port = { .fd = fd, .events = POLLIN };
+	size_t length = 0;
+
+	while (length < size - 1) {
+		if (poll(&port, 1, PATIENCE) <= 0)
+			return problem_is("the oracle does not answer");
+		if (read(fd, line + length, 1) != 1)
+			return problem_is("the oracle's port: %m");
+		if (line[length] == '\n')
+			break;
+		length++;
+	}
+	line[length] = '\0';
+	return NULL;
+}
+
+/* The answer to a check that a person could read aloud: "ok 512". */
+static problem verdict_is(const char *bdf, const char *verdict, uint64_t count)
+{
+	char expected[32];
+
+	snprintf(expected, sizeof(expected), "ok %lu", count);
+	if (!strcmp(verdict, expected))
+		return NULL;
+	return problem_is("the oracle, of %s: %s", bdf, verdict);
+}
+
+problem oracle_agrees(const char *bdf, const struct leaves *leaves)
+{
+	static bool said;
+	char verdict[256];
+	problem wrong;
+	FILE *port;
+	int fd = open_port();
+
+	if (fd < 0) {
+		if (!said)
+			fputs("# no oracle: the machine has no second serial port; not asked\n",
+			      stderr);
+		said = true;
+		return NULL;
+	}
+	tcflush(fd, TCIFLUSH);
+	port = fdopen(fd, "w");
+	fprintf(port, "check %s\n", bdf);
+	for (size_t i = 0; i < leaves->nr; i++) {
+		const struct vfio_pgsize_run *run = &leaves->runs[i];
+
+		fprintf(port, "%llx %llx %llx %s%s\n", run->iova, run->size, run->pgsize,
+			run->flags & VFIO_PGSIZE_RUN_READ ? "r" : "",
+			run->flags & VFIO_PGSIZE_RUN_WRITE ? "w" : "");
+	}
+	for (size_t i = 0; i < leaves->nr_at; i++)
+		fprintf(port, "at %lx %lx\n", leaves->at[i].iova, leaves->at[i].phys);
+	fputs("end\n", port);
+	fflush(port);
+	wrong = read_line(fd, verdict, sizeof(verdict));
+	fclose(port);
+	return wrong ? wrong : verdict_is(bdf, verdict, leaves_count(leaves));
+}

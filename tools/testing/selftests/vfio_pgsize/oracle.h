@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The oracle reads the page table from outside the virtual machine; it is
+ * asked over the second serial port. Without that port it is not asked: the
+ * test says so and goes on.
+ */
+#ifndef VFIO_PGSIZE_ORACLE_H
+#define VFIO_PGSIZE_ORACLE_H
+
+#include <stdbool.h>
+
+#include "leaves.h"
+#include "problem.h"
+
+bool oracle_is_there(void);
+
+/* Are these leaves all that the device reaches? */
+problem oracle_agrees(const char *bdf, const struct leaves *leaves);
+
+#endif

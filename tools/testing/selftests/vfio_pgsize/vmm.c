@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "oracle.h"
+#include "units.h"
+#include "vmm.h"
+
+/* The group of a VMM that was just killed is released a moment later. */
+static int open_group_soon(const char *bdf)
+{
+	const struct timespec pause = { .tv_nsec = 10000000 };
+	int group = group_open(bdf);
+
+	for (int i = 0; group == -EBUSY && i < 500; i++) {
+		nanosleep(&pause, NULL);
+		group = group_open(bdf);
+	}
+	return group;
+}
+
+static problem join(struct vmm *vmm, int index)
+{
+	struct vmm_device *device = &vmm->devices[index];
+	problem wrong = edu_find(index, device->bdf);
+	int ret;
+
+	if (wrong)
+		return wrong;
+	device->group = open_group_soon(device->bdf);
+	if (device->group < 0)
+		return problem_is("the group of %s (bound to vfio-pci?): %s", device->bdf,
+				  strerror(-device->group));
+	ret = group_join(device->group, vmm->container);
+	return ret ? problem_is("%s does not join: %s", device->bdf, strerror(-ret)) : NULL;
+}
+
+static problem start_device(struct vmm *vmm, int index)
+{
+	struct vmm_device *device = &vmm->devices[index];
+	int fd = group_device(device->group, device->bdf);
+
+	if (fd < 0)
+		return problem_is("%s does not open: %s", device->bdf, strerror(-fd));
+	return edu_open(&device->edu, fd, device->bdf);
+}
+
+problem vmm_attach(struct vmm *vmm, int index)
+{
+	problem wrong = join(vmm, index);
+
+	return wrong ? wrong : start_device(vmm, index);
+}
+
+void vmm_detach(struct vmm *vmm, int index)
+{
+	struct vmm_device *device = &vmm->devices[index];
+
+	edu_close(&device->edu);
+	if (device->group >= 0)
+		close(device->group);
+	device->group = -1;
+}
+
+problem vmm_open(struct vmm *vmm, unsigned long type, int devices)
+{
+	struct info info;
+	problem wrong;
+	int ret;
+
+	memset(vmm, 0, sizeof(*vmm));
+	for (int i = 0; i < MAX_DEVICES; i++)
+		vmm->devices[i].group = -1;
+	wrong = kernel_log_start(&vmm->log);
+	if (!wrong)
+		wrong = account_read(&vmm->before);
+	if (wrong)
+		return wrong;
+	vmm->container = container_open();
+	if (vmm->container < 0)
+		return problem_is("/dev/vfio/vfio: %s", strerror(-vmm->container));
+	wrong = join(vmm, 0);
+	if (wrong)
+		return wrong;
+	ret = container_set_type(vmm->container, type);
+	if (ret)
+		return problem_is("VFIO_SET_IOMMU of type %#lx: %s", type, strerror(-ret));
+	wrong = start_device(vmm, 0);
+	for (int i = 1; !wrong && i < devices; i++)
+		wrong = vmm_attach(vmm, i);
+	if (!wrong)
+		wrong = container_info(vmm->container, &info);
+	vmm->sizes = info.policy.header.id ? info.policy.supported : info.pgsizes;
+	return wrong;
+}
+
+problem vmm_close(struct vmm *vmm)
+{
+	problem wrong;
+
+	for (int i = 0; i < MAX_DEVICES; i++)
+		vmm_detach(vmm, i);
+	close(vmm->container);
+	wrong = account_rose(&vmm->before, 0, 0);
+	kernel_log_read(&vmm->log);
+	kernel_log_stop(&vmm->log);
+	if (wrong)
+		return problem_is("after close: %s", wrong);
+	if (vmm->log.bug[0])
+		return problem_is("the kernel log has: %s", vmm->log.bug);
+	if (vmm->log.faults && !vmm->faults_expected)
+		return problem_is("the IOMMU logged %d faults", vmm->log.faults);
+	return NULL;
+}
+
+problem vmm_policy(struct vmm *vmm, uint32_t flags, uint64_t sizes)
+{
+	int ret = policy_of_all(vmm->container, flags, sizes);
+
+	return ret ? problem_is("the policy %#lx, flags %u: %s", sizes, flags, strerror(-ret)) : NULL;
+}
+
+problem vmm_map(struct vmm *vmm, uint64_t iova, const void *va, uint64_t size, uint32_t flags)
+{
+	int ret = dma_map(vmm->container, iova, va, size, flags);
+
+	return ret ? problem_is("mapping %#lx bytes at %#lx: %s", size, iova, strerror(-ret)) : NULL;
+}
+
+/* Does this container answer QUERY? vfio_iommu_type1 does not. */
+static int has_query(struct vmm *vmm)
+{
+	return container_extension(vmm->container, VFIO_PGSIZE_IOMMU) >= VFIO_PGSIZE_VERSION;
+}
+
+problem vmm_has_leaves(struct vmm *vmm, const struct leaves *expected)
+{
+	struct leaves found = {};
+	problem wrong = NULL;
+
+	if (has_query(vmm)) {
+		wrong = leaves_query(&found, vmm->container, 0, 0, EVERYWHERE);
+		if (!wrong)
+			wrong = leaves_differ(expected, &found);
+		leaves_free(&found);
+		if (wrong)
+			return problem_is("QUERY: %s", wrong);
+	}
+	for (int i = 0; !wrong && i < MAX_DEVICES; i++)
+		if (vmm->devices[i].group >= 0)
+			wrong = oracle_agrees(vmm->devices[i].bdf, expected);
+	return wrong;
+}
+
+problem vmm_has_tiles(struct vmm *vmm, uint64_t iova, const void *va, uint64_t size,
+		      uint64_t sizes, uint32_t flags)
+{
+	struct leaves expected = {};
+	problem wrong = leaves_tile(&expected, iova, va, size, sizes & vmm->sizes, flags);
+
+	if (!wrong)
+		wrong = vmm_has_leaves(vmm, &expected);
+	leaves_free(&expected);
+	return wrong;
+}
+
+problem vmm_has_nothing(struct vmm *vmm)
+{
+	struct leaves none = {};
+
+	return vmm_has_leaves(vmm, &none);
+}
+
+problem vmm_moves_bytes(struct vmm *vmm, int device, uint64_t iova, uint8_t *va, uint64_t size)
+{
+	struct edu *edu = &vmm->devices[device].edu;
+	uint64_t middle = size / 2 & -PAGE, end = size - PAGE;
+	problem wrong = edu_copy(edu, iova, va, iova + end, va + end, PAGE);
+
+	if (!wrong && middle != end)
+		wrong = edu_copy(edu, iova + end, va + end, iova + middle, va + middle, PAGE);
+	if (!wrong && middle)
+		wrong = edu_copy(edu, iova + middle, va + middle, iova, va, PAGE);
+	return wrong;
+}
+
+problem vmm_fetch_faults(struct vmm *vmm, int device, uint64_t iova)
+{
+	problem wrong;
+
+	vmm->faults_expected = 1;
+	kernel_log_read(&vmm->log);
+	wrong = edu_fetch(&vmm->devices[device].edu, iova, PAGE);
+	return wrong ? wrong : kernel_log_expect_fault(&vmm->log, vmm->log.faults);
+}
+
+problem vmm_store_faults(struct vmm *vmm, int device, uint64_t iova)
+{
+	problem wrong;
+
+	vmm->faults_expected = 1;
+	kernel_log_read(&vmm->log);
+	wrong = edu_store(&vmm->devices[device].edu, iova, PAGE);
+	return wrong ? wrong : kernel_log_expect_fault(&vmm->log, vmm->log.faults);
+}
