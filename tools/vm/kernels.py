@@ -52,6 +52,9 @@ def compiler() -> str:
 
 
 def make_arguments(name: str) -> list[str]:
+    if name == "debug":
+        # KASAN of Rust code is to be had with the other compiler only.
+        return ["LLVM=1"]
     arguments = [f"CC={compiler()}"]
     if name == "stock":
         release = facts()["release"]
@@ -63,9 +66,10 @@ def fragments(name: str) -> list[Path]:
     return [HERE / "config" / "base.config", HERE / "config" / f"{name}.config"]
 
 
-def toolchain() -> str:
+def toolchain(name: str) -> str:
+    """The versions of all that compiles a kernel."""
     gcc = compiler().removeprefix("x86_64-linux-gnu-")
-    return package_version(gcc, *TOOLS)
+    return package_version("clang" if name == "debug" else gcc, *TOOLS)
 
 
 def source() -> Path:
@@ -87,7 +91,7 @@ def source() -> Path:
 
 def kernel(name: str) -> Kernel:
     """The kernel of that name, built if it is not in the cache."""
-    key = [facts()["version"], toolchain()]
+    key = [facts()["version"], toolchain(name)]
     if name != "stock":
         key += fragments(name)
     build = CACHE / f"kernel-{facts()['series']}-{name}-{key_of(*key)}"

@@ -218,10 +218,10 @@ class Output:
             self._held = data[len(data) - keep :]
             self._write(data[: len(data) - keep])
             return
+        self._write(data[:place])
         self._held = data[place:]
         found = re.match(rb" (\d+)\r?\n", self._held[len(self._nonce) :])
         if found:
-            self._write(data[:place])
             self._held = b""
             self.status = int(found[1])
 

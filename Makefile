@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# vfio-pgsize. `make help` tells what there is. Kbuild, not this file, is what
+# the kernel's build reads.
+
+INSIDE := tools/vm/inside.sh
+VM := $(INSIDE) tools/vm/vm.py
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/vfio-pgsize
+
+export KERNEL
+
+help:
+	@echo "make demo       what the module does, shown in a virtual machine"
+	@echo "make check      all tests; ONLY=PATTERN runs some, LIST=1 names them"
+	@echo "make modules    build vfio_pgsize.ko for Debian's kernel, into build/<release>/"
+	@echo "                KDIR=DIR: for the kernel whose full, prepared source is DIR"
+	@echo "make vm         a shell in the virtual machine; ARGS= options of tools/vm/vm.py"
+	@echo "make bench      what mapping costs, in instructions, against type1 and iommufd"
+	@echo "make fmt        format the Rust sources"
+	@echo "make clippy     lint them"
+	@echo "make doc        Documentation/ as HTML, into build/doc/"
+	@echo "make clean      remove what is built in the checkout"
+	@echo "make distclean  and the cache: $(CACHE)"
+	@echo
+	@echo "KERNEL=7.3      Debian kernel to use, see tools/vm/kernels.list"
+	@echo
+	@echo "All but KDIR= runs in a Debian root made in the cache: as root, on Debian."
+
+demo:
+	@$(VM) run --strict --oracle --timeout 600 -- /demo/guest.sh
+
+check:
+	@$(INSIDE) tools/vm/check.py $(if $(LIST),--list) $(if $(ONLY),--only '$(ONLY)')
+
+ifdef KDIR
+modules:
+	@test -e "$(KDIR)/Makefile" || { echo "make: KDIR=$(KDIR) has no Makefile" >&2; exit 1; }
+	@ls "$(KDIR)"/rust/libkernel.rmeta >/dev/null 2>&1 || { \
+		echo "make: $(KDIR) has no Rust metadata: give the full source of the kernel (no" \
+		     "headers package has it), configured as the kernel is, after" \
+		     "'make modules_prepare' with CONFIG_RUST=y" >&2; exit 1; }
+	mkdir -p build/native
+	$(MAKE) -C "$(KDIR)" M="$(CURDIR)" MO="$(CURDIR)/build/native" modules
+	@echo "built build/native/vfio_pgsize.ko"
+else
+modules:
+	@$(INSIDE) tools/vm/module.py --out /src/build
+endif
+
+vm:
+	@$(VM) shell $(ARGS)
+
+bench:
+	@mkdir -p build
+	@$(INSIDE) tools/bench/bench.py --json build/bench.json $(if $(RST),--rst '$(RST)')
+
+fmt:
+	@$(INSIDE) tools/vm/lint.py fmt --write
+
+clippy:
+	@$(INSIDE) tools/vm/lint.py clippy
+
+doc:
+	@$(INSIDE) tools/vm/lint.py doc --out build/doc
+
+clean:
+	rm -rf build tools/testing/host/target samples/rust/target
+
+distclean: clean
+	rm -rf --one-file-system "$(CACHE)"
+
+.PHONY: help demo check modules vm bench fmt clippy doc clean distclean

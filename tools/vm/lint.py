@@ -1,0 +1,116 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""Checks of the sources that need no virtual machine.
+
+Each prints what is wrong and fails, or is silent.
+"""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from kernels import kernel, kernel_doc
+from module import build_module
+from paths import CACHE, SRC, Problem, require_build_root
+
+UAPI = SRC / "include/uapi/linux/vfio_pgsize.h"
+CRATES = (SRC / "tools/testing/host", SRC / "samples/rust")
+
+# Files that have no place for a licence line.
+UNMARKED = ("COPYING", "Cargo.lock", ".gitignore", ".json", ".md")
+
+
+def tracked(*patterns: str) -> list[Path]:
+    """The files that git knows of, and new ones that it does not ignore."""
+    command = ["git", "-c", f"safe.directory={SRC}", "-C", str(SRC), "ls-files", "-z"]
+    command += ["--cached", "--others", "--exclude-standard", "--", *patterns]
+    listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return [SRC / name for name in sorted(set(listed.split("\0"))) if name and (SRC / name).exists()]
+
+
+def succeed(command: list[str], what: str, **options) -> None:
+    if subprocess.run(command, stdin=subprocess.DEVNULL, check=False, **options).returncode:
+        raise Problem(what)
+
+
+def spdx(_: argparse.Namespace) -> None:
+    bad = []
+    for file in tracked():
+        if file.name.endswith(UNMARKED) or file.is_symlink():
+            continue
+        start = "\n".join(file.read_text(encoding="utf-8", errors="replace").splitlines()[:5])
+        if "SPDX-License-Identifier: GPL-2.0" not in start:
+            bad.append(str(file.relative_to(SRC)))
+    if bad:
+        raise Problem(f"no SPDX-License-Identifier in the first lines of {', '.join(bad)}")
+
+
+def fmt(arguments: argparse.Namespace) -> None:
+    files = [str(file) for file in tracked("*.rs")]
+    command = ["rustfmt", "--edition", "2021", *([] if arguments.write else ["--check"]), *files]
+    succeed(command, "rustfmt would write the sources differently: run make fmt")
+
+
+def clippy(_: argparse.Namespace) -> None:
+    build_module(kernel("stock"), clippy=True, pedantic=True)
+    for crate in CRATES:
+        command = ["cargo", "clippy", "-q", "--locked", "--all-targets"]
+        command += ["--target-dir", str(CACHE / "cargo-target" / crate.name), "--", "-Dwarnings"]
+        succeed(command, f"clippy complains of {crate.relative_to(SRC)}: see above", cwd=crate)
+
+
+def doc_comments(_: argparse.Namespace) -> None:
+    complaints = kernel_doc([UAPI])
+    if complaints:
+        raise Problem("kernel-doc complains:\n" + "\n".join(complaints))
+
+
+def uapi(_: argparse.Namespace) -> None:
+    """The header stands alone, in C and in C++."""
+    for compiler, standard in (("gcc", "-std=gnu90"), ("gcc", "-std=c11"), ("clang++", "-std=c++17")):
+        language = "c++" if compiler == "clang++" else "c"
+        command = [compiler, standard, "-x", language, "-fsyntax-only", "-Wall", "-Wextra", "-Werror"]
+        command += ["-I", str(SRC / "include/uapi"), str(UAPI)]
+        succeed(command, f"{UAPI.name} is no good {compiler} {standard}: see above")
+
+
+def doc(arguments: argparse.Namespace) -> None:
+    """Documentation/ as HTML, without a complaint."""
+    for file in tracked("Documentation/*.rst"):
+        out = Path("/dev/null")
+        if arguments.out:
+            out = SRC / arguments.out / f"{file.stem}.html"
+            out.parent.mkdir(parents=True, exist_ok=True)
+        command = ["rst2html", "--report=2", "--halt=2", "--input-encoding=utf-8"]
+        succeed([*command, str(file), str(out)], f"{file.name} is no good reStructuredText")
+
+
+CHECKS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "spdx": spdx,
+    "fmt": fmt,
+    "clippy": clippy,
+    "kernel-doc": doc_comments,
+    "uapi": uapi,
+    "doc": doc,
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("check", choices=CHECKS)
+    parser.add_argument("--write", action="store_true", help="fmt: write the files anew")
+    parser.add_argument("--out", metavar="DIR", help="doc: where the HTML goes")
+    arguments = parser.parse_args()
+    try:
+        require_build_root()
+        CHECKS[arguments.check](arguments)
+    except Problem as problem:
+        print(f"lint.py: {problem}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

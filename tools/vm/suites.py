@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What `make check` runs: one entry for each suite.
+
+A suite is a command, run at the top of the checkout in the build root. It
+prints TAP, or cargo's lines, or nothing that counts: then its exit status is
+its one test. What each suite is for is said in Documentation/testing.rst.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from kernels import kernel
+from paths import HERE, SRC
+
+VM = str(HERE / "vm.py")
+LINT = str(HERE / "lint.py")
+SELFTESTS = SRC / "tools/testing/selftests/vfio_pgsize/suites"
+
+# Seconds for one machine; the debug kernel is several times slower.
+TIMEOUTS = {"stock": 900, "debug": 2400}
+
+
+class Output(Enum):
+    """How a suite tells its results."""
+
+    TAP = "TAP"
+    CARGO = "cargo"
+    STATUS = "status"
+
+
+@dataclass(frozen=True)
+class Suite:
+    name: str
+    command: list[str]
+    output: Output = Output.TAP
+    directory: str = "."
+
+
+def machine(kernel_name: str, options: str, command: str) -> list[str]:
+    """Run a shell command in a virtual machine."""
+    timeout = str(TIMEOUTS[kernel_name])
+    line = [VM, "run", "--strict", "--kernel", kernel_name, "--timeout", timeout]
+    return [*line, *options.split(), "--", command]
+
+
+def selftests(kernel_name: str) -> Iterator[Suite]:
+    """The selftests name themselves, and the machine that each wants."""
+    for line in SELFTESTS.read_text(encoding="utf-8").splitlines():
+        program, _, options = line.partition("\t")
+        if line.startswith("#") or not program:
+            continue
+        command = f". /lib/vm.sh; load_vfio && bind_edu && exec /tests/{program}"
+        yield Suite(f"{program}@{kernel_name}", machine(kernel_name, options, command))
+
+
+def lints() -> Iterator[Suite]:
+    for name in ("spdx", "fmt", "uapi", "kernel-doc", "doc", "clippy"):
+        yield Suite(name, [LINT, name], Output.STATUS)
+
+
+def suites() -> Iterator[Suite]:
+    """All suites, in the order in which they are started."""
+    yield from lints()
+    yield Suite(
+        "host",
+        ["cargo", "test", "-q", "--locked", "--target-dir", "/cache/cargo-target/host"],
+        Output.CARGO,
+        "tools/testing/host",
+    )
+    yield Suite("oracle", ["python3", "-m", "oracle.tests"], directory="tools")
+    yield Suite("vm", ["python3", "-m", "unittest", "-q", "test_vm"], Output.STATUS, "tools/vm")
+    yield Suite("demo@stock", machine("stock", "--oracle", "/demo/guest.sh --tap"))
+    guest = f"/tests/qemu-l2.sh --kernel {kernel('stock').image}"
+    yield Suite("qemu-l2@stock", machine("stock", "--share --oracle", guest))
+    yield from selftests("stock")
+    yield Suite("demo@debug", machine("debug", "--oracle", "/demo/guest.sh --tap"))
+    yield from selftests("debug")

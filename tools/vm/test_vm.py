@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Tests of what judges the other tests: what it takes for a failure."""
+
+import unittest
+from pathlib import Path
+
+from check import Suite, judge, read_cargo, read_tap
+from initramfs import Archive
+from machine import Output, find_reports
+from suites import Output as Kind
+
+
+class ReadTap(unittest.TestCase):
+    def test_counts_each_kind(self):
+        text = "TAP version 13\n1..3\nok 1 a\nnot ok 2 b\nok 3 c # SKIP no device\n"
+        tally = read_tap(text)
+        self.assertEqual((tally.passed, tally.failed), (1, ["b"]))
+        self.assertEqual(len(tally.skipped), 1)
+        self.assertIn("no device", tally.skipped[0])
+
+    def test_a_missing_test_is_a_failure(self):
+        self.assertTrue(read_tap("1..2\nok 1 a\n").failed)
+
+    def test_silence_is_a_failure(self):
+        self.assertTrue(read_tap("").failed)
+
+    def test_bailing_out_is_a_failure(self):
+        self.assertTrue(read_tap("1..1\nok 1 a\nBail out! no device\n").failed)
+
+
+class Judge(unittest.TestCase):
+    def test_the_exit_status_counts_besides_tap(self):
+        suite = Suite("a", [])
+        self.assertFalse(judge(suite, "1..1\nok 1 a\n", 0).failed)
+        self.assertTrue(judge(suite, "1..1\nok 1 a\n", 1).failed)
+
+    def test_status_is_the_one_test(self):
+        suite = Suite("a", [], Kind.STATUS)
+        self.assertEqual(judge(suite, "ok 1 a\n", 0).passed, 1)
+        self.assertTrue(judge(suite, "", 3).failed)
+
+    def test_cargo(self):
+        line = "test result: {}. {} passed; {} failed; 1 ignored; 0 measured; 0 filtered out\n"
+        tally = read_cargo(line.format("ok", 3, 0) + line.format("FAILED", 2, 1))
+        self.assertEqual((tally.passed, len(tally.failed), len(tally.skipped)), (5, 1, 2))
+        self.assertTrue(read_cargo("error: does not compile").failed)
+
+
+class Reports(unittest.TestCase):
+    def test_finds_what_a_kernel_complains_of(self):
+        for line in (
+            "[    5.1] BUG: KASAN: slab-use-after-free in f+0x1/0x2",
+            "[    5.1] WARNING: possible circular locking dependency detected",
+            "[    5.1] WARNING: CPU: 1 PID: 2 at drivers/iommu/iommu.c:1 f+0x1/0x2",
+            "unreferenced object 0xffff888004b40000 (size 64):",
+            "[    5.1] rust_kernel: panicked at rust/vfio_pgsize.rs:1:1:",
+        ):
+            self.assertEqual(len(find_reports(f"[ 1] fine\n{line}\n[ 6] more\n")), 1, line)
+
+    def test_is_silent_on_a_clean_log(self):
+        self.assertEqual(find_reports("[    1.0] vfio_pgsize: loading out-of-tree module\n"), [])
+
+
+class Status(unittest.TestCase):
+    def feed(self, *pieces: bytes) -> tuple[bytes, int | None]:
+        written = []
+        output = Output("nonce-1234")
+        output._write = written.append
+        for piece in pieces:
+            output.feed(piece)
+        output.flush()
+        return b"".join(written), output.status
+
+    def test_is_found_in_whatever_pieces_it_comes(self):
+        text = b"ok 1 non\nonce-1\nnonce-1234 17\r\n"
+        for cut in range(len(text)):
+            self.assertEqual(self.feed(text[:cut], text[cut:]), (b"ok 1 non\nonce-1\n", 17))
+
+    def test_is_none_without_the_nonce(self):
+        self.assertEqual(self.feed(b"nonce-1235 0\n"), (b"nonce-1235 0\n", None))
+        self.assertEqual(self.feed(b"nonce-12"), (b"nonce-12", None))
+
+
+class Cpio(unittest.TestCase):
+    def test_directories_come_once_and_before_their_files(self):
+        archive = Archive()
+        archive.file(Path("/a/b/c"), b"x")
+        archive.file(Path("/a/b/d"), b"y")
+        data = archive.end()
+        self.assertEqual(data.count(b"070701"), 5)
+        self.assertEqual(len(data) % 512, 0)
+
+
+if __name__ == "__main__":
+    unittest.main()
