@@ -3,6 +3,8 @@
 #ifndef VFIO_PGSIZE_KERNEL_LOG_H
 #define VFIO_PGSIZE_KERNEL_LOG_H
 
+#include <stdbool.h>
+
 #include "problem.h"
 
 struct kernel_log {
@@ -15,8 +17,8 @@ struct kernel_log {
 problem kernel_log_start(struct kernel_log *log);
 /* Take in what was logged since. */
 void kernel_log_read(struct kernel_log *log);
-/* Wait some seconds for more faults than these to be logged. */
-problem kernel_log_expect_fault(struct kernel_log *log, int than);
+/* Wait half a second for more faults than these to be logged: were there any? */
+bool kernel_log_wait_for_fault(struct kernel_log *log, int than);
 void kernel_log_stop(struct kernel_log *log);
 
 #endif

@@ -187,22 +187,36 @@ problem vmm_moves_bytes(struct vmm *vmm, int device, uint64_t iova, uint8_t *va,
 	return wrong;
 }
 
-problem vmm_fetch_faults(struct vmm *vmm, int device, uint64_t iova)
+/*
+ * The kernel logs no more than some faults of a device in some seconds: try
+ * again until one more is logged.
+ */
+static problem faults(struct vmm *vmm, int device, uint64_t iova,
+		      problem (*transfer)(struct edu *edu, uint64_t iova, uint32_t size))
 {
-	problem wrong;
+	struct edu *edu = &vmm->devices[device].edu;
+	int before;
 
 	vmm->faults_expected = 1;
 	kernel_log_read(&vmm->log);
-	wrong = edu_fetch(&vmm->devices[device].edu, iova, PAGE);
-	return wrong ? wrong : kernel_log_expect_fault(&vmm->log, vmm->log.faults);
+	before = vmm->log.faults;
+	for (int i = 0; i < 20; i++) {
+		problem wrong = transfer(edu, iova, PAGE);
+
+		if (wrong)
+			return wrong;
+		if (kernel_log_wait_for_fault(&vmm->log, before))
+			return NULL;
+	}
+	return problem_is("DMA at %#lx is to fault, and no fault was logged", iova);
+}
+
+problem vmm_fetch_faults(struct vmm *vmm, int device, uint64_t iova)
+{
+	return faults(vmm, device, iova, edu_fetch);
 }
 
 problem vmm_store_faults(struct vmm *vmm, int device, uint64_t iova)
 {
-	problem wrong;
-
-	vmm->faults_expected = 1;
-	kernel_log_read(&vmm->log);
-	wrong = edu_store(&vmm->devices[device].edu, iova, PAGE);
-	return wrong ? wrong : kernel_log_expect_fault(&vmm->log, vmm->log.faults);
+	return faults(vmm, device, iova, edu_store);
 }
