@@ -60,6 +60,6 @@ exec unshare --mount --pid --fork --kill-child --propagation private sh -euc '
 	IFS="
 "
 	exec chroot "$root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 \
-		CARGO_HOME=/cache/cargo PYTHONDONTWRITEBYTECODE=1 \
+		CARGO_HOME=/cache/cargo CARGO_TERM_QUIET=true PYTHONDONTWRITEBYTECODE=1 \
 		PYTHONUNBUFFERED=1 $PGSIZE_ENVIRONMENT "$@"
 ' inside.sh "$root" "$top" "$cache" "$@"

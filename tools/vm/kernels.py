@@ -141,7 +141,7 @@ def make_own(name: str, build: Path) -> None:
 
 
 def run_make(tree: Path, build: Path, name: str, targets: list[str]) -> None:
-    command = ["nice", "make", f"-j{JOBS}", "-C", str(tree), f"O={build}"]
+    command = ["make", f"-j{JOBS}", "-C", str(tree), f"O={build}"]
     command += [*make_arguments(name), f"RUST_LIB_SRC={RUST_LIB_SRC}", *targets]
     run_logged(command, build / "build.log", f"the {name} kernel's {targets[-1]}")
 
