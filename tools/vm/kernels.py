@@ -103,13 +103,18 @@ def kernel(name: str) -> Kernel:
             (build / "complete").touch()
     release = (build / "include/config/kernel.release").read_text(encoding="ascii").strip()
     if name == "stock":
-        images = (Path(f"/usr/lib/modules/{release}/vmlinuz"), Path(f"/boot/vmlinuz-{release}"))
-        image = next((image for image in images if image.exists()), None)
-        if image is None:
-            raise Problem("the kernel's package brought no vmlinuz: run make distclean")
-        return Kernel(name, release, build, image, Path(f"/usr/lib/modules/{release}"))
+        return Kernel(name, release, build, stock_image(), Path(f"/usr/lib/modules/{release}"))
     image = build / "arch/x86/boot/bzImage"
     return Kernel(name, release, build, image, build / f"root/lib/modules/{release}")
+
+
+def stock_image() -> Path:
+    """The stock kernel itself, as its package brings it."""
+    release = facts()["release"]
+    for image in (Path(f"/usr/lib/modules/{release}/vmlinuz"), Path(f"/boot/vmlinuz-{release}")):
+        if image.exists():
+            return image
+    raise Problem("the kernel's package brought no vmlinuz: run make distclean")
 
 
 def make_stock(name: str, build: Path) -> None:

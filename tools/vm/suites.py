@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from kernels import kernel
+from kernels import stock_image
 from paths import HERE, SRC
 
 VM = str(HERE / "vm.py")
@@ -71,7 +71,7 @@ def suites() -> Iterator[Suite]:
     yield Suite("oracle", ["python3", "-m", "oracle.tests"], directory="tools")
     yield Suite("vm", ["python3", "-m", "unittest", "-q", "test_vm"], Output.STATUS, "tools/vm")
     yield Suite("demo@stock", machine("stock", "--oracle", "/demo/guest.sh --tap"))
-    guest = f"/tests/qemu-l2.sh --kernel {kernel('stock').image}"
+    guest = f"/tests/qemu-l2.sh --kernel {stock_image()}"
     yield Suite("qemu-l2@stock", machine("stock", "--share --oracle", guest))
     yield from selftests("stock")
     yield Suite("demo@debug", machine("debug", "--oracle", "/demo/guest.sh --tap"))
