@@ -27,7 +27,6 @@ from suites import Output, Suite, suites
 
 LOGS = CACHE / "check"
 AT_ONCE = 2
-CARGO_LINE = re.compile(r"test (.+) \.\.\. (ok|FAILED|ignored(?:, (.*))?)$")
 CARGO_SUM = re.compile(r"test result: \S+ (\d+) passed; (\d+) failed; (\d+) ignored")
 
 printing = Lock()
@@ -105,6 +104,7 @@ def judge(suite: Suite, text: str, status: int) -> Tally:
 
 def run(suite: Suite) -> Tally:
     """Run a suite and tell what came of it."""
+    say(f"{suite.name} ...")
     started = time.monotonic()
     results = LOGS / f"{suite.name}.out"
     messages = LOGS / f"{suite.name}.err"
