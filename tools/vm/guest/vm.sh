@@ -18,8 +18,9 @@ load_pgsize() {
 
 # Bind each edu device to vfio-pci.
 bind_edu() {
+	local device bound=0
+
 	modprobe vfio-pci || return 1
-	bound=0
 	for device in /sys/bus/pci/devices/*; do
 		if [ "$(cat "$device/vendor" "$device/device" | tr '\n' ' ')" != "0x1234 0x11e8 " ]; then
 			continue
