@@ -29,6 +29,11 @@ top=$(cd "$here/../.." && pwd)
 cache=${XDG_CACHE_HOME:-${HOME:?set HOME or XDG_CACHE_HOME}/.cache}/vfio-pgsize
 [ "$(id -u)" = 0 ] || { echo "inside.sh: run as root: it uses chroot and mounts" >&2; exit 1; }
 
+unshare --mount --pid --fork true 2>/dev/null || {
+	echo "inside.sh: no mount or PID namespace is to be had here: a container wants --privileged" >&2
+	exit 1
+}
+
 root=$("$here/buildroot.sh" | tail -n 1)
 [ -d "$root" ] || exit 1
 
