@@ -84,7 +84,8 @@ class Machine:
         """QEMU's command line."""
         settings = self.settings
         threads = "single" if settings.icount else "multi"
-        append = ["console=ttyS0", "panic=-1", "oops=panic", "rcupdate.rcu_cpu_stall_timeout=120"]
+        append = ["console=ttyS0", "printk.time=1", "panic=-1", "oops=panic"]
+        append += ["rcupdate.rcu_cpu_stall_timeout=120"]
         if self.kernel.name == "debug":
             append += ["iommu.debug_pagealloc=1", "kmemleak=on"]
         line = ["qemu-system-x86_64", "-M", "q35", "-accel", f"tcg,thread={threads}"]
