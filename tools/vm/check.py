@@ -23,7 +23,7 @@ from kernels import kernel
 from module import build_module
 from paths import CACHE, SRC, Problem, outside, require_build_root, say
 from programs import programs
-from suites import Output, Suite, suites
+from suites import VM, Output, Suite, suites
 
 LOGS = CACHE / "check"
 AT_ONCE = 2
@@ -179,10 +179,13 @@ def main() -> int:
     LOGS.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     total = prepare(chosen)
-    if not total.failed:
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            for tally in pool.map(run, chosen):
-                total.add(tally)
+    if total.failed:
+        left = [suite for suite in chosen if suite.command[0] != VM]
+        say(f"{len(chosen) - len(left)} suites in the machine are not run: the build failed")
+        chosen = left
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for tally in pool.map(run, chosen):
+            total.add(tally)
     print(f"\n{len(chosen)} suites in {time.monotonic() - started:.0f} s")
     for word, names in (("FAILED", total.failed), ("skipped", total.skipped)):
         for name in names:
