@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The results as tables: plain, reStructuredText, TAP and JSON."""
+
+from targets import COLUMNS, COMPARISONS, CONVERSIONS, OURS, TABLES, verdicts
+
+
+def _figure(value):
+    if value is None:
+        return "-"
+    return f"{value:.1f}" if value < 100 else f"{value:.0f}"
+
+
+def _ratio(theirs, ours):
+    return "-" if not theirs or not ours else f"{theirs / ours:.1f}x"
+
+
+def _cost_rows(results):
+    yield ("per 4K page", *COLUMNS, "reach", "", "type1 /", "iommufd /")
+    for row in COMPARISONS:
+        costs = row.costs(results)
+        ours = costs.get(OURS)
+        reached = ""
+        if row.reach is not None and ours is not None:
+            reached = "yes" if ours <= row.reach else "NO"
+        yield (
+            row.text,
+            *(_figure(costs.get(column)) for column in COLUMNS),
+            "" if row.reach is None else f"<= {row.reach}",
+            reached,
+            _ratio(costs.get("type1"), ours),
+            _ratio(costs.get("iommufd"), ours),
+        )
+
+
+def _conversion_rows(results):
+    yield ("per 2M", OURS)
+    for row in CONVERSIONS:
+        yield (row.text, _figure(row.costs(results).get(OURS)))
+
+
+def _table_rows(results):
+    yield ("pages of page table", *COLUMNS)
+    for row in TABLES:
+        pages = row.pages(results)
+        yield (row.text, *(str(pages.get(column, "-")) for column in COLUMNS))
+
+
+def _tables(results):
+    return [
+        ("Instructions per 4K page", list(_cost_rows(results))),
+        ("What vfio_pgsize alone can do: instructions per 2M", list(_conversion_rows(results))),
+        ("Pages that the IOMMU's page tables take", list(_table_rows(results))),
+    ]
+
+
+def _aligned(rows):
+    """Columns of equal width: words to the left, figures to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    for row in rows:
+        first, *rest = row
+        cells = [first.ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(rest, widths[1:])]
+        yield cells, widths
+
+
+def text(results):
+    size = results.size() >> 20
+    yield f"{size} MiB, Linux {results.kernel}; the least of several runs."
+    for title, rows in _tables(results):
+        yield ""
+        yield title
+        yield ""
+        for cells, _ in _aligned(rows):
+            yield ("  " + "  ".join(cells)).rstrip()
+    yield ""
+    for verdict in verdicts(results):
+        if not verdict.reached:
+            yield f"NOT REACHED: {verdict.text}"
+
+
+def tap(results):
+    found = list(verdicts(results))
+    yield f"1..{len(found)}"
+    for number, verdict in enumerate(found, 1):
+        yield f"{'ok' if verdict.reached else 'not ok'} {number} - {verdict.text}"
+
+
+RST_HEAD = """\
+.. SPDX-License-Identifier: GPL-2.0
+.. Written by: {command}
+
+=======
+Figures
+=======
+
+What it costs to map and unmap memory for a device, counted in instructions
+that the machine executes, with each of Linux's VFIO backends: type1
+(``vfio_iommu_type1``), iommufd (its own ioctls, the device by its character
+device) and vfio_pgsize. ``make bench`` measures it anew.
+
+How it is measured
+==================
+
+QEMU runs a machine of one processor with ``-icount shift=0``: its clock
+advances by one nanosecond for each instruction, so the time-stamp counter
+counts instructions. That it does is checked in each run with a loop of
+{expected:,} instructions; {counted:,} were counted here. What the hardware
+takes for an instruction is another matter: the figures tell how much work there
+is, the same on whatever machine they are taken.
+
+All backends are in one kernel, {kernel}, and map the very same {size} MiB, one
+ioctl each; the pages are present before the clock starts. Of several rounds the
+least counts. The program looks at its memory's physical make-up and refuses one
+that is not as the row says:
+
+hugetlb 2M
+    reserved huge pages ({hugetlb} contiguous in all)
+THP
+    transparent huge pages ({thp})
+4K-backed
+    4K pages that were touched in rising order, as the kernel hands them
+    out: often contiguous, not often aligned ({sequential})
+scattered
+    4K pages that were touched at random: no two neighbours are contiguous
+    ({scattered})
+
+"With 4K leaves" is ``disable_hugepages=1`` for type1, ``IOMMU_OPTION_HUGE_PAGES``
+0 for iommufd, and a policy of 4K for vfio_pgsize. QEMU's AMD IOMMU announces
+NpCache: the driver flushes the IOTLB also when it maps, which counts for all.
+"""
+
+
+def _rst_table(rows):
+    aligned = list(_aligned(rows))
+    rule = "  ".join("=" * width for width in aligned[0][1])
+    yield rule
+    for number, (cells, _) in enumerate(aligned):
+        # A simple table takes an empty first cell for a continued row, and
+        # empty cells elsewhere as they are.
+        yield "  ".join(cells).rstrip()
+        if number == 0:
+            yield rule
+    yield rule
+
+
+def _runs(results, memory):
+    runs = results.runs(memory)
+    return "not measured" if runs is None else f"{runs} run{'s' if runs != 1 else ''}"
+
+
+def rst(results, command):
+    yield RST_HEAD.format(
+        command=command,
+        expected=results.clock.expected,
+        counted=results.clock.counted,
+        kernel=results.kernel,
+        size=results.size() >> 20,
+        **{m: _runs(results, m) for m in ("hugetlb", "thp", "sequential", "scattered")},
+    )
+    for title, rows in _tables(results):
+        yield title
+        yield "=" * len(title)
+        yield ""
+        yield from _rst_table([tuple(cell or "\\" for cell in row) for row in rows])
+        yield ""
+
+
+def as_dict(results):
+    """For JSON: the compared figures, the verdicts, and what they come from."""
+    return {
+        "kernel": results.kernel,
+        "costs": [
+            {
+                "work": row.work,
+                "memory": row.memory,
+                "text": row.text,
+                "unit": row.unit,
+                "reach": row.reach,
+                "instructions": row.costs(results),
+            }
+            for row in COMPARISONS + CONVERSIONS
+        ],
+        "table_pages": [
+            {"memory": row.memory, "text": row.text, "pages": row.pages(results)}
+            for row in TABLES
+        ],
+        "targets": [
+            {"text": verdict.text, "reached": verdict.reached} for verdict in verdicts(results)
+        ],
+        "raw": results.raw,
+    }

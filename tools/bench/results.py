@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What pgsize-bench printed, as numbers that can be compared."""
+
+import json
+from dataclasses import dataclass
+
+PAGE = 4096
+CLOCK_TOLERANCE = 0.01
+
+
+class ResultError(Exception):
+    """The output is no result: its text says why."""
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The count of a loop of known length, which proves that it counts."""
+
+    expected: int
+    counted: int
+
+    def counts_instructions(self):
+        return abs(self.counted - self.expected) <= self.expected * CLOCK_TOLERANCE
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The least of several counts of one piece of work on one memory."""
+
+    instructions: int
+    size: int
+    spread: float
+
+    def per(self, unit):
+        return self.instructions * unit / self.size
+
+
+class Results:
+    """All costs of one run, by backend, memory and work."""
+
+    def __init__(self, lines):
+        self.raw = []
+        for number, line in enumerate(lines, 1):
+            # Kernel messages and notes on missing backends come in between.
+            if not line.startswith("{"):
+                continue
+            try:
+                self.raw.append(json.loads(line))
+            except json.JSONDecodeError as error:
+                raise ResultError(f"line {number} is no JSON: {error}") from error
+        machines = [entry for entry in self.raw if entry.get("kind") == "machine"]
+        if len(machines) != 1:
+            raise ResultError(
+                f"there are {len(machines)} lines that describe the machine, not one: "
+                "did pgsize-bench run to its end?"
+            )
+        self.kernel = machines[0]["kernel"]
+        self.clock = Clock(machines[0]["loop_instructions"], machines[0]["loop_counted"])
+        self._entries = {
+            (entry["backend"], entry["memory"], entry["work"]): entry
+            for entry in self.raw
+            if entry.get("kind") == "result"
+        }
+        if not self._entries:
+            raise ResultError("nothing was measured")
+
+    def cost(self, backend, memory, work):
+        """The Cost, or None where it was not measured."""
+        entry = self._entries.get((backend, memory, work))
+        if entry is None:
+            return None
+        counts = entry["instructions"]
+        return Cost(min(counts), entry["bytes"], max(counts) / min(counts) - 1)
+
+    def table_pages(self, backend, memory):
+        """Pages of IOMMU page tables that the mapping took, or None."""
+        entry = self._entries.get((backend, memory, "map"))
+        return entry and entry["table_pages"]
+
+    def runs(self, memory):
+        """Of how many physically contiguous runs the memory was, or None."""
+        found = {e["runs"] for key, e in self._entries.items() if key[1] == memory}
+        return max(found) if found else None
+
+    def size(self):
+        return next(iter(self._entries.values()))["bytes"]

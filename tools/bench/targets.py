@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What is compared with what, and which figures are to be reached."""
+
+from dataclasses import dataclass
+from typing import Optional
+
+from results import PAGE
+
+LEAF = 512 * PAGE
+
+# The backends' columns: by their own choice of leaf size, and 4K leaves only.
+LARGE = {"type1": "type1", "iommufd": "iommufd", "vfio_pgsize": "pgsize"}
+SMALL = {"type1": "type1-4k", "iommufd": "iommufd-4k", "vfio_pgsize": "pgsize-4k"}
+COLUMNS = tuple(LARGE)
+OURS = "vfio_pgsize"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One row of the table: the same work by each backend."""
+
+    text: str
+    work: str
+    memory: str
+    backends: dict
+    reach: Optional[int] = None
+    unit: int = PAGE
+
+    def costs(self, results):
+        """Column -> instructions per unit, where it was measured."""
+        found = {}
+        for column, backend in self.backends.items():
+            cost = results.cost(backend, self.memory, self.work)
+            if cost is not None:
+                found[column] = cost.per(self.unit)
+        return found
+
+
+COMPARISONS = (
+    Comparison("map, hugetlb 2M", "map", "hugetlb", LARGE, 10),
+    Comparison("map, THP", "map", "thp", LARGE, 10),
+    Comparison("unmap, hugetlb 2M", "unmap", "hugetlb", LARGE, 5),
+    Comparison("unmap, THP", "unmap", "thp", LARGE, 5),
+    Comparison("map, 4K-backed", "map", "sequential", LARGE, 200),
+    Comparison("unmap, 4K-backed", "unmap", "sequential", LARGE, 150),
+    Comparison("map, 4K-backed, scattered", "map", "scattered", LARGE),
+    Comparison("unmap, 4K-backed, scattered", "unmap", "scattered", LARGE, 150),
+    Comparison("map with 4K leaves, hugetlb", "map", "hugetlb", SMALL, 25),
+    Comparison("unmap with 4K leaves, hugetlb", "unmap", "hugetlb", SMALL, 25),
+    Comparison("map with 4K leaves, THP", "map", "thp", SMALL),
+    Comparison("unmap with 4K leaves, THP", "unmap", "thp", SMALL),
+)
+
+# Nobody else can do these: there is nothing to compare them with.
+ALONE = {OURS: "pgsize"}
+CONVERSIONS = (
+    Comparison("split a 2M leaf (APPLY 4K)", "split", "hugetlb", ALONE, unit=LEAF),
+    Comparison("merge 512 4K leaves (APPLY 2M)", "merge", "hugetlb", ALONE, unit=LEAF),
+    Comparison("query 2M as one leaf", "query-2m", "hugetlb", ALONE, unit=LEAF),
+    Comparison("query 2M as 512 leaves", "query-4k", "hugetlb", ALONE, unit=LEAF),
+)
+
+
+@dataclass(frozen=True)
+class TableComparison:
+    """Pages that page tables take for the same memory and leaves."""
+
+    text: str
+    memory: str
+    backends: dict
+
+    def pages(self, results):
+        found = {c: results.table_pages(b, self.memory) for c, b in self.backends.items()}
+        return {column: pages for column, pages in found.items() if pages is not None}
+
+
+TABLES = (
+    TableComparison("hugetlb 2M", "hugetlb", LARGE),
+    TableComparison("THP", "thp", LARGE),
+    TableComparison("4K-backed", "sequential", LARGE),
+    TableComparison("4K-backed, scattered", "scattered", LARGE),
+    TableComparison("hugetlb, 4K leaves", "hugetlb", SMALL),
+    TableComparison("THP, 4K leaves", "thp", SMALL),
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One figure that is to be reached, and whether it was."""
+
+    text: str
+    reached: bool
+
+
+def verdicts(results):
+    """All targets, in the order of the tables."""
+    clock = results.clock
+    yield Verdict(
+        f"the clock counts instructions: {clock.counted} for a loop of {clock.expected}",
+        clock.counts_instructions(),
+    )
+    for row in COMPARISONS:
+        if row.reach is None:
+            continue
+        ours = row.costs(results).get(OURS)
+        said = "not measured" if ours is None else f"{ours:.1f} instructions per 4K page"
+        yield Verdict(
+            f"{row.text}: {said}, {row.reach} to reach",
+            ours is not None and ours <= row.reach,
+        )
+    for row in TABLES:
+        pages = row.pages(results)
+        ours, theirs = pages.get(OURS), pages.get("type1")
+        known = ours is not None and theirs is not None
+        said = f"{ours} pages, type1 {theirs}" if known else "not measured"
+        yield Verdict(
+            f"page tables, {row.text}: {said}: no more than type1's",
+            known and ours <= theirs,
+        )
