@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Entries, against the specification's examples and against a second reading of it.
+
+use pgtable_host::pgtable::{
+    Entry,
+    Format,
+    Level,
+    PageSize,
+    Phys,
+    Top,
+    SIZES, //
+};
+
+use crate::spec::{
+    self,
+    Word,
+    FC,
+    IR,
+    IW, //
+};
+
+fn level(level: u8) -> Level {
+    Level::new(level).unwrap()
+}
+
+/// The entry that the core writes for this leaf, starting from one that it reads.
+fn encode(format: Format, phys: u64, lg2: u32, rest: u64, at: u8) -> u64 {
+    let Entry::Leaf(mut leaf) = format.decode(rest | 1, Level::ZERO) else {
+        panic!("no leaf");
+    };
+    leaf.phys = Phys::new(phys).unwrap();
+    leaf.size = PageSize::from_lg2(lg2.try_into().unwrap()).unwrap();
+    format.leaf(leaf, level(at))
+}
+
+/// "Example Page Size Encodings" of the AMD IOMMU specification: bits 20 to 12 and above of the
+/// address, and the size that they give with next level 7.
+#[test]
+fn examples_of_the_specification() {
+    for (low, lg2, at) in [
+        (0x0, 13, 0),         // 8K:  address bit 12 is 0
+        (0x1000, 14, 0),      // 16K: 01
+        (0x3000, 15, 0),      // 32K: 011
+        (0x7000, 16, 0),      // 64K
+        (0x7_f000, 20, 0),    // 1M
+        (0x1f_f000, 22, 1),   // 4M
+        (0x7fff_f000, 32, 2), // 4G
+        (0x1f_ffff_f000, 38, 2),
+        (0x7f_ffff_f000, 40, 3),
+    ] {
+        let phys = 1u64 << 45;
+        let word = phys | low | (7 << 9) | IR | IW | 1;
+        let Entry::Leaf(leaf) = Format::PLAIN.decode(word, level(at)) else {
+            panic!("{word:#x} is a leaf");
+        };
+        assert_eq!((leaf.phys.get(), u32::from(leaf.size.lg2())), (phys, lg2));
+        assert_eq!(Format::PLAIN.leaf(leaf, level(at)), word);
+    }
+}
+
+#[test]
+fn every_leaf_of_every_level_is_read_and_written_alike() {
+    for c_bit in [0, 1 << 47, 1 << 51] {
+        let format = Format::with_c_bit(c_bit, true).unwrap();
+        for lg2 in spec::all_sizes() {
+            let at = spec::level_of(lg2);
+            for rest in [
+                IR,
+                IW,
+                IR | IW,
+                IR | IW | FC,
+                IR | c_bit,
+                IR | (1 << 63) | (1 << 7),
+                0,
+            ] {
+                for n in [0u64, 1, 2, 3, 511, 512, 0xaaaa, 0x5555] {
+                    let Some(phys) = n.checked_shl(lg2).filter(|phys| phys >> lg2 == n) else {
+                        continue;
+                    };
+                    if phys >= 1 << 52 || phys & c_bit != 0 {
+                        continue;
+                    }
+                    let word = spec::leaf(phys, lg2, rest, at);
+                    assert_eq!(encode(format, phys, lg2, rest, at), word);
+                    for marks in [0, spec::DIRTY, spec::ACCESSED, spec::MARKS] {
+                        let Entry::Leaf(leaf) = format.decode(word | marks, level(at)) else {
+                            panic!("{word:#x} at {at} is a leaf");
+                        };
+                        assert_eq!((leaf.phys.get(), u32::from(leaf.size.lg2())), (phys, lg2));
+                        assert_eq!(leaf.attrs.readable(), rest & IR != 0);
+                        assert_eq!(leaf.attrs.writable(), rest & IW != 0);
+                        assert_eq!(leaf.marks.dirty(), marks & spec::DIRTY != 0);
+                        assert_eq!(format.leaf(leaf, level(at)), word | marks);
+                        assert_eq!(spec::read(word, at, c_bit), Word::Leaf(phys, lg2, rest));
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn attributes_differ_where_any_bit_but_address_size_and_marks_does() {
+    let attrs = |word: u64| match Format::PLAIN.decode(word | 1, Level::ZERO) {
+        Entry::Leaf(leaf) => leaf.attrs,
+        other => panic!("{other:?}"),
+    };
+    for bit in 1..64u32 {
+        let counts = !matches!(bit, 5 | 6 | 9..=11 | 12..=51);
+        assert_eq!(attrs(IR) != attrs(IR ^ (1 << bit)), counts, "bit {bit}");
+    }
+}
+
+#[test]
+fn tables_are_read_and_written_alike() {
+    for c_bit in [0, 1 << 47] {
+        let format = Format::with_c_bit(c_bit, true).unwrap();
+        for below in 0..5 {
+            let word = spec::table(0x1234_5000, below, c_bit);
+            let Entry::Table(table) = format.decode(word, level(below + 1)) else {
+                panic!("{word:#x} is a table");
+            };
+            assert_eq!(table.phys().get(), 0x1234_5000);
+            assert_eq!(format.table(table, level(below)), word);
+        }
+    }
+    let plain_tables = Format::with_c_bit(1 << 47, false).unwrap();
+    let word = spec::table(0x5000, 0, 0);
+    let Entry::Table(table) = plain_tables.decode(word, level(1)) else {
+        panic!("{word:#x} is a table");
+    };
+    assert_eq!(plain_tables.table(table, Level::ZERO), word);
+    assert!(Format::with_c_bit(1 << 52, true).is_none());
+    assert!(Format::with_c_bit(1 << 11, true).is_none());
+}
+
+#[test]
+fn what_is_no_leaf_is_not_taken_for_one() {
+    assert_eq!(Format::PLAIN.decode(!1, Level::ZERO), Entry::Absent);
+    // The highest level holds no leaf, plain or sized.
+    assert_eq!(Format::PLAIN.decode(IR | 1, level(5)), Entry::Absent);
+    assert_eq!(
+        Format::PLAIN.decode(0x000f_ffff_ffff_fe01, level(5)),
+        Entry::Absent
+    );
+    // A size that belongs to another level.
+    for lg2 in spec::all_sizes() {
+        for at in 0..=5 {
+            let word = (7 << 9) | ((1u64 << (lg2 - 1)) - 1) & !0xfff | 1;
+            let leaf = matches!(Format::PLAIN.decode(word, level(at)), Entry::Leaf(_));
+            // 4K, 2M, 1G ... are sizes of single entries and yet can be coded.
+            assert_eq!(
+                leaf,
+                lg2 > 12 && spec::level_of(lg2) == at,
+                "2^{lg2} at {at}"
+            );
+        }
+    }
+}
+
+#[test]
+fn levels_cover_nine_bits_each() {
+    assert_eq!(Level::new(6), None);
+    for at in 0..=5 {
+        assert_eq!(u32::from(level(at).entry_size().lg2()), spec::shift(at));
+        let sizes = spec::all_sizes().filter(|lg2| spec::level_of(*lg2) == at);
+        let bits = sizes.fold(0, |bits, lg2| bits | (1u64 << lg2));
+        assert_eq!(level(at).sizes().bits(), bits);
+        let down = spec::all_sizes().filter(|lg2| spec::level_of(*lg2) <= at);
+        let bits = down.fold(0, |bits, lg2| bits | (1u64 << lg2));
+        assert_eq!(level(at).sizes_down().bits(), bits);
+    }
+    assert!(
+        !SIZES.allows(PageSize::from_lg2(39).unwrap()),
+        "the hardware gets 512G wrong"
+    );
+    assert_eq!(Top::from_hw_info(0x5000, 3).unwrap().level, level(2));
+    assert_eq!(Top::from_hw_info(0x5000, 0), None);
+    assert_eq!(Top::from_hw_info(0x5000, 7), None);
+    assert_eq!(Top::from_hw_info(0x5001, 3), None);
+}

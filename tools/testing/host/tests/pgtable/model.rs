@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What ought to be: a list of pages, and a list of leaves worked out from the definition of a tile.
+
+use crate::spec::{
+    self,
+    PAGE, //
+};
+
+/// A leaf.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tile {
+    pub iova: u64,
+    pub phys: u64,
+    pub lg2: u32,
+    pub rest: u64,
+    pub marks: u64,
+}
+
+impl Tile {
+    pub fn last(&self) -> u64 {
+        self.iova + ((1 << self.lg2) - 1)
+    }
+
+    fn overlaps(&self, first: u64, last: u64) -> bool {
+        self.iova <= last && first <= self.last()
+    }
+}
+
+/// Addresses that are contiguous in physical memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stretch {
+    pub first: u64,
+    pub last: u64,
+    pub phys: u64,
+    pub rest: u64,
+}
+
+/// The tile that covers `iova`, by the definition: the largest allowed size whose aligned block
+/// around `iova` is wholly in the stretch, and that divides the distance to physical memory.
+pub fn tile_of(iova: u64, stretch: Stretch, sizes: u64) -> Tile {
+    let delta = stretch.phys.wrapping_sub(stretch.first);
+    let lg2 = spec::all_sizes()
+        .filter(|lg2| sizes & (1 << lg2) != 0)
+        .filter(|lg2| {
+            let first = iova >> lg2 << lg2;
+            let last = first + ((1 << lg2) - 1);
+            stretch.first <= first && last <= stretch.last && delta % (1 << lg2) == 0
+        })
+        .max()
+        .expect("4K always fits");
+    let start = iova >> lg2 << lg2;
+    Tile {
+        iova: start,
+        phys: stretch.phys + (start - stretch.first),
+        lg2,
+        rest: stretch.rest,
+        marks: 0,
+    }
+}
+
+/// All tiles of a stretch.
+pub fn tiling(stretch: Stretch, sizes: u64) -> Vec<Tile> {
+    let mut tiles = Vec::new();
+    let mut next = Some(stretch.first);
+    while let Some(iova) = next.filter(|iova| *iova <= stretch.last) {
+        let tile = tile_of(iova, stretch, sizes);
+        assert_eq!(tile.iova, iova, "tiles overlap");
+        next = tile.last().checked_add(1);
+        tiles.push(tile);
+    }
+    tiles
+}
+
+/// A page table, naively.
+#[derive(Debug, Clone, Default)]
+pub struct Model {
+    pub tiles: Vec<Tile>,
+}
+
+impl Model {
+    /// The maximal stretches in what is mapped from `first` to `last`, cut to that.
+    pub fn stretches(&self, first: u64, last: u64) -> Vec<Stretch> {
+        let mut found: Vec<Stretch> = Vec::new();
+        for tile in self.tiles.iter().filter(|tile| tile.overlaps(first, last)) {
+            let start = tile.iova.max(first);
+            let piece = Stretch {
+                first: start,
+                last: tile.last().min(last),
+                phys: tile.phys + (start - tile.iova),
+                rest: tile.rest,
+            };
+            match found.last_mut() {
+                Some(before)
+                    if before.last + 1 == piece.first
+                        && before.rest == piece.rest
+                        && before.phys + (piece.first - before.first) == piece.phys =>
+                {
+                    before.last = piece.last;
+                }
+                _ => found.push(piece),
+            }
+        }
+        found
+    }
+
+    /// Puts `new` in place of all tiles that overlap them; marks go to all that overlap. A tile
+    /// that is there already stays.
+    pub fn put(&mut self, new: Vec<Tile>) {
+        let (Some(first), Some(last)) = (new.first(), new.last()) else {
+            return;
+        };
+        let (first, last) = (first.iova, last.last());
+        let old: Vec<Tile> = self
+            .tiles
+            .iter()
+            .filter(|t| t.overlaps(first, last))
+            .copied()
+            .collect();
+        self.tiles.retain(|tile| !tile.overlaps(first, last));
+        self.tiles.extend(new.into_iter().map(|tile| {
+            let below = old.iter().filter(|o| o.overlaps(tile.iova, tile.last()));
+            Tile {
+                marks: below.fold(0, |marks, other| marks | other.marks),
+                ..tile
+            }
+        }));
+        self.tiles.sort_by_key(|tile| tile.iova);
+    }
+
+    pub fn tile_at(&self, iova: u64) -> Option<Tile> {
+        self.tiles
+            .iter()
+            .find(|tile| tile.overlaps(iova, iova))
+            .copied()
+    }
+
+    pub fn is_free(&self, first: u64, last: u64) -> bool {
+        !self.tiles.iter().any(|tile| tile.overlaps(first, last))
+    }
+
+    /// Adds what a map makes.
+    pub fn map(&mut self, stretch: Stretch, sizes: u64) {
+        assert!(self.is_free(stretch.first, stretch.last));
+        self.tiles.extend(tiling(stretch, sizes));
+        self.tiles.sort_by_key(|tile| tile.iova);
+    }
+
+    /// Converts what is mapped from `first` to `last`.
+    pub fn convert(&mut self, first: u64, last: u64, sizes: u64) {
+        for stretch in self.stretches(first, last) {
+            self.put(tiling(stretch, sizes));
+        }
+    }
+
+    /// The tile becomes three tilings: before `first`, from there to `last`, and behind.
+    fn carve_tile(&mut self, tile: Tile, first: u64, last: u64, inner: u64, outer: u64) {
+        let part = |first: u64, last: u64, sizes: u64| {
+            let stretch = Stretch {
+                first,
+                last,
+                phys: tile.phys + (first - tile.iova),
+                rest: tile.rest,
+            };
+            tiling(stretch, (sizes | PAGE) & ((2 << tile.lg2) - 1))
+        };
+        let mut new = Vec::new();
+        if tile.iova < first {
+            new.extend(part(tile.iova, first - 1, outer));
+        }
+        new.extend(part(first.max(tile.iova), last.min(tile.last()), inner));
+        if last < tile.last() {
+            new.extend(part(last + 1, tile.last(), outer));
+        }
+        self.put(new);
+    }
+
+    pub fn split(&mut self, iova: u64, sizes: u64) {
+        if let Some(tile) = self.tile_at(iova) {
+            if sizes & (1 << tile.lg2) == 0 {
+                self.carve_tile(tile, tile.iova, tile.last(), sizes, sizes);
+            }
+        }
+    }
+
+    pub fn cut(&mut self, at: u64, left: u64, right: u64) {
+        if let Some(tile) = self.tile_at(at).filter(|tile| tile.iova != at) {
+            self.carve_tile(tile, at, tile.last(), right, left);
+        }
+    }
+
+    pub fn carve(&mut self, first: u64, last: u64, inner: u64, outer: u64) {
+        for tile in self.tiles.clone() {
+            let within = first <= tile.iova && tile.last() <= last;
+            if tile.overlaps(first, last) && !(within && inner & (1 << tile.lg2) != 0) {
+                self.carve_tile(tile, first, last, inner, outer);
+            }
+        }
+    }
+}

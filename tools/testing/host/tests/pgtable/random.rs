@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Any sequence of operations: page table and model agree after each.
+
+use proptest::prelude::*;
+
+use pgtable_host::pgtable::{
+    Extent,
+    Iova, //
+};
+
+use crate::spec::{
+    self,
+    IR,
+    IW,
+    PAGE, //
+};
+use crate::world::{
+    range,
+    set,
+    sizes,
+    World, //
+};
+
+/// The pages that operations are about: 16 MiB.
+const PAGES: u64 = 4096;
+
+/// Where they are: in one table, across two, and across the tables of higher levels.
+const BASES: [u64; 4] = [
+    0,
+    (1 << 30) - (8 << 20),
+    (1 << 39) - (8 << 20),
+    (1 << 48) - (8 << 20),
+];
+
+#[derive(Debug, Clone)]
+enum Op {
+    Map {
+        first: u64,
+        pages: u64,
+        phys: u64,
+        rest: u64,
+        to: u64,
+    },
+    Convert {
+        first: u64,
+        pages: u64,
+        to: u64,
+        work: u32,
+    },
+    Carve {
+        first: u64,
+        pages: u64,
+        inner: u64,
+        outer: u64,
+    },
+    Cut {
+        at: u64,
+        left: u64,
+        right: u64,
+    },
+    Split {
+        at: u64,
+        to: u64,
+    },
+    Mark {
+        at: u64,
+        marks: u64,
+    },
+}
+
+/// Page numbers, large blocks' edges more often than others.
+fn page() -> impl Strategy<Value = u64> {
+    (
+        0..=PAGES / 512,
+        prop_oneof![Just(0), 0..16u64, 0..512u64, 496..512u64],
+    )
+        .prop_map(|(block, page)| (block * 512 + page).min(PAGES - 1))
+}
+
+fn length() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        1..32u64,
+        1..PAGES,
+        Just(512),
+        Just(1024),
+        Just(2048),
+        Just(PAGES)
+    ]
+}
+
+fn size_set() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        Just(u64::MAX),
+        Just(set(&[12])),
+        Just(set(&[12, 21])),
+        Just(set(&[12, 21, 30])),
+        (0..1u64 << 14).prop_map(|bits| (bits << 12) | PAGE),
+    ]
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let phys = prop_oneof![Just(1u64 << 18), Just((1 << 18) + 16), (0..1u64 << 18)];
+    let rest = prop_oneof![4 => Just(IR | IW), 1 => Just(IR)];
+    prop_oneof![
+        3 => (page(), length(), phys, rest, size_set())
+            .prop_map(|(first, pages, phys, rest, to)| Op::Map { first, pages, phys, rest, to }),
+        4 => (page(), length(), size_set(), 1..40u32)
+            .prop_map(|(first, pages, to, work)| Op::Convert { first, pages, to, work }),
+        1 => (page(), length(), size_set(), size_set())
+            .prop_map(|(first, pages, inner, outer)| Op::Carve { first, pages, inner, outer }),
+        1 => (page(), size_set(), size_set())
+            .prop_map(|(at, left, right)| Op::Cut { at, left, right }),
+        1 => (page(), size_set()).prop_map(|(at, to)| Op::Split { at, to }),
+        1 => (page(), prop_oneof![Just(spec::DIRTY), Just(spec::MARKS)])
+            .prop_map(|(at, marks)| Op::Mark { at, marks }),
+    ]
+}
+
+fn ends(base: u64, first: u64, pages: u64) -> (u64, u64) {
+    let end = (first + pages).min(PAGES);
+    (base + first * PAGE, base + end * PAGE - 1)
+}
+
+fn apply(world: &mut World, base: u64, op: &Op) {
+    match *op {
+        Op::Map {
+            first,
+            pages,
+            phys,
+            rest,
+            to,
+        } => {
+            let (first, last) = ends(base, first, pages);
+            if world.model.is_free(first, last) {
+                // Much of it at one offset from the IOVA, so that it can merge.
+                let phys = phys * PAGE + (first - base);
+                world.map(first, last - first + 1, phys, rest, to);
+            }
+        }
+        Op::Convert {
+            first,
+            pages,
+            to,
+            work,
+        } => {
+            let (first, last) = ends(base, first, pages);
+            for at in [Some(first), last.checked_add(1)].into_iter().flatten() {
+                apply(
+                    world,
+                    base,
+                    &Op::Cut {
+                        at: (at - base) / PAGE,
+                        left: to,
+                        right: to,
+                    },
+                );
+            }
+            world.model.convert(first, last, to);
+            let (_, _, result) = world.convert(range(first, last), to, work);
+            assert_eq!(result, Ok(()));
+        }
+        Op::Carve {
+            first,
+            pages,
+            inner,
+            outer,
+        } => {
+            let (first, last) = ends(base, first, pages);
+            world.model.carve(first, last, inner, outer);
+            let (_, result) = world
+                .editor()
+                .carve(range(first, last), sizes(inner), sizes(outer));
+            assert_eq!(result, Ok(()));
+        }
+        Op::Cut { at, left, right } => {
+            let at = base + at * PAGE;
+            world.model.cut(at, left, right);
+            let (_, result) = world.editor().cut(Iova::new(at), sizes(left), sizes(right));
+            assert_eq!(result, Ok(()));
+        }
+        Op::Split { at, to } => {
+            let at = base + at * PAGE;
+            world.model.split(at, to);
+            let (_, result) = world.editor().split(Iova::new(at), sizes(to));
+            assert_eq!(result, Ok(()));
+        }
+        Op::Mark { at, marks } => world.mark(base + at * PAGE, marks),
+    }
+}
+
+/// The iterators say what the model says, for this range.
+fn check_iterators(world: &World, first: u64, last: u64) {
+    let model = &world.model;
+    let found: Vec<_> = world
+        .view()
+        .extents(range(first, last))
+        .map(|e: Extent| (e.range.start().get(), e.range.last().get(), e.phys.get()))
+        .collect();
+    let wanted: Vec<_> = model
+        .stretches(first, last)
+        .into_iter()
+        .map(|s| (s.first, s.last, s.phys))
+        .collect();
+    assert_eq!(found, wanted);
+
+    let overlapping = || {
+        let tiles = model.tiles.iter();
+        tiles.filter(|tile| tile.iova <= last && first <= tile.last())
+    };
+    let leaves: Vec<_> = world
+        .view()
+        .leaves(range(first, last))
+        .map(|leaf| leaf.iova.get())
+        .collect();
+    assert_eq!(
+        leaves,
+        overlapping().map(|tile| tile.iova).collect::<Vec<_>>()
+    );
+
+    let mut wanted: Vec<(u64, u64, u32, u64)> = Vec::new();
+    for tile in overlapping() {
+        match wanted.last_mut() {
+            Some(run) if run.1 + 1 == tile.iova && (run.2, run.3) == (tile.lg2, tile.rest) => {
+                run.1 = tile.last();
+            }
+            _ => wanted.push((tile.iova, tile.last(), tile.lg2, tile.rest)),
+        }
+    }
+    let found: Vec<_> = world
+        .view()
+        .like_runs(range(first, last))
+        .map(|run| {
+            (
+                run.range.start().get(),
+                run.range.last().get(),
+                u32::from(run.size.lg2()),
+            )
+        })
+        .collect();
+    assert_eq!(
+        found,
+        wanted
+            .iter()
+            .map(|run| (run.0, run.1, run.2))
+            .collect::<Vec<_>>()
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn page_table_and_model_agree(
+        base in prop::sample::select(&BASES[..]),
+        c_bit in prop::sample::select(&[0u64, 1 << 47][..]),
+        ops in prop::collection::vec(op(), 1..12),
+        (first, pages) in (page(), length()),
+    ) {
+        let mut world = World::encrypted(4, c_bit);
+        for op in &ops {
+            apply(&mut world, base, op);
+            world.check();
+            let (first, last) = ends(base, first, pages);
+            check_iterators(&world, first, last);
+        }
+    }
+}

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Split, cut, carve and fill: every size, at every level, at every kind of boundary.
+
+use pgtable_host::pgtable::{
+    Error,
+    Iova,
+    Phys, //
+};
+
+use crate::spec::{
+    self,
+    IR,
+    IW,
+    PAGE, //
+};
+use crate::world::{
+    range,
+    set,
+    sizes,
+    World, //
+};
+
+/// Leaves from 8K to 32G: their parts can be counted page by page, or table by table.
+fn splittable() -> impl Iterator<Item = u32> {
+    13..=31
+}
+
+/// A leaf of 2^`lg2` with a neighbour on either side that must stay as it is.
+fn world_with(lg2: u32, c_bit: u64) -> (World, u64) {
+    let mut world = World::encrypted(3, c_bit);
+    let iova = 4u64 << lg2;
+    for n in [3, 4, 5] {
+        world.map(
+            n << lg2,
+            1 << lg2,
+            (n + 8) << lg2,
+            IR | IW | c_bit,
+            1 << lg2,
+        );
+    }
+    (world, iova)
+}
+
+#[test]
+fn split_of_each_size_to_each_smaller() {
+    for c_bit in [0, 1 << 47] {
+        for lg2 in splittable() {
+            for to in (12..lg2).filter(|to| lg2 - to <= 18) {
+                let (mut world, iova) = world_with(lg2, c_bit);
+                let to = set(&[12, to]);
+                world.model.split(iova, to);
+                let (changes, result) = world.editor().split(Iova::new(iova + PAGE), sizes(to));
+                assert_eq!(result, Ok(()));
+                assert_eq!((changes.splits(), changes.merges()), (1, 0));
+                assert_eq!(changes.touched(), Some(range(iova, iova + (1 << lg2) - 1)));
+                world.check();
+            }
+        }
+    }
+}
+
+#[test]
+fn split_of_what_is_allowed_or_absent_does_nothing() {
+    let (mut world, iova) = world_with(21, 0);
+    for (at, to) in [
+        (iova, u64::MAX),
+        (iova, set(&[12, 21])),
+        (0, set(&[12])),
+        (1 << 48, 0),
+    ] {
+        let (changes, result) = world.editor().split(Iova::new(at), sizes(to));
+        assert_eq!((result, changes.touched()), (Ok(()), None));
+    }
+    assert_eq!(world.arena.stores.get(), 0);
+    world.check();
+}
+
+#[test]
+fn split_of_a_2m_leaf_is_one_store_and_one_table() {
+    let (mut world, iova) = world_with(21, 0);
+    let before = world.arena.live();
+    let _ = world.editor().split(Iova::new(iova), sizes(set(&[12])));
+    assert_eq!(world.arena.live(), before + 1);
+    world.arena.settle();
+    assert_eq!(world.arena.stores.get(), 1);
+}
+
+/// The parts are what the top down to 4K needs, whatever the level of the leaf.
+#[test]
+fn huge_leaves_split_into_the_next_sizes() {
+    for lg2 in spec::all_sizes().filter(|lg2| *lg2 > 31 && *lg2 < 51) {
+        for to in lg2.saturating_sub(9).max(12)..lg2 {
+            let mut world = World::new(5);
+            let iova = 2u64 << lg2;
+            world.leaf(iova, 1 << lg2, lg2);
+            if to == 39 {
+                continue;
+            }
+            world.model.split(iova, 1 << to);
+            let (changes, result) = world.editor().split(Iova::new(iova), sizes(1 << to));
+            assert_eq!((result, changes.splits()), (Ok(()), 1));
+            world.check();
+        }
+    }
+}
+
+/// Boundaries within a leaf, and one page to each side of them.
+fn boundaries(lg2: u32) -> Vec<u64> {
+    let mut all = Vec::new();
+    for at in [12, 13, 16, 20, 21, 22, 25, 29, 30, lg2 - 1] {
+        for n in [1, 3] {
+            let at = n << at;
+            all.extend([at - PAGE, at, at + PAGE]);
+        }
+    }
+    all.push((1 << lg2) - PAGE);
+    all.retain(|at| *at > 0 && *at < 1 << lg2);
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+#[test]
+fn cut_of_each_size_at_each_boundary() {
+    let sets = [u64::MAX, set(&[12]), set(&[12, 21, 30]), set(&[12, 16, 22])];
+    for lg2 in splittable() {
+        for at in boundaries(lg2) {
+            for (left, right) in [(0, 0), (2, 2), (0, 2), (3, 0)] {
+                let (left, right) = (sets[left], sets[right]);
+                let (mut world, iova) = world_with(lg2, 0);
+                world.model.cut(iova + at, left, right);
+                let editor = &mut world.editor();
+                let (changes, result) = editor.cut(Iova::new(iova + at), sizes(left), sizes(right));
+                assert_eq!((result, changes.splits()), (Ok(()), 1));
+                world.check();
+                assert_eq!(world.model.tile_at(iova + at).unwrap().iova, iova + at);
+            }
+        }
+    }
+}
+
+#[test]
+fn cut_where_a_leaf_starts_or_none_is_does_nothing() {
+    let (mut world, iova) = world_with(22, 0);
+    for at in [iova, 0, iova - (1 << 22)] {
+        let (changes, result) = world.editor().cut(Iova::new(at), sizes(0), sizes(0));
+        assert_eq!((result, changes.touched()), (Ok(()), None));
+    }
+    // Not the start of a page: no leaf can start there.
+    let (changes, result) = world.editor().cut(Iova::new(iova + 1), sizes(0), sizes(0));
+    assert_eq!(
+        (result, changes.touched()),
+        (Err(Error::Straddles(Iova::new(iova))), None)
+    );
+    world.check();
+}
+
+/// What the smash of a 2M frame needs: 4K there, the rest as large as may be.
+#[test]
+fn carve_of_2m_out_of_each_larger_size() {
+    for lg2 in 21..=32 {
+        for n in [0, 1, (1u64 << (lg2 - 21)) - 1] {
+            if n >> (lg2 - 21) != 0 {
+                continue;
+            }
+            let (mut world, iova) = world_with(lg2, 0);
+            let (first, last) = (iova + (n << 21), iova + (n << 21) + (1 << 21) - 1);
+            let outer = u64::MAX;
+            world.model.carve(first, last, set(&[12]), outer);
+            let before = world.arena.live();
+            let (changes, result) =
+                world
+                    .editor()
+                    .carve(range(first, last), sizes(set(&[12])), sizes(outer));
+            assert_eq!((result, changes.splits()), (Ok(()), 1));
+            world.check();
+            let tables = world.arena.live() - before;
+            assert_eq!(tables, if lg2 < 30 { 1 } else { 2 });
+            let small = world
+                .model
+                .tiles
+                .iter()
+                .filter(|tile| tile.lg2 == 12)
+                .count();
+            assert_eq!(small, 512);
+        }
+    }
+}
+
+#[test]
+fn carve_over_many_leaves() {
+    for (first, last) in [
+        (0u64, 15u64),
+        (1, 14),
+        (3, 12),
+        (511, 513),
+        (0, 1023),
+        (700, 1200),
+    ] {
+        let mut world = World::new(2);
+        let base = (1u64 << 30) - (1 << 20);
+        world.map(base, 6 << 20, 64 << 30, IR | IW, u64::MAX);
+        world.map(base + (6 << 20), 2 << 20, 80 << 30, IR, set(&[12, 14]));
+        let (first, last) = (base + first * PAGE, base + last * PAGE + (PAGE - 1));
+        let (inner, outer) = (set(&[12, 15]), set(&[12, 13, 21]));
+        world.model.carve(first, last, inner, outer);
+        let (_, result) = world
+            .editor()
+            .carve(range(first, last), sizes(inner), sizes(outer));
+        assert_eq!(result, Ok(()));
+        world.check();
+    }
+}
+
+#[test]
+fn fill_maps_scattered_pages_or_refuses() {
+    let mut world = World::new(2);
+    let base = 2u64 << 21;
+    let phys: Vec<Phys> = (0..100)
+        .map(|n| Phys::new((7 * n + 3) * PAGE).unwrap())
+        .collect();
+    let changed = |at| Err(Error::Changed(Iova::new(at)));
+
+    // No level-0 table there yet.
+    world.leaf(0, PAGE, 12);
+    let attrs = world.view().leaf_at(Iova::new(0)).unwrap().attrs();
+    assert_eq!(
+        world.editor().fill(Iova::new(base), &phys, attrs),
+        changed(base)
+    );
+
+    world.leaf(base + 400 * PAGE, 9 * PAGE, 12);
+    for at in [301, 350, 400, 413, 512 - 99] {
+        let at = base + at * PAGE;
+        assert_eq!(
+            world.editor().fill(Iova::new(at), &phys, attrs),
+            changed(at)
+        );
+    }
+    let at = base + 12;
+    assert_eq!(
+        world.editor().fill(Iova::new(at), &phys[..1], attrs),
+        changed(at)
+    );
+    world.check();
+
+    for (first, count) in [(0, 100), (300, 100), (401, 100), (511, 1)] {
+        let at = base + first * PAGE;
+        assert_eq!(
+            world.editor().fill(Iova::new(at), &phys[..count], attrs),
+            Ok(())
+        );
+        for (n, phys) in (0..).zip(&phys[..count]) {
+            let iova = at + n * PAGE;
+            let found = world.arena.walk(iova);
+            assert_eq!(found, Some((phys.get(), IR | IW, 12, 0)));
+        }
+    }
+}

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A page table, the model of it, and the check that they agree.
+
+use pgtable_host::pgtable::{
+    Changes,
+    Conversion,
+    Editor,
+    Error,
+    Format,
+    Iova,
+    IovaRange,
+    PageSizes,
+    Progress,
+    Top,
+    View, //
+};
+
+use crate::arena::{
+    Arena,
+    NoMemory, //
+};
+use crate::model::{
+    Model,
+    Stretch,
+    Tile, //
+};
+use crate::spec;
+
+pub type Result = std::result::Result<(), Error<NoMemory>>;
+
+pub struct World {
+    pub arena: Arena,
+    pub model: Model,
+    pub top: Top,
+    pub format: Format,
+}
+
+pub fn range(first: u64, last: u64) -> IovaRange {
+    IovaRange::new(Iova::new(first), Iova::new(last)).expect("whole pages")
+}
+
+pub fn sizes(bits: u64) -> PageSizes {
+    PageSizes::from_bits(bits)
+}
+
+/// The set of the sizes with these exponents.
+pub fn set(exponents: &[u32]) -> u64 {
+    exponents.iter().fold(0, |set, lg2| set | (1 << lg2))
+}
+
+impl World {
+    /// An empty page table whose top is of `level`.
+    pub fn new(level: u8) -> Self {
+        Self::encrypted(level, 0)
+    }
+
+    /// The same with a C-bit.
+    pub fn encrypted(level: u8, c_bit: u64) -> Self {
+        let arena = Arena::new(level, c_bit);
+        Self {
+            top: Top::from_hw_info(arena.root(), level + 1).unwrap(),
+            format: Format::with_c_bit(c_bit, true).unwrap(),
+            model: Model::default(),
+            arena,
+        }
+    }
+
+    /// Maps as the driver would.
+    pub fn map(&mut self, first: u64, bytes: u64, phys: u64, rest: u64, sizes: u64) {
+        let last = first + (bytes - 1);
+        let stretch = Stretch {
+            first,
+            last,
+            phys,
+            rest,
+        };
+        self.model.map(stretch, sizes);
+        for tile in crate::model::tiling(stretch, sizes) {
+            self.arena
+                .install(tile.iova, tile.phys, tile.lg2, tile.rest);
+        }
+        self.arena.accept();
+    }
+
+    /// Maps one leaf.
+    pub fn leaf(&mut self, iova: u64, phys: u64, lg2: u32) {
+        self.map(iova, 1 << lg2, phys, spec::IR | spec::IW, 1 << lg2);
+    }
+
+    /// A device writes at `iova`, or reads.
+    pub fn mark(&mut self, iova: u64, marks: u64) {
+        self.arena.mark(iova, marks);
+        for tile in &mut self.model.tiles {
+            if tile.iova <= iova && iova <= tile.last() {
+                tile.marks |= marks;
+            }
+        }
+    }
+
+    pub fn editor(&mut self) -> Editor<'_, Arena> {
+        Editor::new(&mut self.arena, self.top, self.format)
+    }
+
+    pub fn view(&self) -> View<'_, Arena> {
+        View::new(&self.arena, self.top, self.format)
+    }
+
+    /// Converts in steps; returns what changed and how many steps it took.
+    pub fn convert(&mut self, range: IovaRange, to: u64, work: u32) -> (Changes, usize, Result) {
+        let mut conversion = Conversion::new(range, sizes(to));
+        let mut all = Changes::NONE;
+        for step in 1.. {
+            let (changes, result) = conversion.step(&mut self.editor(), work);
+            all = all.and(changes);
+            self.arena.settle();
+            match result {
+                Ok(Progress::Done) => return (all, step, Ok(())),
+                Ok(Progress::More) => assert!(conversion.rest().is_some()),
+                Err(error) => return (all, step, Err(error)),
+            }
+        }
+        unreachable!()
+    }
+
+    /// The leaves that there are.
+    pub fn leaves(&self) -> Vec<Tile> {
+        let tile = |leaf: pgtable_host::pgtable::Leaf| {
+            let iova = leaf.iova.get();
+            let (phys, rest, lg2, _) = self.arena.walk(iova).expect("a leaf that no walk finds");
+            assert_eq!(leaf.phys().get(), phys);
+            assert_eq!(u32::from(leaf.size().lg2()), lg2);
+            Tile {
+                iova,
+                phys,
+                lg2,
+                rest,
+                marks: self.marks(iova, lg2),
+            }
+        };
+        self.view().leaves(IovaRange::ALL).map(tile).collect()
+    }
+
+    /// The marks of a leaf: those of all its entries.
+    fn marks(&self, iova: u64, lg2: u32) -> u64 {
+        let entry = spec::shift(spec::level_of(lg2));
+        (0..1u64 << (lg2 - entry)).fold(0, |marks, n| {
+            let (_, _, size, own) = self
+                .arena
+                .walk(iova + (n << entry))
+                .expect("a run with a hole");
+            assert_eq!(size, lg2, "a run of unequal entries");
+            marks | own
+        })
+    }
+
+    /// The page table agrees with the model, leaf for leaf; no table leaked.
+    pub fn check(&mut self) {
+        self.arena.settle();
+        let leaves = self.leaves();
+        for (found, wanted) in leaves.iter().zip(&self.model.tiles) {
+            assert_eq!(found, wanted);
+        }
+        assert_eq!(leaves.len(), self.model.tiles.len());
+    }
+
+    /// Besides, all leaves are as one of the models has them. Returns how many are as the second.
+    pub fn check_either(&mut self, old: &Model, new: &Model) -> usize {
+        self.arena.settle();
+        let leaves = self.leaves();
+        let mut next = None;
+        for leaf in &leaves {
+            let bare = |tile: &Tile| Tile { marks: 0, ..*tile };
+            let known =
+                |model: &Model| model.tile_at(leaf.iova).as_ref().map(bare) == Some(bare(leaf));
+            assert!(known(old) || known(new), "{leaf:x?} is neither old nor new");
+            assert!(next.is_none_or(|next| next <= leaf.iova), "leaves overlap");
+            next = Some(leaf.last());
+        }
+        let bytes = |tiles: &[Tile]| tiles.iter().map(|tile| 1u64 << tile.lg2).sum::<u64>();
+        assert_eq!(bytes(&leaves), bytes(&old.tiles), "a leaf is lost");
+        leaves
+            .iter()
+            .filter(|leaf| new.tiles.contains(leaf))
+            .count()
+    }
+}
