@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Groups that come to a container and go.
+
+use kernel::prelude::*;
+
+use crate::{
+    container::{
+        map_segments,
+        State, //
+    },
+    domain::{
+        Access,
+        Domain,
+        Stretch, //
+    },
+    group::Group,
+    mapping::Mapping,
+    pgtable::IovaRange,
+    windows::Windows, //
+};
+
+impl State {
+    /// Attaches `group`: to a domain that is there, or to a new one, which then gets all mappings.
+    ///
+    /// Errors: `EINVAL` it is attached already, or keeps addresses to itself that are mapped, or
+    /// leaves none; `EPERM` its interrupts are not isolated, and `unsafe_interrupts` is not set; and
+    /// those of the IOMMU core and of mapping.
+    pub(crate) fn attach(&mut self, group: Group, unsafe_interrupts: bool) -> Result {
+        if self.domains.iter().any(|domain| domain.has(group)) {
+            return Err(EINVAL);
+        }
+        let mut domain = Domain::new(group)?;
+        let windows = usable_windows(Iterator::chain(self.domains.iter(), [&domain]))?;
+
+        if windows.as_slice().is_empty() {
+            return Err(EINVAL);
+        }
+        let mut mappings = self.mappings.overlapping(IovaRange::ALL);
+        if mappings.any(|mapping| !windows.admit(mapping.range)) {
+            return Err(EINVAL);
+        }
+        drop(mappings);
+        if !unsafe_interrupts && !group.has_isolated_msi() {
+            pr_warn!("no interrupt remapping: load with allow_unsafe_interrupts=1 if the devices' users are trusted\n");
+            return Err(EPERM);
+        }
+        domain.enforce_coherency();
+
+        if !self.join(group, &mut domain)? {
+            self.domains.reserve(1, GFP_KERNEL_ACCOUNT)?;
+            self.replay(&mut domain)?;
+            self.domains.push(domain, GFP_KERNEL_ACCOUNT)?;
+        }
+        self.windows = windows;
+        Ok(())
+    }
+
+    /// Moves `group` from `domain`, its own, to one that is there; says whether one takes it.
+    fn join(&mut self, group: Group, domain: &mut Domain) -> Result<bool> {
+        for other in self.domains.iter_mut() {
+            if !other.is_like(domain) {
+                continue;
+            }
+            domain.detach(group);
+            if other.attach(group).is_ok() {
+                return Ok(true);
+            }
+            domain.attach(group)?;
+        }
+        Ok(false)
+    }
+
+    /// Maps in `domain`, in which nothing is mapped, all that is mapped in the others.
+    fn replay(&mut self, domain: &mut Domain) -> Result {
+        let mut done = 0usize;
+        let mut result = Ok(());
+
+        for mapping in self.mappings.overlapping(IovaRange::ALL) {
+            result = self.replay_mapping(mapping, domain);
+            if result.is_err() {
+                break;
+            }
+            done = done.saturating_add(1);
+        }
+        if result.is_err() {
+            let mappings = self.mappings.overlapping(IovaRange::ALL);
+            for mapping in mappings.take(done) {
+                domain.unmap(mapping.range);
+            }
+        }
+        result
+    }
+
+    fn replay_mapping(&self, mapping: &Mapping, domain: &mut Domain) -> Result {
+        let Some(source) = self.domains.first() else {
+            return Ok(());
+        };
+        let mut found = KVVec::with_capacity(1024, GFP_KERNEL_ACCOUNT)?;
+        let mut left = Some(mapping.range);
+        // A stretch may go on in the next piece.
+        let mut held: Option<Stretch> = None;
+        let mut mapped: Option<IovaRange> = None;
+        let mut put = |stretch: Stretch, domain: &mut Domain| {
+            self.replay_stretch(stretch, mapping.access, domain)?;
+            mapped = IovaRange::new(mapping.range.start(), stretch.range.last());
+            Ok(())
+        };
+
+        let mut result = Ok(());
+        'all: while let Some(piece) = left.and_then(|todo| source.stretches(todo, &mut found)) {
+            for stretch in &found {
+                if let Some(before) = held {
+                    if let Some(joined) = joined(before, *stretch) {
+                        held = Some(joined);
+                        continue;
+                    }
+                    result = put(before, domain);
+                    if result.is_err() {
+                        held = None;
+                        break 'all;
+                    }
+                }
+                held = Some(*stretch);
+            }
+            left = piece
+                .last()
+                .next()
+                .and_then(|next| mapping.range.from(next));
+        }
+        if let Some(last) = held {
+            result = put(last, domain);
+        }
+        if let (Err(_), Some(range)) = (&result, mapped) {
+            domain.unmap(range);
+        }
+        result
+    }
+
+    fn replay_stretch(&self, stretch: Stretch, access: Access, domain: &mut Domain) -> Result {
+        map_segments(domain, &self.policy, stretch.range, stretch.phys, access)
+    }
+
+    /// Detaches `group`. With the last group of a domain the domain goes, and with the last domain
+    /// all mappings.
+    pub(crate) fn detach(&mut self, group: Group) {
+        let Some(index) = self
+            .domains
+            .iter_mut()
+            .position(|domain| domain.detach(group))
+        else {
+            return;
+        };
+        let is_empty = |domain: &Domain| domain.groups().is_empty();
+
+        if self.domains.get(index).is_some_and(is_empty) {
+            if self.domains.len() == 1 {
+                self.unmap_all();
+            }
+            if let Ok(domain) = self.domains.remove(index) {
+                for mapping in self.mappings.overlapping(IovaRange::ALL) {
+                    domain.unmap(mapping.range);
+                }
+            }
+        }
+        // What the others leave usable is no less. If there is no memory to say so, it stays.
+        if let Ok(windows) = usable_windows(self.domains.iter()) {
+            self.windows = windows;
+        }
+    }
+}
+
+/// Two stretches as one, if they are.
+fn joined(one: Stretch, two: Stretch) -> Option<Stretch> {
+    let follows = one.range.last().next() == Some(two.range.start())
+        && one.phys.at(one.range.start(), two.range.start()) == two.phys;
+
+    follows.then_some(Stretch {
+        range: one.range.hull(two.range),
+        ..one
+    })
+}
+
+/// What all the domains reach, without what their groups keep to themselves.
+fn usable_windows<'a>(domains: impl Iterator<Item = &'a Domain>) -> Result<Windows> {
+    let mut windows = Windows::everything()?;
+
+    for domain in domains {
+        windows.confine(domain.aperture().ok_or(EINVAL)?)?;
+        for group in domain.groups() {
+            group.reserved(|hole| windows.exclude(hole))?;
+        }
+    }
+    Ok(windows)
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the module uses of the kernel and kernel::bindings does not have. bindgen
+ * reads it, with the kernel's own flags; which names come out, bindgen_parameters
+ * says.
+ */
+#include <linux/generic_pt/iommu.h>
+#include <linux/iommu.h>
+#include <linux/vfio.h>
+
+#include <drivers/iommu/iommu-pages.h>
+#include <drivers/vfio/vfio.h>
+
+#include <linux/vfio_pgsize.h>
+
+#include "helpers.h"
+
+/* Numbers that the headers make of other macros, which bindgen does not follow. */
+const u32 RUST_CONST_HELPER_VFIO_CHECK_EXTENSION = VFIO_CHECK_EXTENSION;
+const u32 RUST_CONST_HELPER_VFIO_IOMMU_GET_INFO = VFIO_IOMMU_GET_INFO;
+const u32 RUST_CONST_HELPER_VFIO_IOMMU_MAP_DMA = VFIO_IOMMU_MAP_DMA;
+const u32 RUST_CONST_HELPER_VFIO_IOMMU_UNMAP_DMA = VFIO_IOMMU_UNMAP_DMA;
+const u32 RUST_CONST_HELPER_VFIO_PGSIZE_GET_POLICY = VFIO_PGSIZE_GET_POLICY;
+const u32 RUST_CONST_HELPER_VFIO_PGSIZE_SET_POLICY = VFIO_PGSIZE_SET_POLICY;
+const u32 RUST_CONST_HELPER_VFIO_PGSIZE_QUERY = VFIO_PGSIZE_QUERY;
+
+/* Of enumerations without a name. */
+const u32 RUST_CONST_HELPER_PT_FEAT_DMA_INCOHERENT = PT_FEAT_DMA_INCOHERENT;
+const u32 RUST_CONST_HELPER_PT_FEAT_AMDV1_ENCRYPT_TABLES = PT_FEAT_AMDV1_ENCRYPT_TABLES;

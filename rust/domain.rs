@@ -1,0 +1,391 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! IOMMU domains: mapping, unmapping, and the flush that follows.
+//!
+//! What was taken out of a page table may still be in the IOTLB. So it is taken out by a [`Gather`]
+//! only, which [`Domain::flushed`] lends and flushes; the [`Flushed`] that comes back is what
+//! unpinning asks for.
+
+#![allow(unsafe_code)]
+
+use core::{
+    marker::PhantomData,
+    mem::MaybeUninit,
+    ptr::NonNull, //
+};
+
+use kernel::{
+    error::to_result,
+    prelude::*, //
+};
+
+use crate::{
+    bindings,
+    group::Group,
+    num::{
+        to_u64,
+        to_usize, //
+    },
+    pgtable::{
+        Iova,
+        IovaRange,
+        PageSize,
+        PageSizes,
+        Phys, //
+    },
+    table::PageTable,
+    windows::Span, //
+};
+
+/// IOVAs are unmapped, and looked through, in pieces of this size: between two, others may run.
+pub(crate) const PIECE: PageSize = PageSize::SIZE_1G;
+
+/// Lets others run, if they want to; fails with `EINTR` if a fatal signal came.
+pub(crate) fn give_way() -> Result {
+    rest();
+    // SAFETY: It has no requirements.
+    if unsafe { bindings::pgsize_fatal_signal_pending() } {
+        return Err(EINTR);
+    }
+    Ok(())
+}
+
+/// Lets others run, if they want to.
+pub(crate) fn rest() {
+    // SAFETY: Everything here runs in process context, with mutexes held at most.
+    unsafe { bindings::pgsize_cond_resched() };
+}
+
+/// What devices may do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Access {
+    pub(crate) read: bool,
+    pub(crate) write: bool,
+}
+
+impl Access {
+    /// The `prot` of `iommu_map`; DMA is coherent with the processors' caches.
+    fn prot(self) -> c_int {
+        let read = if self.read { bindings::IOMMU_READ } else { 0 };
+        let write = if self.write { bindings::IOMMU_WRITE } else { 0 };
+
+        (read | write | bindings::IOMMU_CACHE) as c_int
+    }
+}
+
+/// IOVAs that are contiguous in physical memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stretch {
+    pub(crate) range: IovaRange,
+    /// Where `range.start()` is.
+    pub(crate) phys: Phys,
+}
+
+/// A domain, and the groups that are attached to it.
+///
+/// # Invariants
+///
+/// - `raw` is a paging domain that we own.
+/// - The groups, and no others, are attached to it.
+pub(crate) struct Domain {
+    raw: NonNull<bindings::iommu_domain>,
+    /// The leaf sizes that its format has. `pgsize_bitmap` holds those of the latest map.
+    sizes: PageSizes,
+    /// It refuses DMA that goes round the processors' caches.
+    coherent: bool,
+    groups: KVec<Group>,
+}
+
+// SAFETY: The IOMMU core's functions on domains may be called from any thread.
+unsafe impl Send for Domain {}
+
+impl Domain {
+    /// A domain of its own for `group`, which is attached to it.
+    pub(crate) fn new(group: Group) -> Result<Self> {
+        let raw = group.alloc_domain()?;
+        // SAFETY: `raw` is a domain that was just made.
+        let sizes = unsafe { raw.as_ref() }.pgsize_bitmap;
+        // INVARIANT: The domain is ours; no group is attached.
+        let mut domain = Self {
+            raw,
+            sizes: PageSizes::from_bits(to_u64(sizes)),
+            coherent: false,
+            groups: KVec::new(),
+        };
+
+        domain.attach(group)?;
+        Ok(domain)
+    }
+
+    /// Attaches `group` too.
+    pub(crate) fn attach(&mut self, group: Group) -> Result {
+        self.groups.reserve(1, GFP_KERNEL_ACCOUNT)?;
+        // SAFETY: Domain and group are valid, by their invariants.
+        to_result(unsafe { bindings::iommu_attach_group(self.raw.as_ptr(), group.as_ptr()) })?;
+        // INVARIANT: It is attached now.
+        self.groups.push(group, GFP_KERNEL_ACCOUNT)?;
+        Ok(())
+    }
+
+    /// Detaches `group`; says whether it was attached.
+    pub(crate) fn detach(&mut self, group: Group) -> bool {
+        if !self.has(group) {
+            return false;
+        }
+        // SAFETY: Domain and group are valid, and the group is attached, by the invariants.
+        unsafe { bindings::iommu_detach_group(self.raw.as_ptr(), group.as_ptr()) };
+        // INVARIANT: It is attached no more.
+        self.groups.retain(|other| *other != group);
+        true
+    }
+
+    pub(crate) fn has(&self, group: Group) -> bool {
+        self.groups.contains(&group)
+    }
+
+    pub(crate) fn groups(&self) -> &[Group] {
+        &self.groups
+    }
+
+    pub(crate) fn as_ptr(&self) -> *mut bindings::iommu_domain {
+        self.raw.as_ptr()
+    }
+
+    /// The leaf sizes that its format has.
+    pub(crate) fn sizes(&self) -> PageSizes {
+        self.sizes
+    }
+
+    /// The addresses that its format and its IOMMU reach.
+    pub(crate) fn aperture(&self) -> Option<Span> {
+        let geometry = self.get().geometry;
+
+        Span::new(geometry.aperture_start, geometry.aperture_end)
+    }
+
+    /// Has the IOMMU refuse DMA that is not coherent, if it can.
+    pub(crate) fn enforce_coherency(&mut self) {
+        if let Some(enforce) = self.ops().enforce_cache_coherency {
+            // SAFETY: It is the domain's own operation.
+            self.coherent = unsafe { enforce(self.raw.as_ptr()) };
+        }
+    }
+
+    pub(crate) fn is_coherent(&self) -> bool {
+        self.coherent
+    }
+
+    /// Whether a group of one could be in the other: of the same driver, with the same promise.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        core::ptr::eq(self.ops(), other.ops()) && self.coherent == other.coherent
+    }
+
+    /// Its page table, if that is of a format that we can read and edit.
+    pub(crate) fn table(&self) -> Option<PageTable<'_>> {
+        PageTable::of(self)
+    }
+
+    pub(crate) fn get(&self) -> &bindings::iommu_domain {
+        // SAFETY: By the type invariant. Who changes it has a `&mut Domain`.
+        unsafe { self.raw.as_ref() }
+    }
+
+    pub(crate) fn ops(&self) -> &bindings::iommu_domain_ops {
+        // SAFETY: A paging domain has operations, and they are the driver's, which is not unloaded.
+        unsafe { &*self.get().ops }
+    }
+
+    /// Maps `range` to the frames from `phys` on, with leaves of `sizes`; all of it, or nothing.
+    ///
+    /// Nothing of the range is mapped. Fails with `ENOMEM`, or as the driver says.
+    pub(crate) fn map(
+        &mut self,
+        range: IovaRange,
+        phys: Phys,
+        access: Access,
+        sizes: PageSizes,
+    ) -> Result {
+        let bytes = range.bytes().ok_or(EOVERFLOW)?;
+        let sizes = self.usable(sizes);
+
+        // SAFETY: The domain is ours, and nobody maps in it meanwhile.
+        unsafe { self.raw.as_mut() }.pgsize_bitmap = to_usize(sizes.bits());
+        // SAFETY: By the type invariant. The driver checks addresses and size.
+        to_result(unsafe {
+            bindings::iommu_map(
+                self.raw.as_ptr(),
+                to_usize(range.start().get()),
+                phys.get(),
+                to_usize(bytes),
+                access.prot(),
+                bindings::GFP_KERNEL_ACCOUNT,
+            )
+        })
+    }
+
+    /// Those of `sizes` that the format has, and the smallest that it has.
+    fn usable(&self, sizes: PageSizes) -> PageSizes {
+        let smallest = self
+            .sizes
+            .smallest()
+            .map_or(PageSizes::NONE, PageSizes::only);
+
+        self.sizes.intersect(sizes).union(smallest)
+    }
+
+    /// Runs `work`, which may take things out of the page table, then flushes the IOTLB for all that
+    /// it took out.
+    pub(crate) fn flushed<R>(&self, work: impl FnOnce(&mut Gather<'_>) -> R) -> (R, Flushed<'_>) {
+        let mut storage = MaybeUninit::uninit();
+
+        // SAFETY: `storage` is valid for writing.
+        unsafe { bindings::pgsize_gather_init(storage.as_mut_ptr()) };
+        // INVARIANT: It is initialised, and stays where it is until the end of this function.
+        let mut gather = Gather {
+            raw: storage.as_mut_ptr(),
+            domain: self,
+        };
+        let result = work(&mut gather);
+        // SAFETY: Both are valid, by the invariants.
+        unsafe { bindings::pgsize_gather_sync(self.raw.as_ptr(), gather.raw) };
+        (result, Flushed(PhantomData))
+    }
+
+    /// Unmaps all of `range`, piece by piece, and flushes.
+    ///
+    /// No leaf crosses an end of the range.
+    pub(crate) fn unmap(&self, range: IovaRange) {
+        let mut left = Some(range);
+
+        while let Some(todo) = left {
+            let piece = todo
+                .intersect(IovaRange::block(todo.start(), PIECE))
+                .unwrap_or(todo);
+            // A leaf larger than a piece goes as a whole.
+            let (unmapped, _) = self.flushed(|gather| gather.unmap(piece));
+            left = todo
+                .start()
+                .checked_add(unmapped)
+                .filter(|_| unmapped != 0)
+                .and_then(|next| todo.from(next));
+            rest();
+        }
+    }
+
+    /// What `range` is mapped to: as many stretches from its start on as `found` has room for, and
+    /// no more than a piece unless a leaf is larger. Returns what they cover; `None` if nothing is
+    /// mapped.
+    ///
+    /// No leaf crosses an end of the range.
+    pub(crate) fn stretches(
+        &self,
+        range: IovaRange,
+        found: &mut KVVec<Stretch>,
+    ) -> Option<IovaRange> {
+        found.clear();
+        match self.table() {
+            Some(table) => table.stretches(range, found),
+            None => self.look_up(range, found),
+        }
+        Some(found.first()?.range.hull(found.last()?.range))
+    }
+
+    /// The same, page by page: for formats that we can not read.
+    fn look_up(&self, range: IovaRange, found: &mut KVVec<Stretch>) {
+        let mut left = range.intersect(IovaRange::block(range.start(), PIECE));
+
+        while let Some(todo) = left {
+            let page = IovaRange::block(todo.start(), PageSize::SIZE_4K);
+            left = page.last().next().and_then(|next| todo.from(next));
+            let Some(phys) = self.translate(todo.start()) else {
+                continue;
+            };
+            match found.last_mut() {
+                Some(last)
+                    if last.range.last().next() == Some(page.start())
+                        && last.phys.at(last.range.start(), page.start()) == phys =>
+                {
+                    last.range = last.range.hull(page);
+                }
+                _ => {
+                    let stretch = Stretch { range: page, phys };
+                    if found.push_within_capacity(stretch).is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Where `iova` is in physical memory, as the driver says. A mapping to address 0 counts as none.
+    fn translate(&self, iova: Iova) -> Option<Phys> {
+        // SAFETY: By the type invariant.
+        let phys = unsafe { bindings::iommu_iova_to_phys(self.raw.as_ptr(), iova.get()) };
+
+        Phys::new(phys).filter(|phys| phys.get() != 0)
+    }
+}
+
+impl Drop for Domain {
+    fn drop(&mut self) {
+        for group in &self.groups {
+            // SAFETY: Domain and group are valid, and the group is attached, by the invariants.
+            unsafe { bindings::iommu_detach_group(self.raw.as_ptr(), group.as_ptr()) };
+        }
+        // SAFETY: The domain is ours, no group is attached, and it is not used any more.
+        unsafe { bindings::iommu_domain_free(self.raw.as_ptr()) };
+    }
+}
+
+/// What was taken out of a page table and is to be flushed.
+///
+/// # Invariants
+///
+/// `raw` points to an initialised gather of `domain`, which does not move.
+pub(crate) struct Gather<'d> {
+    raw: *mut bindings::iommu_iotlb_gather,
+    domain: &'d Domain,
+}
+
+impl Gather<'_> {
+    /// Unmaps `range`, up to the first hole in it. Returns how many bytes that was.
+    pub(crate) fn unmap(&mut self, range: IovaRange) -> u64 {
+        let Some(bytes) = range.bytes() else {
+            return 0;
+        };
+
+        // SAFETY: Domain and gather are valid, by the invariants. The driver checks address and size.
+        let unmapped = unsafe {
+            bindings::iommu_unmap_fast(
+                self.domain.raw.as_ptr(),
+                to_usize(range.start().get()),
+                to_usize(bytes),
+                self.raw,
+            )
+        };
+        to_u64(unmapped)
+    }
+
+    /// What the IOTLB holds of `range` is old.
+    pub(crate) fn touch(&mut self, range: IovaRange) {
+        // SAFETY: By the type invariant.
+        let gather = unsafe { &mut *self.raw };
+
+        gather.start = gather.start.min(to_usize(range.start().get()));
+        gather.end = gather.end.max(to_usize(range.last().get()));
+    }
+
+    /// Frees `table` after the flush.
+    ///
+    /// # Safety
+    ///
+    /// It came from `iommu_alloc_pages_node_sz`, and no entry that the hardware may read after the
+    /// flush leads to it.
+    pub(crate) unsafe fn free_table(&mut self, table: *mut c_void) {
+        // SAFETY: The gather is valid; the table is as it is to be.
+        unsafe { bindings::pgsize_gather_add_table(self.raw, table) };
+    }
+}
+
+/// The proof that what was taken out of the domain's page table is in no IOTLB.
+pub(crate) struct Flushed<'d>(PhantomData<&'d Domain>);

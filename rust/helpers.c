@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <linux/io.h>
+#include <linux/mem_encrypt.h>
+#include <linux/sched/signal.h>
+
+#include <drivers/iommu/iommu-pages.h>
+
+#include "helpers.h"
+
+void pgsize_gather_init(struct iommu_iotlb_gather *gather)
+{
+	iommu_iotlb_gather_init(gather);
+}
+
+void pgsize_gather_sync(struct iommu_domain *domain, struct iommu_iotlb_gather *gather)
+{
+	iommu_iotlb_sync(domain, gather);
+}
+
+void pgsize_gather_add_table(struct iommu_iotlb_gather *gather, void *table)
+{
+	iommu_pages_list_add(&gather->freelist, table);
+}
+
+void *pgsize_phys_to_virt(phys_addr_t phys)
+{
+	return phys_to_virt(phys);
+}
+
+phys_addr_t pgsize_virt_to_phys(void *virt)
+{
+	return virt_to_phys(virt);
+}
+
+u64 pgsize_sme_me_mask(void)
+{
+	return sme_me_mask;
+}
+
+unsigned long pgsize_page_to_pfn(struct page *page)
+{
+	return page_to_pfn(page);
+}
+
+struct page *pgsize_pfn_to_page(unsigned long pfn)
+{
+	return pfn_to_page(pfn);
+}
+
+/* Memory that is pinned and counted, in contrast to device registers and the like. */
+bool pgsize_pfn_is_memory(unsigned long pfn)
+{
+	return pfn_valid(pfn) && !PageReserved(pfn_to_page(pfn));
+}
+
+int pgsize_mmap_write_lock_killable(struct mm_struct *mm)
+{
+	return mmap_write_lock_killable(mm);
+}
+
+void pgsize_mmap_write_lock(struct mm_struct *mm)
+{
+	mmap_write_lock(mm);
+}
+
+void pgsize_mmap_write_unlock(struct mm_struct *mm)
+{
+	mmap_write_unlock(mm);
+}
+
+void pgsize_cond_resched(void)
+{
+	cond_resched();
+}
+
+bool pgsize_fatal_signal_pending(void)
+{
+	return fatal_signal_pending(current);
+}

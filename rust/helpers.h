@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Functions for what the kernel has as inline functions and macros only. */
+#ifndef VFIO_PGSIZE_HELPERS_H
+#define VFIO_PGSIZE_HELPERS_H
+
+#include <linux/iommu.h>
+#include <linux/mm.h>
+
+void pgsize_gather_init(struct iommu_iotlb_gather *gather);
+void pgsize_gather_sync(struct iommu_domain *domain, struct iommu_iotlb_gather *gather);
+void pgsize_gather_add_table(struct iommu_iotlb_gather *gather, void *table);
+
+void *pgsize_phys_to_virt(phys_addr_t phys);
+phys_addr_t pgsize_virt_to_phys(void *virt);
+u64 pgsize_sme_me_mask(void);
+
+unsigned long pgsize_page_to_pfn(struct page *page);
+struct page *pgsize_pfn_to_page(unsigned long pfn);
+bool pgsize_pfn_is_memory(unsigned long pfn);
+
+int pgsize_mmap_write_lock_killable(struct mm_struct *mm);
+void pgsize_mmap_write_lock(struct mm_struct *mm);
+void pgsize_mmap_write_unlock(struct mm_struct *mm);
+
+void pgsize_cond_resched(void);
+bool pgsize_fatal_signal_pending(void);
+
+#endif

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is mapped where: the mappings of a container, by IOVA.
+
+use kernel::{
+    prelude::*,
+    rbtree::{
+        RBTree,
+        RBTreeNodeReservation, //
+    }, //
+};
+
+use crate::{
+    account::Locked,
+    domain::Access,
+    pgtable::{
+        Iova,
+        IovaRange, //
+    }, //
+};
+
+/// What one map request made.
+pub(crate) struct Mapping {
+    pub(crate) range: IovaRange,
+    pub(crate) access: Access,
+    /// Some of its frames are no memory, and are not pinned.
+    pub(crate) mixed: bool,
+    /// Who pays for it.
+    pub(crate) locked: Locked,
+}
+
+/// Room for one more mapping.
+pub(crate) struct Room(RBTreeNodeReservation<Iova, Mapping>);
+
+impl Room {
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self(RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?))
+    }
+}
+
+/// The mappings of a container.
+///
+/// # Invariants
+///
+/// No two overlap, and the key of each is its last address: the first key from an address on is that
+/// of the only mapping that can hold it.
+pub(crate) struct Mappings(RBTree<Iova, Mapping>);
+
+impl Mappings {
+    pub(crate) fn new() -> Self {
+        // INVARIANT: There is none.
+        Self(RBTree::new())
+    }
+
+    /// The first mapping that overlaps `range`.
+    pub(crate) fn first_in(&self, range: IovaRange) -> Option<&Mapping> {
+        // Copied out and looked up again: a cursor's borrow ends with the cursor.
+        let key = *self.0.cursor_lower_bound(&range.start())?.current().0;
+
+        self.0
+            .get(&key)
+            .filter(|mapping| mapping.range.start() <= range.last())
+    }
+
+    /// All that overlap `range`, in rising order.
+    pub(crate) fn overlapping(&self, range: IovaRange) -> impl Iterator<Item = &Mapping> {
+        let mut left = Some(range);
+
+        core::iter::from_fn(move || {
+            let todo = left?;
+            let found = self.first_in(todo)?;
+            left = found.range.last().next().and_then(|next| todo.from(next));
+            Some(found)
+        })
+    }
+
+    /// Whether a mapping lies in part in `range` and in part outside.
+    pub(crate) fn crosses_end_of(&self, range: IovaRange) -> bool {
+        let page = |iova| IovaRange::block(iova, crate::pgtable::PageSize::SIZE_4K);
+        let crosses = |iova| {
+            self.first_in(page(iova))
+                .is_some_and(|mapping| !range.covers(mapping.range))
+        };
+
+        crosses(range.start()) || crosses(range.last())
+    }
+
+    /// Adds `mapping`, which overlaps no other.
+    pub(crate) fn insert(&mut self, room: Room, mapping: Mapping) {
+        // INVARIANT: The key is the last address.
+        self.0
+            .insert(room.0.into_node(mapping.range.last(), mapping));
+    }
+
+    /// Takes the first mapping that overlaps `range` out.
+    pub(crate) fn remove_first_in(&mut self, range: IovaRange) -> Option<Mapping> {
+        let last = self.first_in(range)?.range.last();
+
+        self.0.remove(&last)
+    }
+}

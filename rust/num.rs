@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Conversions between integers that lose nothing on the machines that this module runs on.
+
+use kernel::prelude::*;
+
+kernel::static_assert!(
+    usize::BITS == 64 && c_ulong::BITS == 64,
+    "AMD's IOMMU wants a 64-bit kernel"
+);
+
+/// A size of memory, or an address, as a number of 64 bits.
+#[inline]
+pub(crate) const fn to_u64(value: usize) -> u64 {
+    value as u64
+}
+
+/// A number of 64 bits as a size of memory, or as an address.
+#[inline]
+pub(crate) const fn to_usize(value: u64) -> usize {
+    value as usize
+}
+
+/// A C `int` as a C `long`.
+#[inline]
+pub(crate) const fn from_i32(value: c_int) -> c_long {
+    value as c_long
+}

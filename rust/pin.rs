@@ -1,0 +1,374 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A process's memory, pinned, as runs of frames that follow one another.
+
+#![allow(unsafe_code)]
+
+use kernel::{
+    alloc::AllocError,
+    error::to_result,
+    mm::virt::{
+        flags,
+        VmaRef, //
+    },
+    prelude::*, //
+};
+
+use crate::{
+    account::Locked,
+    bindings,
+    domain::{
+        give_way,
+        Flushed, //
+    },
+    num::{
+        to_u64,
+        to_usize, //
+    },
+    pgtable::{
+        Phys,
+        PAGE_BYTES, //
+    }, //
+};
+
+/// Pages that one call of GUP is asked for, at most. Interrupts are off while it takes them.
+const BATCH: usize = 2048;
+
+/// An address of the process whose memory is mapped.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct UserAddr(usize);
+
+impl UserAddr {
+    /// The address `value`.
+    pub(crate) const fn new(value: usize) -> Self {
+        Self(value)
+    }
+
+    /// The address `pages` further on, modulo the size of the address space.
+    const fn after(self, pages: u64) -> Self {
+        Self(
+            self.0
+                .wrapping_add(to_usize(pages.wrapping_mul(PAGE_BYTES))),
+        )
+    }
+}
+
+/// What a run consists of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    /// Memory: pinned and charged.
+    Memory,
+    /// Frames that no `struct page` counts, such as a device's registers: neither.
+    Frames,
+}
+
+/// Frames that follow one another, pinned if they are memory. Unpinned when dropped.
+#[must_use]
+pub(crate) struct PinnedRun {
+    phys: Phys,
+    pages: u64,
+    kind: Kind,
+}
+
+impl PinnedRun {
+    pub(crate) fn phys(&self) -> Phys {
+        self.phys
+    }
+
+    pub(crate) fn pages(&self) -> u64 {
+        self.pages
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Leaves the pages pinned: the page table knows of them now. [`unpin`] is for later.
+    pub(crate) fn keep(self) {
+        core::mem::forget(self);
+    }
+
+    /// Takes in the `pages` at `phys` if they follow; else says so.
+    fn append(&mut self, phys: Phys, pages: u64, kind: Kind) -> bool {
+        let bytes = self.pages.wrapping_mul(PAGE_BYTES);
+        let follows = self.kind == kind && self.phys.checked_add(bytes) == Some(phys);
+
+        if follows {
+            self.pages = self.pages.wrapping_add(pages);
+        }
+        follows
+    }
+}
+
+impl Drop for PinnedRun {
+    fn drop(&mut self) {
+        if self.kind == Kind::Memory {
+            // SAFETY: These pages are pinned, once for this run, and are in no page table.
+            unsafe { unpin_range(self.phys, self.pages, false) };
+        }
+    }
+}
+
+/// Unpins the `pages` at `phys`, which were in a page table until the flush.
+///
+/// `written`: devices may have written to them. `mixed`: some may be of [`Kind::Frames`].
+///
+/// # Safety
+///
+/// Those that are memory are pinned, and the caller gives one pin of each away.
+pub(crate) unsafe fn unpin(phys: Phys, pages: u64, written: bool, mixed: bool, _: &Flushed<'_>) {
+    if !mixed {
+        // SAFETY: By the requirement of this function.
+        return unsafe { unpin_range(phys, pages, written) };
+    }
+    for page in 0..pages {
+        let Some(phys) = phys.checked_add(page.wrapping_mul(PAGE_BYTES)) else {
+            return;
+        };
+        // SAFETY: It takes any number.
+        if unsafe { bindings::pgsize_pfn_is_memory(pfn(phys)) } {
+            // SAFETY: By the requirement of this function.
+            unsafe { unpin_range(phys, 1, written) };
+        }
+    }
+}
+
+/// # Safety
+///
+/// The pages are memory, pinned, and the caller gives one pin of each away.
+unsafe fn unpin_range(phys: Phys, pages: u64, written: bool) {
+    // SAFETY: The pages have a `struct page`, and it is the caller's right to unpin them.
+    unsafe {
+        bindings::unpin_user_page_range_dirty_lock(
+            bindings::pgsize_pfn_to_page(pfn(phys)),
+            to_usize(pages),
+            written,
+        )
+    };
+}
+
+const fn pfn(phys: Phys) -> usize {
+    to_usize(phys.get() / PAGE_BYTES)
+}
+
+/// Where GUP puts what it pins. One serves a container.
+pub(crate) struct Buffer(KVVec<*mut bindings::page>);
+
+// SAFETY: `struct page` pointers mean the same to every thread, and the buffer holds none between
+// two uses.
+unsafe impl Send for Buffer {}
+
+impl Buffer {
+    pub(crate) fn new() -> Result<Self, AllocError> {
+        Ok(Self(KVVec::from_elem(
+            core::ptr::null_mut(),
+            BATCH,
+            GFP_KERNEL_ACCOUNT,
+        )?))
+    }
+}
+
+/// Pins a stretch of the current process's memory, run after run.
+pub(crate) struct Pinner<'a> {
+    buffer: &'a mut [*mut bindings::page],
+    /// What is pinned, but in no run yet: `buffer[ready.0..ready.1]`.
+    ready: (usize, usize),
+    /// Frames that were found, but are in no run yet.
+    frames: Option<(Phys, u64)>,
+    /// What is to be pinned next.
+    next: UserAddr,
+    left: u64,
+    flags: c_uint,
+}
+
+impl<'a> Pinner<'a> {
+    /// To pin `pages` from `start` on; for the device to write, if `write`.
+    pub(crate) fn new(buffer: &'a mut Buffer, start: UserAddr, pages: u64, write: bool) -> Self {
+        let write = if write { bindings::FOLL_WRITE } else { 0 };
+
+        Self {
+            buffer: &mut buffer.0,
+            ready: (0, 0),
+            frames: None,
+            next: start,
+            left: pages,
+            flags: bindings::FOLL_LONGTERM | write,
+        }
+    }
+
+    /// The next run, as long as it gets; `None` at the end.
+    ///
+    /// Sleeps, and takes mmap_lock. Fails with `EFAULT` if memory is not there or not to be written,
+    /// `ENOMEM` for lack of memory or beyond RLIMIT_MEMLOCK, `EINTR` if a fatal signal came.
+    pub(crate) fn next_run(&mut self, locked: &mut Locked) -> Result<Option<PinnedRun>> {
+        let mut run: Option<PinnedRun> = None;
+
+        loop {
+            let Some((phys, pages, kind)) = self.peek()? else {
+                if self.left == 0 {
+                    return Ok(run);
+                }
+                self.refill(locked)?;
+                continue;
+            };
+            match run.as_mut().map(|run| run.append(phys, pages, kind)) {
+                None => run = Some(PinnedRun { phys, pages, kind }),
+                Some(true) => {}
+                Some(false) => return Ok(run),
+            }
+            self.pass(pages, kind);
+        }
+    }
+
+    /// What is ready and follows one another.
+    fn peek(&self) -> Result<Option<(Phys, u64, Kind)>> {
+        if let Some((phys, pages)) = self.frames {
+            return Ok(Some((phys, pages, Kind::Frames)));
+        }
+        let ready = self.buffer.get(self.ready.0..self.ready.1).unwrap_or(&[]);
+        let Some(first) = ready.first() else {
+            return Ok(None);
+        };
+        let mut expected = *first;
+        let mut pages = 0u64;
+        for page in ready {
+            if *page != expected {
+                break;
+            }
+            expected = expected.wrapping_add(1);
+            pages = pages.wrapping_add(1);
+        }
+        // SAFETY: GUP gave this page, and it is still pinned.
+        let pfn = to_u64(unsafe { bindings::pgsize_page_to_pfn(*first) });
+
+        Ok(Some((frame(pfn)?, pages, Kind::Memory)))
+    }
+
+    /// Takes what [`Self::peek`] found off.
+    fn pass(&mut self, pages: u64, kind: Kind) {
+        match kind {
+            Kind::Memory => self.ready.0 = self.ready.0.saturating_add(to_usize(pages)),
+            Kind::Frames => self.frames = None,
+        }
+    }
+
+    fn refill(&mut self, locked: &mut Locked) -> Result {
+        give_way()?;
+
+        let wanted = self.left.min(to_u64(self.buffer.len()));
+        // SAFETY:
+        // - The buffer has room for `wanted` pointers, which fits an int;
+        // - this is a process with memory of its own, else `locked` could not be.
+        let got = unsafe {
+            bindings::pin_user_pages_fast(
+                self.next.0,
+                c_int::try_from(wanted)?,
+                self.flags,
+                self.buffer.as_mut_ptr(),
+            )
+        };
+        match usize::try_from(got) {
+            Ok(0) => self.refill_frames(EFAULT),
+            Err(_) => self.refill_frames(Error::from_errno(got)),
+            Ok(got) => {
+                // If they can not be charged, they are unpinned as all that is ready.
+                self.ready = (0, got);
+                locked.charge(to_u64(got))?;
+                self.advance(to_u64(got));
+                Ok(())
+            }
+        }
+    }
+
+    /// What can not be pinned may be the registers of a device, in a VM_PFNMAP mapping.
+    fn refill_frames(&mut self, refused: Error) -> Result {
+        let current = kernel::current!();
+        let mm = current.mm().ok_or(ENODEV)?;
+        let guard = mm.mmap_read_lock();
+
+        let (pfn, reach) = loop {
+            let vma = guard.vma_lookup(self.next.0).ok_or(refused)?;
+            if vma.flags() & flags::PFNMAP == 0 {
+                return Err(refused);
+            }
+            if let Some(found) = follow(vma, self.next, self.flags & bindings::FOLL_WRITE != 0)? {
+                break found;
+            }
+        };
+        // SAFETY: It takes any number.
+        if unsafe { bindings::pgsize_pfn_is_memory(to_usize(pfn)) } {
+            return Err(EFAULT);
+        }
+        let pages = reach.min(self.left);
+        self.frames = Some((frame(pfn)?, pages));
+        self.advance(pages);
+        Ok(())
+    }
+
+    fn advance(&mut self, pages: u64) {
+        self.next = self.next.after(pages);
+        self.left = self.left.saturating_sub(pages);
+    }
+}
+
+impl Drop for Pinner<'_> {
+    fn drop(&mut self) {
+        if let Some(ready @ [_, ..]) = self.buffer.get_mut(self.ready.0..self.ready.1) {
+            // SAFETY: GUP pinned them, and no run has them.
+            unsafe { bindings::unpin_user_pages(ready.as_mut_ptr(), ready.len()) };
+        }
+    }
+}
+
+fn frame(pfn: u64) -> Result<Phys> {
+    pfn.checked_mul(PAGE_BYTES)
+        .and_then(Phys::new)
+        .ok_or(EFAULT)
+}
+
+/// The frame behind an address of a VM_PFNMAP mapping, and how many follow it, itself included, in
+/// the same entry of the process's page table. `None`: mmap_lock was let go meanwhile, and the VMA
+/// may be gone.
+fn follow(vma: &VmaRef, address: UserAddr, write: bool) -> Result<Option<(u64, u64)>> {
+    let mut args = bindings::follow_pfnmap_args {
+        vma: vma.as_ptr(),
+        address: address.0,
+        ..Default::default()
+    };
+
+    // SAFETY: `args` names a VMA, whose mmap_lock is held for there is a reference to it. That the
+    // address is in it is checked there.
+    if unsafe { bindings::follow_pfnmap_start(&mut args) } != 0 {
+        let write = if write {
+            bindings::fault_flag_FAULT_FLAG_WRITE
+        } else {
+            0
+        };
+        let mut unlocked = false;
+        // SAFETY: The VMA's mm is valid; its mmap_lock is held, and is so afterwards.
+        to_result(unsafe {
+            bindings::fixup_user_fault(
+                vma.mm().as_raw(),
+                address.0,
+                bindings::fault_flag_FAULT_FLAG_REMOTE | write,
+                &mut unlocked,
+            )
+        })?;
+        if unlocked {
+            return Ok(None);
+        }
+        // SAFETY: As above: the lock was not let go.
+        to_result(unsafe { bindings::follow_pfnmap_start(&mut args) })?;
+    }
+    // The entry covers an aligned power of two of frames.
+    let within = to_u64(!args.addr_mask) / PAGE_BYTES;
+    let pfn = to_u64(args.pfn);
+    let found = if write && !args.writable {
+        Err(EFAULT)
+    } else {
+        Ok(Some((pfn, (within & !pfn).wrapping_add(1))))
+    };
+    // SAFETY: It was started, with these arguments.
+    unsafe { bindings::follow_pfnmap_end(&mut args) };
+    found
+}

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Which leaf sizes are allowed where.
+//!
+//! A policy is a value: to change it is to make a new one, which takes the old one's place when all
+//! that follows from it is done.
+
+use kernel::prelude::*;
+
+use crate::pgtable::{
+    Iova,
+    IovaRange,
+    PageSize,
+    PageSizes, //
+};
+
+/// How many ranges can have a policy of their own.
+pub(crate) const MAX_RANGES: usize = 1024;
+
+/// A range with a policy of its own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Special {
+    range: IovaRange,
+    sizes: PageSizes,
+}
+
+/// A range of IOVAs with one policy.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Segment {
+    pub(crate) range: IovaRange,
+    pub(crate) sizes: PageSizes,
+    /// It is the container's policy.
+    pub(crate) inherited: bool,
+}
+
+/// The policy of a container.
+///
+/// # Invariants
+///
+/// `specials` are in rising order and apart from each other; those that touch differ; there are
+/// [`MAX_RANGES`] at most.
+pub(crate) struct Policy {
+    /// The container's, where no range has its own.
+    sizes: PageSizes,
+    specials: KVVec<Special>,
+}
+
+impl Policy {
+    /// Any size, everywhere.
+    pub(crate) const fn any_size() -> Self {
+        Self {
+            sizes: PageSizes::ALL,
+            specials: KVVec::new(),
+        }
+    }
+
+    /// The container's.
+    pub(crate) fn sizes(&self) -> PageSizes {
+        self.sizes
+    }
+
+    /// How many ranges have their own.
+    pub(crate) fn ranges(&self) -> usize {
+        self.specials.len()
+    }
+
+    /// This policy with `sizes` for the container.
+    pub(crate) fn with_sizes(&self, sizes: PageSizes) -> Result<Self> {
+        let mut specials = KVVec::new();
+
+        specials.extend_from_slice(&self.specials, GFP_KERNEL_ACCOUNT)?;
+        // INVARIANT: As they were.
+        Ok(Self { sizes, specials })
+    }
+
+    /// This policy with `sizes` for `range`, or, if `None`, with the container's there.
+    ///
+    /// Fails with `ENOSPC` if that were too many ranges.
+    pub(crate) fn with_range(&self, range: IovaRange, sizes: Option<PageSizes>) -> Result<Self> {
+        // One may be split in two, and one may be added.
+        let room = self.specials.len().saturating_add(2);
+        let mut specials = KVVec::with_capacity(room, GFP_KERNEL_ACCOUNT)?;
+        let before = range.start().before();
+        let behind = range.last().next();
+        let parts = |special: &Special| {
+            let sizes = special.sizes;
+            let part = |range: Option<IovaRange>| range.map(|range| Special { range, sizes });
+            let left = before.and_then(|last| {
+                IovaRange::new(special.range.start(), last.min(special.range.last()))
+            });
+            let right = behind.and_then(|start| special.range.from(start));
+            [part(left), part(right)]
+        };
+
+        // INVARIANT: First what lies before the range, then the range, then what lies behind.
+        for left in self.specials.iter().filter_map(|special| parts(special)[0]) {
+            append(&mut specials, left)?;
+        }
+        if let Some(sizes) = sizes {
+            append(&mut specials, Special { range, sizes })?;
+        }
+        for right in self.specials.iter().filter_map(|special| parts(special)[1]) {
+            append(&mut specials, right)?;
+        }
+        if specials.len() > MAX_RANGES {
+            return Err(ENOSPC);
+        }
+        Ok(Self {
+            sizes: self.sizes,
+            specials,
+        })
+    }
+
+    /// What holds at `iova`, and how far around.
+    pub(crate) fn at(&self, iova: Iova) -> Segment {
+        let next = self.first_from(iova);
+        let found = self.specials.get(next);
+
+        if let Some(special) = found.filter(|special| special.range.contains(iova)) {
+            return Segment {
+                range: special.range,
+                sizes: special.sizes,
+                inherited: false,
+            };
+        }
+        let start = next
+            .checked_sub(1)
+            .and_then(|index| self.specials.get(index)?.range.last().next())
+            .unwrap_or(Iova::ZERO);
+        let last = found
+            .and_then(|special| special.range.start().before())
+            .unwrap_or(Iova::MAX);
+        Segment {
+            range: IovaRange::new(start, last).unwrap_or(IovaRange::ALL),
+            sizes: self.sizes,
+            inherited: true,
+        }
+    }
+
+    /// The segments of `range`, in rising order, cut to it. Neighbours differ, in sizes or in where
+    /// they have them from.
+    fn pieces(&self, range: IovaRange) -> impl Iterator<Item = Segment> + '_ {
+        let mut left = Some(range);
+
+        core::iter::from_fn(move || {
+            let todo = left?;
+            let found = self.at(todo.start());
+            let range = found.range.intersect(todo)?;
+            left = range.last().next().and_then(|next| todo.from(next));
+            Some(Segment { range, ..found })
+        })
+    }
+
+    /// The segments of `range`, in rising order, cut to it. Neighbours differ in their sizes.
+    pub(crate) fn segments(&self, range: IovaRange) -> impl Iterator<Item = Segment> + '_ {
+        let mut pieces = self.pieces(range).peekable();
+
+        core::iter::from_fn(move || {
+            let mut segment = pieces.next()?;
+            while let Some(next) = pieces.next_if(|next| next.sizes == segment.sizes) {
+                segment.range = segment.range.hull(next.range);
+            }
+            Some(segment)
+        })
+    }
+
+    /// The segments of `range` where the container's policy holds.
+    pub(crate) fn inherited(&self, range: IovaRange) -> impl Iterator<Item = Segment> + '_ {
+        self.pieces(range).filter(|piece| piece.inherited)
+    }
+
+    /// The index of the first special that ends at `iova` or later.
+    fn first_from(&self, iova: Iova) -> usize {
+        self.specials
+            .partition_point(|special| special.range.last() < iova)
+    }
+}
+
+/// Adds `special`, which lies behind all others; one that touches it and is alike grows instead.
+fn append(specials: &mut KVVec<Special>, special: Special) -> Result {
+    match specials.last_mut() {
+        Some(last)
+            if last.sizes == special.sizes
+                && last.range.last().next() == Some(special.range.start()) =>
+        {
+            last.range = last.range.hull(special.range);
+            Ok(())
+        }
+        _ => Ok(specials.push(special, GFP_KERNEL_ACCOUNT)?),
+    }
+}
+
+/// Within `bounds`, all that a fresh map would do otherwise if the policy changed in `range`, which
+/// touches `bounds`, from or to `sizes`: a leaf that changes has an address of `range`, and is no
+/// larger than a block that fits.
+pub(crate) fn reach(range: IovaRange, bounds: IovaRange, sizes: PageSizes) -> Option<IovaRange> {
+    let inner = range.intersect(bounds)?;
+    let block_at = |iova: Iova| {
+        let mut allowed = sizes;
+        while let Some(size) = allowed.largest() {
+            let block = IovaRange::block(iova, size);
+            if bounds.covers(block) {
+                return block;
+            }
+            allowed = allowed.below(size);
+        }
+        IovaRange::block(iova, PageSize::SIZE_4K)
+    };
+
+    Some(
+        inner
+            .hull(block_at(inner.start()))
+            .hull(block_at(inner.last())),
+    )
+}

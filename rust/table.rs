@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Domains whose page tables we read and edit ourselves: AMD's host format, v1.
+//!
+//! The driver's own tables are used in place (`drivers/iommu/generic_pt`): tables come from the
+//! driver's allocator and go with its flush, so that it frees them as its own when the domain goes.
+//! The container's mutex is the lock that generic_pt asks of its callers, for the whole range.
+
+#![allow(unsafe_code)]
+
+use core::ptr::NonNull;
+
+use kernel::{
+    alloc::AllocError,
+    prelude::*, //
+};
+
+use crate::{
+    bindings,
+    domain::{
+        Domain,
+        Gather,
+        Stretch,
+        PIECE, //
+    },
+    num::to_usize,
+    pgtable::{
+        Changes,
+        Editor,
+        Entries,
+        Error as EditError,
+        Format,
+        IovaRange,
+        Phys,
+        Table,
+        TablePages,
+        Tables,
+        Top,
+        View,
+        PAGE_BYTES, //
+    }, //
+};
+
+/// The page table of a domain, of AMD's host format.
+pub(crate) struct PageTable<'d> {
+    domain: &'d Domain,
+    top: Top,
+    format: Format,
+    node: c_int,
+}
+
+impl<'d> PageTable<'d> {
+    /// The page table of `domain`; `None` if it is of any other format, or is one that the hardware
+    /// does not read through the processors' caches.
+    pub(crate) fn of(domain: &'d Domain) -> Option<Self> {
+        let translate: unsafe extern "C" fn(_, _) -> _ = bindings::pt_iommu_amdv1_iova_to_phys;
+
+        if !domain.get().is_iommupt || domain.ops().iova_to_phys? as usize != translate as usize {
+            return None;
+        }
+        // A `struct pt_iommu_amdv1` begins with a `struct pt_iommu`, and that with the domain.
+        let raw = domain.as_ptr().cast::<bindings::pt_iommu_amdv1>();
+        // SAFETY: The domain is of this format: it has its operations.
+        let (features, node) = unsafe { ((*raw).amdpt.common.features, (*raw).iommu.nid) };
+        let has = |feature: u32| features & 1u32.wrapping_shl(feature) != 0;
+        let mut info = bindings::pt_iommu_amdv1_hw_info::default();
+
+        if has(bindings::PT_FEAT_DMA_INCOHERENT) {
+            return None;
+        }
+        // SAFETY: As above; `info` is valid for writing.
+        unsafe { bindings::pt_iommu_amdv1_hw_info(raw, &mut info) };
+        Some(Self {
+            domain,
+            top: Top::from_hw_info(info.host_pt_root, info.mode)?,
+            format: if has(bindings::PT_FEAT_AMDV1_ENCRYPT_TABLES) {
+                // SAFETY: It has no requirements.
+                Format::with_c_bit(unsafe { bindings::pgsize_sme_me_mask() }, true)?
+            } else {
+                Format::PLAIN
+            },
+            node,
+        })
+    }
+
+    /// The table, to be read.
+    pub(crate) fn view(&self) -> View<'static, DirectMap> {
+        View::new(&DirectMap, self.top, self.format)
+    }
+
+    /// Edits the table, flushes the IOTLB where that changed anything, and then frees the tables
+    /// that were taken out.
+    ///
+    /// Fails with `ENOMEM`; each leaf is then as it was or as it was to be.
+    pub(crate) fn edit<T>(
+        &self,
+        work: impl FnOnce(&mut Editor<'_, Pool<'_, '_>>) -> (Changes, Result<T, EditError<AllocError>>),
+    ) -> Result<T> {
+        let (result, _) = self.domain.flushed(|gather| {
+            let mut pool = Pool {
+                gather,
+                node: self.node,
+            };
+            let (changes, result) = work(&mut Editor::new(&mut pool, self.top, self.format));
+
+            if let Some(range) = changes.touched() {
+                pool.gather.touch(range);
+            }
+            result
+        });
+
+        result.map_err(|error| match error {
+            EditError::Pages(error) => error.into(),
+            EditError::Straddles(iova) | EditError::Changed(iova) => {
+                // Leaves end where mappings and segments do, and the mutex keeps others out.
+                pr_err!(
+                    "the page table is not as it is to be at {:#x}\n",
+                    iova.get()
+                );
+                EIO
+            }
+        })
+    }
+
+    /// See [`Domain::stretches`].
+    pub(crate) fn stretches(&self, range: IovaRange, found: &mut KVVec<Stretch>) {
+        let Some(piece) = range.intersect(IovaRange::block(range.start(), PIECE)) else {
+            return;
+        };
+        for extent in self.view().extents(piece) {
+            let stretch = Stretch {
+                range: extent.range,
+                phys: extent.phys,
+            };
+            if found.push_within_capacity(stretch).is_err() {
+                return;
+            }
+        }
+        // A leaf that goes on behind the piece is taken whole.
+        if let (Some(last), Some(leaf)) = (found.last_mut(), self.view().leaf_at(piece.last())) {
+            if last.range.last() == piece.last() {
+                last.range = last
+                    .range
+                    .hull(leaf.range())
+                    .intersect(range)
+                    .unwrap_or(last.range);
+            }
+        }
+    }
+}
+
+/// Tables as the kernel sees them: all of memory is in its direct map.
+pub(crate) struct DirectMap;
+
+impl Tables for DirectMap {
+    #[inline]
+    fn entries(&self, table: Table) -> &Entries {
+        // SAFETY: A `Table` is a page of 512 entries, and who made it vouches that it is in use: the
+        // root of a domain's page table, or reached from it. Tables are freed under the container's
+        // mutex only, which whoever reads them holds.
+        unsafe { &*bindings::pgsize_phys_to_virt(table.phys().get()).cast::<Entries>() }
+    }
+}
+
+/// The driver's tables: allocated as it does, freed with its flush.
+pub(crate) struct Pool<'p, 'd> {
+    gather: &'p mut Gather<'d>,
+    node: c_int,
+}
+
+impl Tables for Pool<'_, '_> {
+    #[inline]
+    fn entries(&self, table: Table) -> &Entries {
+        DirectMap.entries(table)
+    }
+}
+
+impl TablePages for Pool<'_, '_> {
+    type Error = AllocError;
+
+    fn alloc(&mut self) -> Result<Table, AllocError> {
+        // SAFETY: A page is a size that it takes.
+        let page = unsafe {
+            bindings::iommu_alloc_pages_node_sz(
+                self.node,
+                bindings::GFP_KERNEL_ACCOUNT,
+                to_usize(PAGE_BYTES),
+            )
+        };
+        let page = NonNull::new(page).ok_or(AllocError)?;
+        // SAFETY: It is in the direct map.
+        let phys = unsafe { bindings::pgsize_virt_to_phys(page.as_ptr()) };
+
+        Phys::new(phys).and_then(Table::new).ok_or(AllocError)
+    }
+
+    fn retire(&mut self, table: Table) {
+        // SAFETY: The editor took it out of the page table. All tables of a domain come from
+        // `iommu_alloc_pages_node_sz`: the driver's too (`generic_pt/iommu_pt.h: _table_alloc`).
+        unsafe {
+            self.gather
+                .free_table(bindings::pgsize_phys_to_virt(table.phys().get()))
+        };
+    }
+
+    fn discard(&mut self, table: Table) {
+        // SAFETY: It came from `alloc`, and nothing leads to it.
+        unsafe { bindings::iommu_free_pages(bindings::pgsize_phys_to_virt(table.phys().get())) };
+    }
+}

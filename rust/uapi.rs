@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! ioctls: arguments of userspace, checked once and made typed requests; and the answers.
+
+#![allow(unsafe_code)]
+
+use kernel::{
+    prelude::*,
+    transmute::{
+        AsBytes,
+        FromBytes, //
+    },
+    uaccess::{
+        UserPtr,
+        UserSlice, //
+    }, //
+};
+
+use crate::{
+    apply::Scope,
+    bindings,
+    container::{
+        Container,
+        MapRequest, //
+    },
+    domain::{
+        Access,
+        Domain, //
+    },
+    info,
+    num::to_usize,
+    pgtable::{
+        Iova,
+        IovaRange,
+        LikeRun,
+        PageSizes,
+        PAGE_BYTES, //
+    },
+    pin::UserAddr, //
+};
+
+/// Runs that one QUERY reports, at most.
+const MAX_RUNS: u32 = 1024;
+
+/// What `VFIO_CHECK_EXTENSION` answers.
+const VERSION: c_long = bindings::VFIO_PGSIZE_VERSION as c_long;
+
+/// What `GET_POLICY` answers where the number of bytes does not fit 64 bits.
+const MOST_BYTES: u64 = !(PAGE_BYTES - 1);
+
+/// Structures of userspace: made of integers without holes between them.
+macro_rules! plain {
+    ($($name:ident),* $(,)?) => {$(
+        // SAFETY: Any bytes are valid for integers.
+        unsafe impl FromBytes for bindings::$name {}
+        // SAFETY: It has no padding: see the header that it is generated from.
+        unsafe impl AsBytes for bindings::$name {}
+    )*};
+}
+
+plain!(
+    vfio_iommu_type1_dma_map,
+    vfio_iommu_type1_dma_unmap,
+    vfio_pgsize_policy,
+    vfio_pgsize_query,
+    vfio_pgsize_run,
+);
+
+/// Runs an ioctl on a container.
+pub(crate) fn ioctl(container: &Container, command: u32, arg: usize) -> Result<c_long> {
+    let user = UserPtr::from_addr(arg);
+
+    match command {
+        bindings::VFIO_CHECK_EXTENSION => return check_extension(container, arg),
+        bindings::VFIO_IOMMU_GET_INFO => info::get_info(container, user)?,
+        bindings::VFIO_IOMMU_MAP_DMA => map_dma(container, user)?,
+        bindings::VFIO_IOMMU_UNMAP_DMA => unmap_dma(container, user)?,
+        bindings::VFIO_PGSIZE_GET_POLICY => get_policy(container, user)?,
+        bindings::VFIO_PGSIZE_SET_POLICY => set_policy(container, user)?,
+        bindings::VFIO_PGSIZE_QUERY => query(container, user)?,
+        _ => return Err(ENOTTY),
+    }
+    Ok(0)
+}
+
+/// What is said of an extension wherever the question is asked; 0: nothing.
+pub(crate) fn extension(number: usize, serves_type1v2: bool) -> c_long {
+    match u32::try_from(number) {
+        Ok(bindings::VFIO_PGSIZE_IOMMU) => VERSION,
+        Ok(bindings::VFIO_TYPE1v2_IOMMU) => serves_type1v2.into(),
+        Ok(bindings::VFIO_UNMAP_ALL) => 1,
+        _ => 0,
+    }
+}
+
+fn check_extension(container: &Container, number: usize) -> Result<c_long> {
+    if number == to_usize(bindings::VFIO_DMA_CC_IOMMU.into()) {
+        let state = container.state.lock();
+        return Ok(state.domains.iter().all(Domain::is_coherent).into());
+    }
+    // A container that is set up has the semantics of type1v2.
+    Ok(extension(number, true))
+}
+
+/// Reads a structure whose first field is `argsz`.
+fn read<T: FromBytes>(user: UserPtr, argsz: impl FnOnce(&T) -> u32) -> Result<T> {
+    let request = UserSlice::new(user, size_of::<T>()).reader().read::<T>()?;
+
+    if to_usize(argsz(&request).into()) < size_of::<T>() {
+        return Err(EINVAL);
+    }
+    Ok(request)
+}
+
+fn write<T: AsBytes>(user: UserPtr, answer: &T) -> Result {
+    UserSlice::new(user, size_of::<T>()).writer().write(answer)
+}
+
+/// `size` bytes from `iova` on: whole pages.
+fn range(iova: u64, size: u64) -> Result<IovaRange> {
+    if size == 0 || (iova | size) & (PAGE_BYTES - 1) != 0 {
+        return Err(EINVAL);
+    }
+    IovaRange::with_len(Iova::new(iova), size).ok_or(EOVERFLOW)
+}
+
+fn map_dma(container: &Container, user: UserPtr) -> Result {
+    let request = read(user, |map: &bindings::vfio_iommu_type1_dma_map| map.argsz)?;
+    let access = Access {
+        read: request.flags & bindings::VFIO_DMA_MAP_FLAG_READ != 0,
+        write: request.flags & bindings::VFIO_DMA_MAP_FLAG_WRITE != 0,
+    };
+    let known = bindings::VFIO_DMA_MAP_FLAG_READ | bindings::VFIO_DMA_MAP_FLAG_WRITE;
+
+    if request.flags & !known != 0 {
+        return Err(EINVAL);
+    }
+    // In type1's order: what overflows is told before what is misaligned.
+    let more = request.size.checked_sub(1).ok_or(EINVAL)?;
+    request.iova.checked_add(more).ok_or(EOVERFLOW)?;
+    request.vaddr.checked_add(more).ok_or(EOVERFLOW)?;
+    if !(access.read || access.write) || request.vaddr & (PAGE_BYTES - 1) != 0 {
+        return Err(EINVAL);
+    }
+    let request = MapRequest {
+        range: range(request.iova, request.size)?,
+        memory: UserAddr::new(to_usize(request.vaddr)),
+        access,
+    };
+
+    container.state.lock().map(&request)
+}
+
+fn unmap_dma(container: &Container, user: UserPtr) -> Result {
+    let mut request = read(user, |unmap: &bindings::vfio_iommu_type1_dma_unmap| {
+        unmap.argsz
+    })?;
+
+    request.size = match request.flags {
+        0 => {
+            let range = range(request.iova, request.size)?;
+            container.state.lock().unmap(range)?
+        }
+        bindings::VFIO_DMA_UNMAP_FLAG_ALL if request.iova == 0 && request.size == 0 => {
+            container.state.lock().unmap_all()
+        }
+        _ => return Err(EINVAL),
+    };
+    write(user, &request)
+}
+
+fn get_policy(container: &Container, user: UserPtr) -> Result {
+    let mut request = read(user, |policy: &bindings::vfio_pgsize_policy| policy.argsz)?;
+
+    if request.size != 0 || request.pgsizes != 0 {
+        return Err(EINVAL);
+    }
+    match request.flags {
+        0 if request.iova == 0 => {
+            request.pgsizes = container.state.lock().policy.sizes().bits();
+        }
+        bindings::VFIO_PGSIZE_POLICY_RANGE => {
+            let at = range(request.iova, PAGE_BYTES)?.start();
+            let segment = container.state.lock().policy.at(at);
+            let rest = segment.range.from(at).unwrap_or(segment.range);
+
+            if segment.inherited {
+                request.flags |= bindings::VFIO_PGSIZE_POLICY_INHERIT;
+            }
+            request.size = rest.bytes().unwrap_or(MOST_BYTES);
+            request.pgsizes = segment.sizes.bits();
+        }
+        _ => return Err(EINVAL),
+    }
+    write(user, &request)
+}
+
+fn set_policy(container: &Container, user: UserPtr) -> Result {
+    const RANGE: u32 = bindings::VFIO_PGSIZE_POLICY_RANGE;
+    const INHERIT: u32 = bindings::VFIO_PGSIZE_POLICY_INHERIT;
+    const APPLY: u32 = bindings::VFIO_PGSIZE_POLICY_APPLY;
+
+    let request = read(user, |policy: &bindings::vfio_pgsize_policy| policy.argsz)?;
+    let sizes = PageSizes::from_bits(request.pgsizes);
+    let scope = match request.flags & !APPLY {
+        0 if request.iova == 0 && request.size == 0 => Scope::Container(sizes),
+        RANGE => Scope::Range(range(request.iova, request.size)?, Some(sizes)),
+        flags if flags == RANGE | INHERIT && request.pgsizes == 0 => {
+            Scope::Range(range(request.iova, request.size)?, None)
+        }
+        _ => return Err(EINVAL),
+    };
+
+    container
+        .state
+        .lock()
+        .set_policy(scope, request.flags & APPLY != 0)
+}
+
+fn query(container: &Container, user: UserPtr) -> Result {
+    let mut request = read(user, |query: &bindings::vfio_pgsize_query| query.argsz)?;
+
+    if request.flags != 0 || request.nr == 0 {
+        return Err(EINVAL);
+    }
+    let range = range(request.iova, request.size)?;
+    let room = to_usize(request.nr.min(MAX_RUNS).into());
+    let mut found = KVVec::with_capacity(room, GFP_KERNEL_ACCOUNT)?;
+    let mut runs = KVVec::with_capacity(room, GFP_KERNEL_ACCOUNT)?;
+    let domain = to_usize(request.domain.into());
+    let left = container.state.lock().query(domain, range, &mut found)?;
+
+    for run in &found {
+        runs.push(report(run), GFP_KERNEL_ACCOUNT)?;
+    }
+    let place = UserPtr::from_addr(to_usize(request.runs));
+    UserSlice::new(place, size_of_val(runs.as_slice()))
+        .writer()
+        .write_slice(AsBytes::as_bytes(runs.as_slice()))?;
+
+    let end = request.iova.wrapping_add(request.size);
+    request.iova = left.map_or(end, |left| left.start().get());
+    request.size = left.and_then(IovaRange::bytes).unwrap_or(0);
+    request.nr = u32::try_from(runs.len())?;
+    write(user, &request)
+}
+
+/// A run as userspace sees it.
+fn report(run: &LikeRun) -> bindings::vfio_pgsize_run {
+    let flag = |set: bool, flag: u32| if set { flag } else { 0 };
+
+    bindings::vfio_pgsize_run {
+        iova: run.range.start().get(),
+        size: run.range.bytes().unwrap_or(MOST_BYTES),
+        pgsize: run.size.bytes(),
+        flags: flag(run.attrs.readable(), bindings::VFIO_PGSIZE_RUN_READ)
+            | flag(run.attrs.writable(), bindings::VFIO_PGSIZE_RUN_WRITE),
+        reserved: 0,
+    }
+}
+
+// A structure that grew would be read beyond its end.
+kernel::static_assert!(size_of::<bindings::vfio_pgsize_policy>() == 32);
+kernel::static_assert!(size_of::<bindings::vfio_pgsize_query>() == 40);
+kernel::static_assert!(size_of::<bindings::vfio_pgsize_run>() == 32);

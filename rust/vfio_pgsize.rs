@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A VFIO IOMMU backend that lets the VMM choose the IOMMU's page sizes.
+//!
+//! # Words
+//!
+//! - *container*: what a VMM opens as `/dev/vfio/vfio`, and the one address space that all of its
+//!   devices see. *group*: the devices that the IOMMU can not tell apart; they join a container.
+//! - *domain*: an IOMMU page table, as the kernel's IOMMU core has it. Groups of equal kind share
+//!   one; a container has one for each kind.
+//! - *IOVA*: the address that a device uses. *frame*: a page of physical memory.
+//! - *mapping*: what one `VFIO_IOMMU_MAP_DMA` made: a range of IOVAs, and the memory of a process
+//!   behind it. *run*: pages of a mapping that are contiguous in physical memory.
+//! - *leaf*: an entry of the page table that translates; its size is the page size that the device
+//!   sees. More words on page tables are in [`pgtable`].
+//! - *policy*: which leaf sizes are allowed, for the container and for ranges of it.
+//! - *segment*: a range of IOVAs with one policy.
+//!
+//! # How data flows
+//!
+//! ```text
+//! vfio.ko ── ops table ──► backend ──► uapi ──► container ──┬──► policy    segments
+//!                          (void *)    (bytes)              ├──► mapping   what is mapped where
+//!                                                           ├──► pin       process memory → runs
+//!                                                           │     └─ account   locked_vm
+//!                                                           └──► domain    runs → leaves, and back
+//!                                                                 ├─ group     attach, reserved regions
+//!                                                                 └─ table     read, split, merge
+//!                                                                     └─ pgtable  (core only)
+//!
+//! map:    request → pinned run → segments → leaves in each domain → mapping
+//! unmap:  mapping → extents read from the table → leaves gone → IOTLB flushed → unpinned
+//! apply:  policy → segments → cuts and conversions → IOTLB flushed → tables freed
+//! ```
+//!
+//! Each arrow points one way. The page table is the only record of which frames a mapping has:
+//! nothing is kept beside it. A page is unpinned only with a [`domain::Flushed`] in hand.
+//!
+//! # Locks
+//!
+//! ```text
+//! vfio's group_lock, iommu_drivers_lock
+//!   └─ Container::state (mutex)          all that a container has; held over every call
+//!        ├─ mmap_lock                    read: to pin; write: to account
+//!        └─ the IOMMU core's group mutex, the driver's locks
+//! ```
+//!
+//! Everything runs in process context and may sleep.
+
+#![deny(unsafe_code)]
+
+use kernel::prelude::*;
+
+mod account;
+mod apply;
+mod attach;
+mod backend;
+#[allow(unsafe_code)]
+mod bindings;
+mod container;
+mod domain;
+mod group;
+mod info;
+mod mapping;
+mod num;
+// It is a crate of its own on the host, where more of it is used.
+#[allow(dead_code, unreachable_pub, unused_imports)]
+mod pgtable;
+mod pin;
+mod policy;
+mod query;
+mod table;
+mod uapi;
+mod windows;
+
+module! {
+    type: Module,
+    name: "vfio_pgsize",
+    authors: ["The vfio-pgsize authors"],
+    description: "VFIO IOMMU backend with IOMMU page sizes chosen by the VMM",
+    license: "GPL v2",
+    imports_ns: ["GENERIC_PT_IOMMU"],
+    params: {
+        serve_type1v2: bool {
+            default: false,
+            description: "Serve VFIO_TYPE1v2_IOMMU too, ahead of vfio_iommu_type1 (default: N)",
+        },
+        allow_unsafe_interrupts: bool {
+            default: false,
+            description: "Take devices without interrupt isolation (default: N)",
+        },
+        dma_entry_limit: u32 {
+            default: 65535,
+            description: "Mappings that a container can have (default: 65535)",
+        },
+    },
+}
+
+/// The module, loaded: it serves containers until it is dropped.
+struct Module {
+    _registration: backend::Registration,
+}
+
+impl kernel::Module for Module {
+    fn init(_module: &'static ThisModule) -> Result<Self> {
+        Ok(Self {
+            _registration: backend::Registration::new()?,
+        })
+    }
+}
