@@ -12,6 +12,7 @@ use crate::{
     },
     pgtable::{
         Conversion,
+        Iova,
         IovaRange,
         PageSizes,
         Progress, //
@@ -119,15 +120,21 @@ fn convert_part(domain: &Domain, policy: &Policy, part: IovaRange, segment: Segm
     give_way()
 }
 
-/// Sees to it that no leaf crosses an end of `part`.
+/// Sees to it that no leaf crosses an end of `part`. What lies outside of it gets leaves that the
+/// policy there allows.
 fn cut_ends(table: &PageTable<'_>, policy: &Policy, part: IovaRange, sizes: PageSizes) -> Result {
-    if let Some(before) = part.start().before() {
-        let outside = policy.at(before).sizes;
-        table.edit(|editor| editor.cut(part.start(), outside, sizes))?;
+    let outside = |iova: Option<Iova>| iova.map_or(PageSizes::ALL, |iova| policy.at(iova).sizes);
+    let (before, behind) = (part.start().before(), part.last().next());
+    let (left, right) = (outside(before), outside(behind));
+
+    // One leaf may cross both.
+    let leaf = table.view().leaf_at(part.start());
+    if leaf.is_some_and(|leaf| leaf.range().covers(part) && leaf.range() != part) {
+        return table.edit(|editor| editor.carve(part, sizes, left.intersect(right)));
     }
-    if let Some(behind) = part.last().next() {
-        let outside = policy.at(behind).sizes;
-        table.edit(|editor| editor.cut(behind, sizes, outside))?;
+    table.edit(|editor| editor.cut(part.start(), left, sizes))?;
+    match behind {
+        Some(behind) => table.edit(|editor| editor.cut(behind, sizes, right)),
+        None => Ok(()),
     }
-    Ok(())
 }

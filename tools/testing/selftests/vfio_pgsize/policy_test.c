@@ -257,7 +257,8 @@ TEST_F_TIMEOUT(policy, limit_of_ranges, TIMEOUT)
 		}
 	}
 	EXPECT_EQ(-ENOSPC, policy_set(container, RANGE, max * MIB(2), PAGE, ONLY_4K));
-	EXPECT_SOUND(policy_at_is(container, max * MIB(2), ANY_SIZE, EVERYWHERE - max * MIB(2), 1));
+	EXPECT_SOUND(policy_at_is(container, max * MIB(2), ANY_SIZE,
+				  EVERYWHERE + PAGE - max * MIB(2), 1));
 	ASSERT_SOUND(container_info(container, &info));
 	EXPECT_EQ(max, info.policy.nr_ranges);
 	ASSERT_EQ(0, policy_set(container, RANGE | INHERIT, 0, EVERYWHERE, 0));

@@ -15,15 +15,18 @@ problem state_take(struct vmm *vmm, struct state *state)
 		wrong = container_info(vmm->container, &state->info);
 	if (!wrong)
 		wrong = account_read(&state->account);
-	while (!wrong && at < EVERYWHERE && state->nr_policies < MAX_POLICIES) {
+	if (wrong)
+		return wrong;
+	/* Behind the last address, and where GET_POLICY stops short of it, is the end. */
+	do {
 		struct vfio_pgsize_policy *policy = &state->policies[state->nr_policies++];
 		int ret = policy_get(vmm->container, policy, VFIO_PGSIZE_POLICY_RANGE, at);
 
 		if (ret || !policy->size)
 			return problem_is("GET_POLICY at %#lx: %s", at, strerror(-ret));
 		at += policy->size;
-	}
-	return wrong;
+	} while (at && at < EVERYWHERE && state->nr_policies < MAX_POLICIES);
+	return NULL;
 }
 
 problem state_is(struct vmm *vmm, const struct state *before)
