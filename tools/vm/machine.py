@@ -21,7 +21,7 @@ from select import select
 
 from initramfs import initramfs
 from kernels import Kernel
-from paths import SRC, Problem
+from paths import SRC, Problem, say
 
 # What a kernel prints when something is wrong with it, or with us.
 REPORT = re.compile(
@@ -34,6 +34,14 @@ REPORT_LINES = 60
 
 # Seconds that the machine may take to switch itself off once it is done.
 GOODBYE = 20
+
+# QEMU without KVM now and then leaves a kernel waiting for ever while its
+# processors come up, on a busy host. That is before anything of ours runs, and
+# is tried again: /init says UP first of all.
+UP = b"vm: up"
+NOT_UP = "the kernel did not come up"
+BOOT_TIME = 120
+BOOTS = 3
 
 
 @dataclass
@@ -138,7 +146,11 @@ class Machine:
         self.log.write_bytes(b"")
         started = time.monotonic()
         try:
-            status, failure = self.watch(started + self.settings.timeout)
+            for _ in range(BOOTS):
+                status, failure = self.watch(time.monotonic() + self.settings.timeout)
+                if failure != NOT_UP:
+                    break
+                say(f"the kernel did not come up in {BOOT_TIME} s: once more")
             text = self.log.read_text(encoding="utf-8", errors="replace").replace("\r", "")
             if failure is not None:
                 failure += self.last_words(text)
@@ -160,11 +172,18 @@ class Machine:
         if self.settings.oracle:
             self.start_oracle()
         output = Output(self.nonce)
+        up_by = time.monotonic() + BOOT_TIME
         try:
             while output.status is None:
                 wait = deadline - time.monotonic()
                 if wait <= 0:
                     return None, f"no end after {self.settings.timeout} s (--timeout)"
+                if up_by:
+                    if UP in self.log.read_bytes():
+                        up_by = 0.0
+                    elif time.monotonic() > up_by:
+                        return None, NOT_UP
+                    wait = min(wait, 2)
                 if not select([qemu.stdout], [], [], wait)[0]:
                     continue
                 data = os.read(qemu.stdout.fileno(), 65536)
