@@ -72,7 +72,7 @@ impl State {
     }
 
     /// Maps in `domain`, in which nothing is mapped, all that is mapped in the others.
-    fn replay(&mut self, domain: &mut Domain) -> Result {
+    fn replay(&self, domain: &mut Domain) -> Result {
         let mut done = 0usize;
         let mut result = Ok(());
 
@@ -163,8 +163,10 @@ impl State {
                 }
             }
         }
-        // What the others leave usable is no less. If there is no memory to say so, it stays.
-        if let Ok(windows) = usable_windows(self.domains.iter()) {
+        if self.domains.is_empty() {
+            self.windows = Windows::none();
+        } else if let Ok(windows) = usable_windows(self.domains.iter()) {
+            // What the others leave usable is no less. If there is no memory to say so, it stays.
             self.windows = windows;
         }
     }

@@ -185,7 +185,12 @@ impl State {
         let found = &mut self.scratch.stretches;
         let mut left = Some(range);
         while let Some(piece) = left.and_then(|todo| domain.stretches(todo, found)) {
-            let (_, flushed) = domain.flushed(|gather| gather.unmap(piece));
+            let (unmapped, flushed) = domain.flushed(|gather| gather.unmap(piece));
+            // What is still mapped stays pinned, come what may.
+            let safe = Some(unmapped) == piece.bytes();
+            if kernel::warn_on!(!safe) {
+                found.clear();
+            }
             for stretch in found.iter() {
                 // SAFETY: By the invariants the pages of a mapping are pinned once if they are
                 // memory, and they are in no domain any more.

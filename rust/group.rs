@@ -83,8 +83,8 @@ impl Group {
             })
         };
         // SAFETY: By the type invariant; `head` is an empty list.
-        let mut result =
-            to_result(unsafe { bindings::iommu_get_group_resv_regions(self.as_ptr(), head) });
+        let got = unsafe { bindings::iommu_get_group_resv_regions(self.as_ptr(), head) };
+        let mut result = to_result(got);
 
         // SAFETY: `head` is the list that was filled, also where the call failed half way.
         let mut at = unsafe { (*head).next };
