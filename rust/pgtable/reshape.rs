@@ -77,6 +77,7 @@ impl<'p, P: TablePages> Editor<'p, P> {
         sizes: PageSizes,
     ) -> (Changes, Result<(), Error<P::Error>>) {
         let mut changes = Changes::NONE;
+        let sizes = sizes.union(PageSizes::ONLY_4K);
         let result = match self.view().leaf_at(iova) {
             Some(leaf) if !sizes.allows(leaf.size()) => {
                 let plan = Plan::new(leaf, leaf.range(), sizes, sizes);
@@ -109,8 +110,8 @@ impl<'p, P: TablePages> Editor<'p, P> {
     }
 
     /// Sees to it that no leaf crosses the ends of `range`, and that leaves in it have sizes of
-    /// `inner`. A leaf that crosses gets tiles of `outer` for what lies outside. Leaves that are
-    /// good already stay; nothing is merged.
+    /// `inner`. A leaf that crosses gets tiles of `outer` for what lies outside. 4K is always
+    /// allowed. Leaves that are good already stay; nothing is merged.
     pub fn carve(
         &mut self,
         range: IovaRange,
@@ -118,6 +119,7 @@ impl<'p, P: TablePages> Editor<'p, P> {
         outer: PageSizes,
     ) -> (Changes, Result<(), Error<P::Error>>) {
         let mut changes = Changes::NONE;
+        let inner = inner.union(PageSizes::ONLY_4K);
         let mut rest = Some(range);
 
         while let Some(todo) = rest {
