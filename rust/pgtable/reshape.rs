@@ -231,10 +231,12 @@ impl<'p, P: TablePages> Editor<'p, P> {
             };
 
             if let Err(error) = done {
-                if let Some(before) = at.before().and_then(|last| IovaRange::new(leaf.iova, last)) {
-                    // What was written is written back: the run is whole again.
-                    changes.add_touch(before);
-                    self.put_run(table, level, before, self.format.leaf(old, level))?;
+                // What was written is written back: the run is whole again. Tiles may have been
+                // written up to an entry that somebody else took away; there it ends, too.
+                let written = if tiles { Some(last) } else { at.before() };
+                if let Some(written) = written.and_then(|last| IovaRange::new(leaf.iova, last)) {
+                    changes.add_touch(written);
+                    self.put_run(table, level, written, self.format.leaf(old, level))?;
                 }
                 return Err(error);
             }
