@@ -146,7 +146,8 @@ impl<'p, P: TablePages> Editor<'p, P> {
     /// table that is there already. All or nothing: [`Error::Changed`] if there is no such table,
     /// if it ends before the pages do, or if anything is mapped there.
     ///
-    /// There is nothing to flush: an absence is not cached.
+    /// There is nothing to flush, for hardware does not cache an absence; an emulated IOMMU may, and
+    /// the driver's `iotlb_sync_map` tells it.
     pub fn fill(&mut self, at: Iova, pages: &[Phys], attrs: Attrs) -> Result<(), Error<P::Error>> {
         let refused = || Error::Changed(at);
         let table = self.table_at(at, Level::ZERO).ok_or_else(refused)?;
