@@ -251,6 +251,22 @@ fn nothing_is_merged_that_differs_or_has_a_hole() {
     world.check();
 }
 
+/// Larger leaves among smaller ones that stay are split, not written over.
+#[test]
+fn a_larger_leaf_in_the_way_is_split() {
+    let mut world = World::new(2);
+    world.map(0, 2 * M + PAGE, G, IR, set(&[12]));
+    world.map(2 * M + PAGE, 15 * PAGE, G + 2 * M + PAGE, IR, ALL);
+    let old = world.model.clone();
+    let last = 2 * M + 16 * PAGE - 1;
+    world.model.convert(0, last, set(&[12, 21]));
+    let (changes, _, result) = world.convert(range(0, last), set(&[12, 21]), 1000);
+    assert_eq!(result, Ok(()));
+    assert_eq!((changes.splits(), changes.merges()), (3, 1));
+    world.check();
+    world.check_changes(&old, changes);
+}
+
 /// Wherever in a block two pieces meet that differ: the looks ahead begin and end at every page.
 #[test]
 fn nothing_is_merged_across_a_difference_at_any_page() {
