@@ -22,15 +22,17 @@ use super::{
     LeafEntry,
     Level,
     Marks,
-    PageSize,
     PageSizes,
     TablePages, //
 };
 
-/// How far one look ahead goes: at most 32 level-0 tables of leaves.
+/// How far one look ahead goes: at most 32 level-0 tables of leaves, or one leaf.
 const LOOK: u64 = 64 << 20;
-/// What a look costs.
-const LOOK_WORK: u32 = 32;
+
+/// Work is counted in entries. This many are in a table,
+const TABLE_WORK: u64 = 512;
+/// and going down to one from the top costs as much as this many.
+const WALK_WORK: u64 = 16;
 
 /// A conversion under way: afterwards each extent of the range has the leaves that a fresh map of
 /// it with the given sizes would make (as far as the top reaches: it does not grow).
@@ -90,7 +92,7 @@ impl Conversion {
         work: u32,
     ) -> (Changes, Result<Progress, Error<P::Error>>) {
         let mut changes = Changes::NONE;
-        let mut work = work.max(1);
+        let mut work = u64::from(work.max(1)).saturating_mul(TABLE_WORK);
 
         while let Some(rest) = self.rest {
             if work == 0 {
@@ -108,9 +110,10 @@ impl Conversion {
         &mut self,
         editor: &mut Editor<'_, P>,
         rest: IovaRange,
-        work: &mut u32,
+        work: &mut u64,
         changes: &mut Changes,
     ) -> Result<(), Error<P::Error>> {
+        spend(work, WALK_WORK);
         let Some(leaf) = editor.view().leaves(rest).next() else {
             self.rest = None;
             return Ok(());
@@ -129,8 +132,7 @@ impl Conversion {
         // The tile is no larger than this, whatever a further look would find.
         let limit = stretch.span_at(leaf.iova, sizes);
         if !known.ends && known.extent.range.last() < leaf.iova.align_last(limit.size) {
-            spend(work, LOOK_WORK);
-            self.known = Some(look(editor, known, rest));
+            self.known = Some(look(editor, known, rest, work));
             self.rest = Some(stretch.range);
             return Ok(());
         }
@@ -143,7 +145,7 @@ impl Conversion {
         let span = stretch.span_at(leaf.iova, sizes);
         let last = if leaf.size() > span.size {
             let plan = Plan::new(leaf, whole, sizes, sizes);
-            spend(work, tables_in(leaf.size()));
+            spend(work, leaf.size().pages());
             editor.replace(&plan, changes)?;
             whole.last()
         } else {
@@ -173,7 +175,12 @@ impl Conversion {
 }
 
 /// Looks further ahead, within `rest`.
-fn look<P: TablePages>(editor: &Editor<'_, P>, known: Known, rest: IovaRange) -> Known {
+fn look<P: TablePages>(
+    editor: &Editor<'_, P>,
+    known: Known,
+    rest: IovaRange,
+    work: &mut u64,
+) -> Known {
     let extent = known.extent;
     let ended = Known { extent, ends: true };
     let Some(ahead) = extent.range.last().next().and_then(|next| rest.from(next)) else {
@@ -184,6 +191,7 @@ fn look<P: TablePages>(editor: &Editor<'_, P>, known: Known, rest: IovaRange) ->
     let Some(next) = editor.view().extents(window).next() else {
         return ended;
     };
+    spend(work, next.range.pages());
     let distance = next.range.start().above(extent.range.start());
 
     if next.range.start() != ahead.start()
@@ -192,9 +200,14 @@ fn look<P: TablePages>(editor: &Editor<'_, P>, known: Known, rest: IovaRange) ->
     {
         return ended;
     }
+    // A leaf that goes on behind the window is taken whole.
+    let whole = match editor.view().leaf_at(window.last()) {
+        Some(leaf) if next.range.last() == window.last() => leaf.range().intersect(ahead),
+        _ => None,
+    };
     Known {
         extent: Extent {
-            range: extent.range.hull(next.range),
+            range: extent.range.hull(whole.unwrap_or(next.range)),
             ..extent
         },
         ends: next.range.last() < window.last(),
@@ -207,7 +220,7 @@ fn put_span<P: TablePages>(
     editor: &mut Editor<'_, P>,
     leaf: &Leaf,
     span: Span,
-    work: &mut u32,
+    work: &mut u64,
     changes: &mut Changes,
 ) -> Result<Iova, Error<P::Error>> {
     let level = Level::of(span.size);
@@ -224,8 +237,8 @@ fn put_span<P: TablePages>(
     let mut at = span.start;
     let mut done = None;
 
-    spend(work, 1);
     loop {
+        spend(work, 1);
         let block = IovaRange::block(at, span.size);
         let found = editor
             .slot(table, level, at)
@@ -240,7 +253,8 @@ fn put_span<P: TablePages>(
             if *work == 0 && done.is_some() {
                 break;
             }
-            spend(work, tables_in(span.size));
+            spend(work, span.size.pages());
+            changes.add_touch(block);
             editor.put(table, level, block, tile)?;
             changes.add_merge(block);
         }
@@ -257,11 +271,6 @@ fn put_span<P: TablePages>(
     done.ok_or(Error::Changed(at))
 }
 
-/// How many tables a block of this size takes when it is split to 4K.
-fn tables_in(size: PageSize) -> u32 {
-    u32::try_from(size.bytes() >> 21).unwrap_or(u32::MAX)
-}
-
-fn spend(work: &mut u32, tables: u32) {
-    *work = work.saturating_sub(tables);
+fn spend(work: &mut u64, entries: u64) {
+    *work = work.saturating_sub(entries);
 }

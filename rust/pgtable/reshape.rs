@@ -77,6 +77,7 @@ impl<'p, P: TablePages> Editor<'p, P> {
         sizes: PageSizes,
     ) -> (Changes, Result<(), Error<P::Error>>) {
         let mut changes = Changes::NONE;
+        let sizes = sizes.union(PageSizes::ONLY_4K);
         let result = match self.view().leaf_at(iova) {
             Some(leaf) if !sizes.allows(leaf.size()) => {
                 let plan = Plan::new(leaf, leaf.range(), sizes, sizes);
@@ -109,8 +110,8 @@ impl<'p, P: TablePages> Editor<'p, P> {
     }
 
     /// Sees to it that no leaf crosses the ends of `range`, and that leaves in it have sizes of
-    /// `inner`. A leaf that crosses gets tiles of `outer` for what lies outside. Leaves that are
-    /// good already stay; nothing is merged.
+    /// `inner`. A leaf that crosses gets tiles of `outer` for what lies outside. 4K is always
+    /// allowed. Leaves that are good already stay; nothing is merged.
     pub fn carve(
         &mut self,
         range: IovaRange,
@@ -118,6 +119,7 @@ impl<'p, P: TablePages> Editor<'p, P> {
         outer: PageSizes,
     ) -> (Changes, Result<(), Error<P::Error>>) {
         let mut changes = Changes::NONE;
+        let inner = inner.union(PageSizes::ONLY_4K);
         let mut rest = Some(range);
 
         while let Some(todo) = rest {
@@ -144,7 +146,8 @@ impl<'p, P: TablePages> Editor<'p, P> {
     /// table that is there already. All or nothing: [`Error::Changed`] if there is no such table,
     /// if it ends before the pages do, or if anything is mapped there.
     ///
-    /// There is nothing to flush: an absence is not cached.
+    /// There is nothing to flush, for hardware does not cache an absence; an emulated IOMMU may, and
+    /// the driver's `iotlb_sync_map` tells it.
     pub fn fill(&mut self, at: Iova, pages: &[Phys], attrs: Attrs) -> Result<(), Error<P::Error>> {
         let refused = || Error::Changed(at);
         let table = self.table_at(at, Level::ZERO).ok_or_else(refused)?;
@@ -229,10 +232,12 @@ impl<'p, P: TablePages> Editor<'p, P> {
             };
 
             if let Err(error) = done {
-                if let Some(before) = at.before().and_then(|last| IovaRange::new(leaf.iova, last)) {
-                    // What was written is written back: the run is whole again.
-                    changes.add_touch(before);
-                    self.put_run(table, level, before, self.format.leaf(old, level))?;
+                // What was written is written back: the run is whole again. Tiles may have been
+                // written up to an entry that somebody else took away; there it ends, too.
+                let written = if tiles { Some(last) } else { at.before() };
+                if let Some(written) = written.and_then(|last| IovaRange::new(leaf.iova, last)) {
+                    changes.add_touch(written);
+                    self.put_run(table, level, written, self.format.leaf(old, level))?;
                 }
                 return Err(error);
             }

@@ -5,7 +5,6 @@
 use core::sync::atomic::Ordering;
 
 use super::{
-    amdv1::MARKS,
     tiling::Plan,
     Editor,
     Entry,
@@ -107,7 +106,6 @@ impl<P: TablePages> Editor<'_, P> {
         let below = level.below().ok_or_else(changed)?;
         let child = self.build(below, block, plan, leaf)?;
         let pointer = self.format.table(child, below);
-        let expected = self.format.leaf(leaf, level) & !MARKS;
         let mut known = leaf.marks;
 
         loop {
@@ -115,13 +113,18 @@ impl<P: TablePages> Editor<'_, P> {
                 break;
             };
             let old = slot.load(Ordering::Acquire);
-            let marks = Marks::of(old);
-            if old & !MARKS != expected {
+            let marks = Marks::of(old).union(known);
+            let expected = LeafEntry {
+                marks: Marks::of(old),
+                ..leaf
+            };
+            if self.format.decode(old, level) != Entry::Leaf(expected) {
                 break;
             }
-            if marks.union(known) != known {
-                known = marks.union(known);
+            if marks != known {
+                known = marks;
                 self.mark(child, below, known);
+                continue;
             }
             let order = (Ordering::AcqRel, Ordering::Relaxed);
             if slot

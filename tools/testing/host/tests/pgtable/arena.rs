@@ -8,13 +8,13 @@
 //! entry translates must translate as before. Tables count as seen from the store on that links
 //! them to the store on that unlinks them.
 
+mod outside;
+
+pub use self::outside::Meddling;
+
 use std::cell::{
     Cell,
     RefCell, //
-};
-use std::collections::{
-    BTreeMap,
-    BTreeSet, //
 };
 use std::sync::atomic::{
     AtomicU64,
@@ -48,22 +48,51 @@ enum State {
 }
 
 /// Where a table that the hardware sees is in the tree, and what it held at the last look.
-#[derive(Debug, Clone)]
 struct Place {
     level: u8,
     /// The first address that it translates.
     base: u64,
-    words: Vec<u64>,
+    words: Box<[u64; 512]>,
 }
 
 /// There is no memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoMemory;
 
+struct Page {
+    words: Box<Entries>,
+    state: State,
+    /// As the hardware sees it, if it does.
+    place: RefCell<Option<Place>>,
+    ever_seen: Cell<bool>,
+}
+
+impl Page {
+    fn new() -> Self {
+        Self {
+            words: Box::new([const { AtomicU64::new(0) }; 512]),
+            state: State::Live,
+            place: RefCell::new(None),
+            ever_seen: Cell::new(false),
+        }
+    }
+
+    fn word(&self, index: usize) -> u64 {
+        self.words[index].load(SeqCst)
+    }
+
+    /// All words, as they are now.
+    fn copy(&self) -> Box<[u64; 512]> {
+        Box::new(std::array::from_fn(|index| self.word(index)))
+    }
+
+    fn is_seen(&self) -> bool {
+        self.place.borrow().is_some()
+    }
+}
+
 pub struct Arena {
-    pages: Vec<(Box<Entries>, State)>,
-    seen: RefCell<BTreeMap<usize, Place>>,
-    ever_seen: RefCell<BTreeSet<usize>>,
+    pages: Vec<Page>,
     handed_out: Cell<Option<usize>>,
     root: (usize, u8),
     c_bit: u64,
@@ -71,25 +100,33 @@ pub struct Arena {
     pub until_failure: Option<usize>,
     /// Marks that the hardware sets in every leaf while a table is allocated.
     pub mark_on_alloc: u64,
+    /// What somebody does to an address when the core has looked at so many more tables.
+    pub meddling: Cell<Option<(usize, u64, Meddling)>>,
+    /// Somebody unmapped what others are editing: they may map it again.
+    is_broken: Cell<bool>,
+    /// Stores in tables that were seen.
     pub stores: Cell<usize>,
-    pub linked: Cell<usize>,
+    /// The addresses, from and to, that the entries stored translate.
+    pub stored: Cell<Option<(u64, u64)>>,
+    /// How often the core asked for a table.
+    pub visits: Cell<usize>,
 }
 
 impl Arena {
     pub fn new(level: u8, c_bit: u64) -> Self {
-        let mut arena = Self {
-            pages: Vec::new(),
-            seen: RefCell::default(),
-            ever_seen: RefCell::default(),
+        let arena = Self {
+            pages: vec![Page::new()],
             handed_out: Cell::new(None),
             root: (0, level),
             c_bit,
             until_failure: None,
             mark_on_alloc: 0,
+            meddling: Cell::new(None),
+            is_broken: Cell::new(false),
             stores: Cell::new(0),
-            linked: Cell::new(0),
+            stored: Cell::new(None),
+            visits: Cell::new(0),
         };
-        arena.new_page();
         arena.link(0, level, 0);
         arena
     }
@@ -98,13 +135,8 @@ impl Arena {
         BASE
     }
 
-    pub fn c_bit(&self) -> u64 {
-        self.c_bit
-    }
-
     fn new_page(&mut self) -> usize {
-        let zeroed: Entries = [const { AtomicU64::new(0) }; 512];
-        self.pages.push((Box::new(zeroed), State::Live));
+        self.pages.push(Page::new());
         self.pages.len() - 1
     }
 
@@ -113,81 +145,28 @@ impl Arena {
         ((phys - BASE) / PAGE).try_into().unwrap()
     }
 
-    fn words(&self, slot: usize) -> Vec<u64> {
-        self.pages[slot]
-            .0
-            .iter()
-            .map(|word| word.load(SeqCst))
-            .collect()
-    }
-
     fn link(&self, slot: usize, level: u8, base: u64) {
-        assert_eq!(
-            self.pages[slot].1,
-            State::Live,
-            "a table linked that is not live"
-        );
-        let words = self.words(slot);
-        self.linked.set(self.linked.get() + 1);
-        for (index, word) in (0u64..).zip(&words) {
+        let page = &self.pages[slot];
+        assert_eq!(page.state, State::Live, "a table linked that is not live");
+        let words = page.copy();
+        for (index, word) in (0u64..).zip(words.iter()) {
             if let Word::Table(phys, below) = spec::read(*word, level, self.c_bit) {
-                self.link(
-                    Self::slot(phys),
-                    below,
-                    base + (index << spec::shift(level)),
-                );
+                let base = base + (index << spec::shift(level));
+                self.link(Self::slot(phys), below, base);
             }
         }
         let place = Place { level, base, words };
-        let twice = self.seen.borrow_mut().insert(slot, place);
+        let twice = page.place.replace(Some(place));
         assert!(twice.is_none(), "a table linked twice");
-        self.ever_seen.borrow_mut().insert(slot);
+        page.ever_seen.set(true);
     }
 
     fn unlink(&self, slot: usize) {
-        let place = self
-            .seen
-            .borrow_mut()
-            .remove(&slot)
-            .expect("a table unlinked twice");
-        for word in place.words {
-            if let Word::Table(phys, _) = spec::read(word, place.level, self.c_bit) {
+        let place = self.pages[slot].place.take();
+        let place = place.expect("a table unlinked twice");
+        for word in place.words.iter() {
+            if let Word::Table(phys, _) = spec::read(*word, place.level, self.c_bit) {
                 self.unlink(Self::slot(phys));
-            }
-        }
-    }
-
-    /// The leaf that the hardware finds in the tables as they were at the last look.
-    fn walk_seen(&self, iova: u64) -> Option<(u64, u64)> {
-        let seen = self.seen.borrow();
-        let mut place = &seen[&self.root.0];
-        loop {
-            match spec::read(
-                place.words[spec::index(iova, place.level)],
-                place.level,
-                self.c_bit,
-            ) {
-                Word::Absent => return None,
-                Word::Table(phys, _) => place = &seen[&Self::slot(phys)],
-                Word::Leaf(phys, lg2, rest) => return Some((phys | iova & ((1 << lg2) - 1), rest)),
-            }
-        }
-    }
-
-    /// What the hardware reads for `iova`: address, other bits, exponent of the leaf's size, marks
-    /// of the one entry that it reads.
-    pub fn walk(&self, iova: u64) -> Option<(u64, u64, u32, u64)> {
-        let (mut slot, mut level) = self.root;
-        loop {
-            assert_eq!(self.pages[slot].1, State::Live, "a walk into a dead table");
-            let word = self.pages[slot].0[spec::index(iova, level)].load(SeqCst);
-            match spec::read(word, level, self.c_bit) {
-                Word::Absent => return None,
-                Word::Table(phys, below) => (slot, level) = (Self::slot(phys), below),
-                Word::Leaf(phys, lg2, rest) => {
-                    let exact = phys | iova & ((1 << lg2) - 1);
-                    return Some((exact, rest, lg2, word & spec::MARKS));
-                }
             }
         }
     }
@@ -197,37 +176,41 @@ impl Arena {
         let Some(slot) = self.handed_out.take() else {
             return;
         };
-        let Some(old) = self.seen.borrow().get(&slot).cloned() else {
-            return;
+        let page = &self.pages[slot];
+        let (old, new, level, first, index) = {
+            let place = page.place.borrow();
+            let Some(place) = place.as_ref() else {
+                return;
+            };
+            let differs = |index: &usize| place.words[*index] != page.word(*index);
+            let Some(index) = (0..512).find(differs) else {
+                return;
+            };
+            let more = (index + 1..512).filter(differs).count();
+            assert_eq!(more, 0, "more than one store in a table that is seen");
+            let first = place.base + ((index as u64) << spec::shift(place.level));
+            let (old, new) = (place.words[index], page.word(index));
+            (old, new, place.level, first, index)
         };
-        let new = self.words(slot);
-        let differing: Vec<usize> = (0..512).filter(|i| old.words[*i] != new[*i]).collect();
-        let Some(&index) = differing.first() else {
-            return;
-        };
-        assert_eq!(
-            differing.len(),
-            1,
-            "more than one store in a table that is seen"
-        );
         self.stores.set(self.stores.get() + 1);
+        let last = first + ((1u64 << spec::shift(level)) - 1);
+        let (from, to) = self.stored.get().unwrap_or((first, last));
+        self.stored.set(Some((from.min(first), to.max(last))));
 
-        let first = old.base + ((index as u64) << spec::shift(old.level));
-        let probes = probes(first, spec::shift(old.level));
+        let probes = probes(first, spec::shift(level));
         let before: Vec<_> = probes.iter().map(|iova| self.walk_seen(*iova)).collect();
-        if let Word::Table(phys, _) = spec::read(old.words[index], old.level, self.c_bit) {
+        if let Word::Table(phys, _) = spec::read(old, level, self.c_bit) {
             self.unlink(Self::slot(phys));
         }
-        if let Word::Table(phys, below) = spec::read(new[index], old.level, self.c_bit) {
+        if let Word::Table(phys, below) = spec::read(new, level, self.c_bit) {
             self.link(Self::slot(phys), below, first);
         }
-        self.seen.borrow_mut().get_mut(&slot).unwrap().words = new;
+        page.place.borrow_mut().as_mut().unwrap().words[index] = new;
         for (iova, before) in probes.iter().zip(before) {
-            assert_eq!(
-                before,
-                self.walk_seen(*iova),
-                "{iova:#x} translates otherwise"
-            );
+            if before.is_some() || !self.is_broken.get() {
+                let now = self.walk_seen(*iova);
+                assert_eq!(before, now, "{iova:#x} translates otherwise");
+            }
         }
     }
 
@@ -235,94 +218,44 @@ impl Arena {
     /// either part of the tree or was given back.
     pub fn settle(&mut self) {
         self.look();
-        for (slot, (_, state)) in self.pages.iter_mut().enumerate() {
-            let seen = self.seen.borrow().contains_key(&slot);
-            match *state {
-                State::Live => assert!(seen, "table {slot} leaked"),
-                State::Retired | State::Free => assert!(!seen, "table {slot} given back in use"),
-            }
-            // The flush.
-            if *state == State::Retired {
-                *state = State::Free;
-            }
-        }
-        for (slot, place) in self.seen.borrow().iter() {
-            assert_eq!(self.words(*slot), place.words, "a store that was not seen");
-        }
-    }
-
-    pub fn live(&self) -> usize {
-        self.pages
-            .iter()
-            .filter(|(_, state)| *state == State::Live)
-            .count()
-    }
-
-    /// As the driver does: writes a leaf, with the tables above it.
-    pub fn install(&mut self, iova: u64, phys: u64, lg2: u32, rest: u64) {
-        let target = spec::level_of(lg2);
-        let (mut slot, mut level) = self.root;
-        assert!(target <= level, "the top is too low for this leaf");
-        while level > target {
-            let index = spec::index(iova, level);
-            let word = self.pages[slot].0[index].load(SeqCst);
-            slot = match spec::read(word, level, self.c_bit) {
-                Word::Table(phys, _) => Self::slot(phys),
-                Word::Leaf(..) => panic!("{iova:#x} is mapped already"),
-                Word::Absent => {
-                    let new = self.new_page();
-                    let phys = BASE + PAGE * new as u64;
-                    self.pages[slot].0[index]
-                        .store(spec::table(phys, level - 1, self.c_bit), SeqCst);
-                    new
+        for (slot, page) in self.pages.iter_mut().enumerate() {
+            match page.state {
+                State::Live => assert!(page.is_seen(), "table {slot} leaked"),
+                State::Retired | State::Free => {
+                    assert!(!page.is_seen(), "table {slot} given back in use");
+                    // The flush.
+                    page.state = State::Free;
                 }
-            };
-            level -= 1;
-        }
-        let index = spec::index(iova, level);
-        for slot in &self.pages[slot].0[index..index + (1 << (lg2 - spec::shift(level)))] {
-            assert_eq!(slot.load(SeqCst) & 1, 0, "{iova:#x} is mapped already");
-            slot.store(spec::leaf(phys, lg2, rest, level), SeqCst);
+            }
+            if let Some(place) = page.place.borrow().as_ref() {
+                let same = (0..512).all(|index| place.words[index] == page.word(index));
+                assert!(same, "a store that was not seen");
+            }
         }
     }
 
-    /// After `install`s or `mark`s: takes the tree as it is as what the hardware sees.
+    /// After an `install`, and whatever else changes what is translated: takes the tree as it is as
+    /// what the hardware sees.
     pub fn accept(&mut self) {
         self.handed_out.set(None);
-        self.seen.borrow_mut().clear();
+        for page in &self.pages {
+            page.place.replace(None);
+        }
         self.link(self.root.0, self.root.1, 0);
         self.stores.set(0);
-        self.linked.set(0);
+        self.stored.set(None);
     }
 
-    /// As the hardware does: marks the one entry that translates `iova`.
-    pub fn mark(&mut self, iova: u64, marks: u64) {
-        let (mut slot, mut level) = self.root;
-        loop {
-            let word = &self.pages[slot].0[spec::index(iova, level)];
-            match spec::read(word.load(SeqCst), level, self.c_bit) {
-                Word::Absent => return,
-                Word::Table(phys, below) => (slot, level) = (Self::slot(phys), below),
-                Word::Leaf(..) => {
-                    word.fetch_or(marks, SeqCst);
-                    if let Some(place) = self.seen.borrow_mut().get_mut(&slot) {
-                        place.words[spec::index(iova, level)] |= marks;
-                    }
-                    return;
-                }
-            }
-        }
+    /// How many tables there are.
+    pub fn live(&self) -> usize {
+        let live = |page: &&Page| page.state == State::Live;
+        self.pages.iter().filter(live).count()
     }
 
-    fn mark_all(&mut self, marks: u64) {
-        for (slot, place) in self.seen.borrow_mut().iter_mut() {
-            for (index, word) in place.words.iter_mut().enumerate() {
-                if matches!(spec::read(*word, place.level, self.c_bit), Word::Leaf(..)) {
-                    self.pages[*slot].0[index].fetch_or(marks, SeqCst);
-                    *word |= marks;
-                }
-            }
-        }
+    /// How many tables wait for a flush.
+    pub fn retired(&self) -> usize {
+        let retired = |page: &&Page| page.state == State::Retired;
+        self.pages.iter().filter(retired).count()
     }
 }
 
@@ -342,10 +275,13 @@ fn probes(first: u64, lg2: u32) -> Vec<u64> {
 impl Tables for Arena {
     fn entries(&self, table: Table) -> &Entries {
         self.look();
+        self.visits.set(self.visits.get() + 1);
+        self.meddle();
         let slot = Self::slot(table.phys().get());
-        assert_ne!(self.pages[slot].1, State::Free, "a freed table is used");
+        let page = &self.pages[slot];
+        assert_ne!(page.state, State::Free, "a freed table is used");
         self.handed_out.set(Some(slot));
-        &self.pages[slot].0
+        &page.words
     }
 }
 
@@ -368,23 +304,18 @@ impl TablePages for Arena {
 
     fn retire(&mut self, table: Table) {
         self.look();
-        let slot = Self::slot(table.phys().get());
-        assert_eq!(self.pages[slot].1, State::Live, "retired twice");
-        assert!(
-            !self.seen.borrow().contains_key(&slot),
-            "retired while linked"
-        );
-        self.pages[slot].1 = State::Retired;
+        let page = &mut self.pages[Self::slot(table.phys().get())];
+        assert_eq!(page.state, State::Live, "retired twice");
+        assert!(!page.is_seen(), "retired while linked");
+        assert!(page.ever_seen.get(), "retired though it was never seen");
+        page.state = State::Retired;
     }
 
     fn discard(&mut self, table: Table) {
         self.look();
-        let slot = Self::slot(table.phys().get());
-        assert_eq!(self.pages[slot].1, State::Live, "discarded twice");
-        assert!(
-            !self.ever_seen.borrow().contains(&slot),
-            "discarded though it was seen"
-        );
-        self.pages[slot].1 = State::Free;
+        let page = &mut self.pages[Self::slot(table.phys().get())];
+        assert_eq!(page.state, State::Live, "discarded twice");
+        assert!(!page.ever_seen.get(), "discarded though it was seen");
+        page.state = State::Free;
     }
 }

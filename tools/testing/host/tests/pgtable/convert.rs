@@ -3,10 +3,13 @@
 //! Conversion of ranges: to and fro, in steps, and what it must leave alone.
 
 use pgtable_host::pgtable::{
+    Conversion,
     Error,
-    Iova, //
+    Iova,
+    Progress, //
 };
 
+use crate::model::Tile;
 use crate::spec::{
     self,
     IR,
@@ -16,6 +19,7 @@ use crate::spec::{
 use crate::world::{
     range,
     set,
+    sizes,
     World, //
 };
 
@@ -106,8 +110,109 @@ fn steps_come_to_the_same() {
             world.model.convert(0, 2 * G - 1, to);
             let (_, steps, result) = world.convert(all, to, work);
             assert_eq!(result, Ok(()));
-            assert!(work > 3 || steps > 3);
+            assert!(work > 2 || steps > 3);
             world.check();
+        }
+    }
+}
+
+/// No step does much more than it was told, nor much less, whatever there is to do.
+#[test]
+fn steps_are_bounded() {
+    const PAGES: u64 = 8192;
+    let two_steps_to = |to: u64, split: u64| (set(&[12]) | to, set(&[12]) | split);
+    // What is mapped, at which distance to memory, and what it becomes.
+    for ((from, to), shift) in [
+        (two_steps_to(1 << 13, 0), 0),
+        (two_steps_to(1 << 16, 0), 0),
+        (two_steps_to(1 << 20, 1 << 16), 0),
+        (two_steps_to(1 << 21, 1 << 20), 0),
+        (two_steps_to(0, 1 << 13), 0),
+        (two_steps_to(0, 1 << 16), 0),
+        (two_steps_to(0, 1 << 21), 0),
+        (two_steps_to(0, 1 << 21), PAGE),
+        (two_steps_to(0, 0), 0),
+        ((ALL, set(&[12])), PAGE),
+        ((set(&[12]), ALL), 8 * PAGE),
+    ] {
+        for scattered in [false, true] {
+            for work in [1, 8] {
+                let mut world = World::new(2);
+                let pieces = if scattered { PAGES / 16 } else { 1 };
+                let bytes = PAGES / pieces * PAGE;
+                for n in 0..pieces {
+                    let phys = (PAGES * PAGE + (n * 2 + 1) * bytes) + shift;
+                    world.map(n * bytes, bytes, phys, IR, from);
+                }
+                let all = range(0, PAGES * PAGE - 1);
+                world.model.convert(0, PAGES * PAGE - 1, to);
+
+                let mut conversion = Conversion::new(all, sizes(to));
+                let mut steps = 0;
+                loop {
+                    world.arena.visits.set(0);
+                    let (_, result) = conversion.step(&mut world.editor(), work);
+                    // A leaf of 2M, or one table's worth of them, may be begun when little is left.
+                    let bound = 4 * 512 * (usize::try_from(work).unwrap() + 2);
+                    let visits = world.arena.visits.get();
+                    assert!(visits < bound, "{visits} of {bound}, {from:#x} to {to:#x}");
+                    steps += 1;
+                    if result == Ok(Progress::Done) {
+                        break;
+                    }
+                }
+                assert!(
+                    u64::from(work) * steps < PAGES / 8,
+                    "{steps} steps of {work}"
+                );
+                world.check();
+            }
+        }
+    }
+}
+
+/// Leaves ahead are split between the steps, even those that a look has seen already.
+#[test]
+fn splits_between_steps_do_no_harm() {
+    for to in [set(&[12, 21]), set(&[12, 22]), set(&[12, 16, 27]), ALL] {
+        for from in [set(&[12, 21]), set(&[12, 25]), ALL] {
+            let mut world = World::new(2);
+            let (bytes, all) = (256 * M, range(G, G + 256 * M - 1));
+            world.map(G, bytes, 4 * G, IR, from);
+            world.mark(G + 77 * M, spec::DIRTY);
+            world.model.convert(G, all.last().get(), to);
+
+            let mut conversion = Conversion::new(all, sizes(to));
+            loop {
+                let (_, result) = conversion.step(&mut world.editor(), 1);
+                if result == Ok(Progress::Done) {
+                    break;
+                }
+                assert_eq!(result, Ok(Progress::More));
+                let rest = conversion.rest().unwrap();
+                for ahead in [0, 2 * M, 10 * M, 63 * M, 64 * M, 100 * M] {
+                    let Some(at) = rest.start().checked_add(ahead) else {
+                        continue;
+                    };
+                    if rest.contains(at) {
+                        let (_, result) = world.editor().split(at, sizes(set(&[12, 13])));
+                        assert_eq!(result, Ok(()));
+                    }
+                }
+                world.arena.settle();
+            }
+            // The leaf that was marked may have been in parts when others had its mark.
+            let marks = world
+                .leaves()
+                .iter()
+                .fold(0, |marks, leaf| marks | leaf.marks);
+            assert_eq!(marks, spec::DIRTY);
+            let bare = |tile: &Tile| Tile { marks: 0, ..*tile };
+            let found: Vec<_> = world.leaves().iter().map(bare).collect();
+            assert_eq!(
+                found,
+                world.model.tiles.iter().map(bare).collect::<Vec<_>>()
+            );
         }
     }
 }
@@ -144,6 +249,50 @@ fn nothing_is_merged_that_differs_or_has_a_hole() {
     assert_eq!((result, changes.touched()), (Ok(()), None));
     assert_eq!(world.model.tiles, old.tiles);
     world.check();
+}
+
+/// Larger leaves among smaller ones that stay are split, not written over.
+#[test]
+fn a_larger_leaf_in_the_way_is_split() {
+    let mut world = World::new(2);
+    world.map(0, 2 * M + PAGE, G, IR, set(&[12]));
+    world.map(2 * M + PAGE, 15 * PAGE, G + 2 * M + PAGE, IR, ALL);
+    let old = world.model.clone();
+    let last = 2 * M + 16 * PAGE - 1;
+    world.model.convert(0, last, set(&[12, 21]));
+    let (changes, _, result) = world.convert(range(0, last), set(&[12, 21]), 1000);
+    assert_eq!(result, Ok(()));
+    assert_eq!((changes.splits(), changes.merges()), (3, 1));
+    world.check();
+    world.check_changes(&old, changes);
+}
+
+/// Wherever in a block two pieces meet that differ: the looks ahead begin and end at every page.
+#[test]
+fn nothing_is_merged_across_a_difference_at_any_page() {
+    const LOOK: u64 = 64 * M;
+    let only_4k = set(&[12]);
+    for at in [PAGE, 2 * PAGE, M, 2 * M - PAGE, LOOK, LOOK + PAGE, LOOK + M] {
+        // Which attributes follow, how much further on in memory, and behind how large a hole.
+        for (rest, further, hole) in [
+            (IR | IW, 0, 0),
+            (IR, PAGE, 0),
+            (IR, 128 * M, 0),
+            (IR, 0, PAGE),
+        ] {
+            let mut world = World::new(2);
+            let bytes = LOOK + 4 * M;
+            world.map(0, at, G, IR, only_4k);
+            let next = at + hole;
+            world.map(next, bytes - next, G + next + further, rest, only_4k);
+            for to in [set(&[12, 13]), set(&[12, 21]), set(&[12, 26]), ALL, only_4k] {
+                world.model.convert(0, bytes - 1, to);
+                let (_, _, result) = world.convert(range(0, bytes - 1), to, 1000);
+                assert_eq!(result, Ok(()));
+                world.check();
+            }
+        }
+    }
 }
 
 /// What was mapped piece by piece merges across the pieces, within the range and not beyond.
@@ -187,6 +336,8 @@ fn large_leaves_merge_and_split_at_each_level() {
         (30, 31),
         (30, 34),
         (30, 38),
+        (38, 40),
+        (37, 47),
         (40, 41),
         (40, 47),
         (40, 48),
@@ -199,8 +350,14 @@ fn large_leaves_merge_and_split_at_each_level() {
         let before = world.model.clone();
         let to = set(&[12, large]);
         world.model.convert(iova, all.last().get(), to);
+        world.arena.visits.set(0);
+        let tables = world.arena.live();
         let (changes, _, result) = world.convert(all, to, u32::MAX);
         assert_eq!((result, changes.merges()), (Ok(()), 1));
+        // A look ahead takes in one leaf at least, and a table is left but once.
+        let (visits, live) = (world.arena.visits.get(), world.arena.live());
+        let bound = (16usize << (large - small)) + 600 * (tables - live + 1);
+        assert!(visits < bound, "{visits} of {bound}, {small} to {large}");
         world.check();
         assert_eq!(world.model.tiles.len(), 1);
 

@@ -63,7 +63,9 @@ fn examples_of_the_specification() {
 fn every_leaf_of_every_level_is_read_and_written_alike() {
     for c_bit in [0, 1 << 47, 1 << 51] {
         let format = Format::with_c_bit(c_bit, true).unwrap();
-        for lg2 in spec::all_sizes() {
+        // The C-bit is above all of memory: no leaf is so large that it would reach it.
+        let fits = |lg2: &u32| c_bit == 0 || *lg2 <= c_bit.trailing_zeros();
+        for lg2 in spec::all_sizes().filter(fits) {
             let at = spec::level_of(lg2);
             for rest in [
                 IR,
@@ -144,17 +146,43 @@ fn what_is_no_leaf_is_not_taken_for_one() {
         Format::PLAIN.decode(0x000f_ffff_ffff_fe01, level(5)),
         Entry::Absent
     );
-    // A size that belongs to another level.
-    for lg2 in spec::all_sizes() {
+    // A size that belongs to another level, or to none. (2M, 1G ... are sizes of single entries and
+    // yet can be coded.)
+    for lg2 in 13..=53 {
         for at in 0..=5 {
-            let word = (7 << 9) | ((1u64 << (lg2 - 1)) - 1) & !0xfff | 1;
-            let leaf = matches!(Format::PLAIN.decode(word, level(at)), Entry::Leaf(_));
-            // 4K, 2M, 1G ... are sizes of single entries and yet can be coded.
-            assert_eq!(
-                leaf,
-                lg2 > 12 && spec::level_of(lg2) == at,
-                "2^{lg2} at {at}"
-            );
+            let word = (7 << 9) | ((1u64 << (lg2 - 1)) - 1) & 0x000f_ffff_ffff_f000 | 1;
+            let belongs = spec::all_sizes().any(|size| size == lg2) && spec::level_of(lg2) == at;
+            let wanted = belongs.then(|| u8::try_from(lg2).unwrap());
+            let found = match Format::PLAIN.decode(word, level(at)) {
+                Entry::Leaf(leaf) => Some(leaf.size.lg2()),
+                Entry::Absent => None,
+                Entry::Table(_) => panic!("{word:#x} is no table"),
+            };
+            assert_eq!(found, wanted, "2^{lg2} at {at}");
+        }
+    }
+}
+
+/// As the driver's `amdv1pt_load_entry_raw` has it.
+#[test]
+fn next_level_tells_leaves_from_tables() {
+    for at in 0..=5u8 {
+        for next in 0..7u64 {
+            let address = (0x1234_5000 << (9 * at)) & 0x000f_ffff_ffff_f000;
+            let word = address | (next << 9) | IR | 1;
+            assert_eq!(Format::PLAIN.decode(word & !1, level(at)), Entry::Absent);
+            match Format::PLAIN.decode(word, level(at)) {
+                Entry::Leaf(leaf) => {
+                    assert!(at < 5 && (at == 0 || next == 0), "next {next} at {at}");
+                    assert_eq!(u32::from(leaf.size.lg2()), spec::shift(at));
+                    assert_eq!(leaf.phys.get(), address);
+                }
+                Entry::Table(table) => {
+                    assert!(at > 0 && next > 0, "next {next} at {at}");
+                    assert_eq!(table.phys().get(), address);
+                }
+                Entry::Absent => assert!(at == 5 && next == 0, "next {next} at {at}"),
+            }
         }
     }
 }

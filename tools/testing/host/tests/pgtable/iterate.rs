@@ -49,7 +49,7 @@ fn runs(world: &World, first: u64, last: u64) -> Vec<(u64, u64, u32)> {
 /// before, one page behind.
 #[test]
 fn one_leaf_of_each_size_at_its_edges() {
-    for lg2 in spec::all_sizes().filter(|lg2| *lg2 < 51) {
+    for lg2 in spec::all_sizes() {
         let (iova, phys, bytes) = (3u64 << lg2, 1u64 << lg2, 1u64 << lg2);
         let end = iova + bytes;
         let mut world = World::new(5);
@@ -93,17 +93,28 @@ fn one_leaf_of_each_size_at_its_edges() {
 #[test]
 fn extents_join_leaves_of_all_sizes_across_tables() {
     let mut world = World::new(3);
-    let first = G - 5 * PAGE;
-    let bytes = 2 * G + 9 * PAGE;
-    world.map(first, bytes, 8 * G - 5 * PAGE, IR | IW, u64::MAX);
-    assert!(world.model.tiles.len() > 5);
+    let (first, phys) = (G - 7 * PAGE, 8 * G - 7 * PAGE);
+    let bytes = 2 * G + 2 * M + 11 * PAGE;
+    world.map(first, bytes, phys, IR | IW, u64::MAX);
+    let made: Vec<u32> = world.model.tiles.iter().map(|tile| tile.lg2).collect();
+    assert_eq!(made, [12, 13, 14, 30, 30, 21, 14]);
     let last = first + bytes - 1;
-    assert_eq!(
-        extents(&world, 0, u64::MAX),
-        vec![(first, last, 8 * G - 5 * PAGE)]
-    );
-    let part = (first + PAGE, last - PAGE, 8 * G - 4 * PAGE);
-    assert_eq!(extents(&world, part.0, part.1), vec![part]);
+    assert_eq!(extents(&world, 0, u64::MAX), vec![(first, last, phys)]);
+    // From and to each kind of place in each kind of leaf.
+    for start in [
+        0,
+        PAGE,
+        2 * PAGE,
+        4 * PAGE,
+        7 * PAGE,
+        8 * PAGE,
+        G / 2 + PAGE,
+    ] {
+        for end in [0, PAGE, 4 * PAGE, 5 * PAGE, 2 * M, G, G + 8 * M] {
+            let part = (first + start, last - end, phys + start);
+            assert_eq!(extents(&world, part.0, part.1), vec![part]);
+        }
+    }
 }
 
 #[test]
@@ -190,7 +201,7 @@ fn like_runs_end_where_sizes_do() {
 
 #[test]
 fn nothing_is_mapped_above_what_the_top_covers() {
-    for level in 1..=4 {
+    for level in 0..=4 {
         let mut world = World::new(level);
         world.leaf(0, 0, 12);
         let reach = 1u64 << spec::shift(level + 1);

@@ -9,6 +9,7 @@ mod encoding;
 mod failure;
 mod hardware;
 mod iterate;
+mod meddle;
 mod model;
 mod random;
 mod reshape;

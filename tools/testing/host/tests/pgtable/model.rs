@@ -82,7 +82,7 @@ impl Model {
     /// The maximal stretches in what is mapped from `first` to `last`, cut to that.
     pub fn stretches(&self, first: u64, last: u64) -> Vec<Stretch> {
         let mut found: Vec<Stretch> = Vec::new();
-        for tile in self.tiles.iter().filter(|tile| tile.overlaps(first, last)) {
+        for tile in self.overlapping(first, last) {
             let start = tile.iova.max(first);
             let piece = Stretch {
                 first: start,
@@ -111,32 +111,34 @@ impl Model {
             return;
         };
         let (first, last) = (first.iova, last.last());
-        let old: Vec<Tile> = self
-            .tiles
-            .iter()
-            .filter(|t| t.overlaps(first, last))
-            .copied()
+        let new: Vec<Tile> = new
+            .into_iter()
+            .map(|tile| {
+                let marks = self.overlapping(tile.iova, tile.last()).iter();
+                Tile {
+                    marks: marks.fold(0, |marks, old| marks | old.marks),
+                    ..tile
+                }
+            })
             .collect();
         self.tiles.retain(|tile| !tile.overlaps(first, last));
-        self.tiles.extend(new.into_iter().map(|tile| {
-            let below = old.iter().filter(|o| o.overlaps(tile.iova, tile.last()));
-            Tile {
-                marks: below.fold(0, |marks, other| marks | other.marks),
-                ..tile
-            }
-        }));
+        self.tiles.extend(new);
         self.tiles.sort_by_key(|tile| tile.iova);
     }
 
+    /// The tiles that hold any address from `first` to `last`: they are in rising order.
+    pub fn overlapping(&self, first: u64, last: u64) -> &[Tile] {
+        let start = self.tiles.partition_point(|tile| tile.last() < first);
+        let end = self.tiles.partition_point(|tile| tile.iova <= last);
+        &self.tiles[start..end]
+    }
+
     pub fn tile_at(&self, iova: u64) -> Option<Tile> {
-        self.tiles
-            .iter()
-            .find(|tile| tile.overlaps(iova, iova))
-            .copied()
+        self.overlapping(iova, iova).first().copied()
     }
 
     pub fn is_free(&self, first: u64, last: u64) -> bool {
-        !self.tiles.iter().any(|tile| tile.overlaps(first, last))
+        self.overlapping(first, last).is_empty()
     }
 
     /// Adds what a map makes.
@@ -149,7 +151,7 @@ impl Model {
     /// Converts what is mapped from `first` to `last`.
     pub fn convert(&mut self, first: u64, last: u64, sizes: u64) {
         for stretch in self.stretches(first, last) {
-            self.put(tiling(stretch, sizes));
+            self.put(tiling(stretch, sizes | PAGE));
         }
     }
 

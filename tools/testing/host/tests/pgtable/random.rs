@@ -5,10 +5,14 @@
 use proptest::prelude::*;
 
 use pgtable_host::pgtable::{
+    Changes,
+    Error,
     Extent,
     Iova, //
 };
 
+use crate::arena::NoMemory;
+use crate::model::Model;
 use crate::spec::{
     self,
     IR,
@@ -16,6 +20,7 @@ use crate::spec::{
     PAGE, //
 };
 use crate::world::{
+    self,
     range,
     set,
     sizes,
@@ -25,12 +30,14 @@ use crate::world::{
 /// The pages that operations are about: 16 MiB.
 const PAGES: u64 = 4096;
 
-/// Where they are: in one table, across two, and across the tables of higher levels.
-const BASES: [u64; 4] = [
+/// Where they are: in one table, across two, across the tables of higher levels, and at the end.
+const BASES: [u64; 6] = [
     0,
     (1 << 30) - (8 << 20),
     (1 << 39) - (8 << 20),
     (1 << 48) - (8 << 20),
+    (1 << 57) - (8 << 20),
+    u64::MAX - (PAGES * PAGE - 1),
 ];
 
 #[derive(Debug, Clone)]
@@ -95,7 +102,7 @@ fn size_set() -> impl Strategy<Value = u64> {
         Just(set(&[12])),
         Just(set(&[12, 21])),
         Just(set(&[12, 21, 30])),
-        (0..1u64 << 14).prop_map(|bits| (bits << 12) | PAGE),
+        (0..1u64 << 14).prop_map(|bits| bits << 12),
     ]
 }
 
@@ -119,10 +126,45 @@ fn op() -> impl Strategy<Value = Op> {
 
 fn ends(base: u64, first: u64, pages: u64) -> (u64, u64) {
     let end = (first + pages).min(PAGES);
-    (base + first * PAGE, base + end * PAGE - 1)
+    (base + first * PAGE, base + (end * PAGE - 1))
 }
 
-fn apply(world: &mut World, base: u64, op: &Op) {
+/// Does an edit, which may run out of memory once: then each leaf is old or new. After that, or at
+/// once, all is as the model has it; the changes are said; and done again, it does nothing.
+fn attempt(
+    world: &mut World,
+    memory: Option<usize>,
+    wanted: impl Fn(&mut Model),
+    edit: impl Fn(&mut World) -> (Changes, world::Result),
+) {
+    let old = world.model.clone();
+    let mut new = old.clone();
+    wanted(&mut new);
+    let mut all = Changes::NONE;
+
+    world.arena.until_failure = memory;
+    let (changes, result) = edit(world);
+    all = all.and(changes);
+    if result.is_err() {
+        assert_eq!(result, Err(Error::Pages(NoMemory)));
+        world.check_either(&old, &new);
+        world.arena.until_failure = None;
+        let (changes, result) = edit(world);
+        assert_eq!(result, Ok(()));
+        all = all.and(changes);
+    }
+    world.model = new;
+    world.check();
+    world.check_changes(&old, all);
+    world.check_touched(all);
+
+    world.arena.until_failure = Some(0);
+    assert_eq!(edit(world), (Changes::NONE, Ok(())));
+    world.arena.until_failure = None;
+    world.check();
+}
+
+fn apply(world: &mut World, base: u64, op: &Op, memory: Option<usize>) {
     match *op {
         Op::Map {
             first,
@@ -135,7 +177,7 @@ fn apply(world: &mut World, base: u64, op: &Op) {
             if world.model.is_free(first, last) {
                 // Much of it at one offset from the IOVA, so that it can merge.
                 let phys = phys * PAGE + (first - base);
-                world.map(first, last - first + 1, phys, rest, to);
+                world.map(first, last - first + 1, phys, rest, to | PAGE);
             }
         }
         Op::Convert {
@@ -146,19 +188,18 @@ fn apply(world: &mut World, base: u64, op: &Op) {
         } => {
             let (first, last) = ends(base, first, pages);
             for at in [Some(first), last.checked_add(1)].into_iter().flatten() {
-                apply(
-                    world,
-                    base,
-                    &Op::Cut {
-                        at: (at - base) / PAGE,
-                        left: to,
-                        right: to,
-                    },
-                );
+                let (at, left, right) = ((at - base) / PAGE, to, to);
+                apply(world, base, &Op::Cut { at, left, right }, memory);
             }
-            world.model.convert(first, last, to);
-            let (_, _, result) = world.convert(range(first, last), to, work);
-            assert_eq!(result, Ok(()));
+            attempt(
+                world,
+                memory,
+                |model| model.convert(first, last, to),
+                |world| {
+                    let (changes, _, result) = world.convert(range(first, last), to, work);
+                    (changes, result)
+                },
+            );
         }
         Op::Carve {
             first,
@@ -167,23 +208,36 @@ fn apply(world: &mut World, base: u64, op: &Op) {
             outer,
         } => {
             let (first, last) = ends(base, first, pages);
-            world.model.carve(first, last, inner, outer);
-            let (_, result) = world
-                .editor()
-                .carve(range(first, last), sizes(inner), sizes(outer));
-            assert_eq!(result, Ok(()));
+            attempt(
+                world,
+                memory,
+                |model| model.carve(first, last, inner, outer),
+                |world| {
+                    let editor = &mut world.editor();
+                    editor.carve(range(first, last), sizes(inner), sizes(outer))
+                },
+            );
         }
         Op::Cut { at, left, right } => {
             let at = base + at * PAGE;
-            world.model.cut(at, left, right);
-            let (_, result) = world.editor().cut(Iova::new(at), sizes(left), sizes(right));
-            assert_eq!(result, Ok(()));
+            attempt(
+                world,
+                memory,
+                |model| model.cut(at, left, right),
+                |world| {
+                    let editor = &mut world.editor();
+                    editor.cut(Iova::new(at), sizes(left), sizes(right))
+                },
+            );
         }
         Op::Split { at, to } => {
             let at = base + at * PAGE;
-            world.model.split(at, to);
-            let (_, result) = world.editor().split(Iova::new(at), sizes(to));
-            assert_eq!(result, Ok(()));
+            attempt(
+                world,
+                memory,
+                |model| model.split(at, to),
+                |world| world.editor().split(Iova::new(at), sizes(to)),
+            );
         }
         Op::Mark { at, marks } => world.mark(base + at * PAGE, marks),
     }
@@ -204,10 +258,7 @@ fn check_iterators(world: &World, first: u64, last: u64) {
         .collect();
     assert_eq!(found, wanted);
 
-    let overlapping = || {
-        let tiles = model.tiles.iter();
-        tiles.filter(|tile| tile.iova <= last && first <= tile.last())
-    };
+    let overlapping = || model.overlapping(first, last).iter();
     let leaves: Vec<_> = world
         .view()
         .leaves(range(first, last))
@@ -248,18 +299,18 @@ fn check_iterators(world: &World, first: u64, last: u64) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn page_table_and_model_agree(
         base in prop::sample::select(&BASES[..]),
         c_bit in prop::sample::select(&[0u64, 1 << 47][..]),
-        ops in prop::collection::vec(op(), 1..12),
+        ops in prop::collection::vec((op(), prop::option::of(0..8usize)), 1..12),
         (first, pages) in (page(), length()),
     ) {
-        let mut world = World::encrypted(4, c_bit);
-        for op in &ops {
-            apply(&mut world, base, op);
+        let mut world = World::encrypted(5, c_bit);
+        for (op, memory) in &ops {
+            apply(&mut world, base, op, *memory);
             world.check();
             let (first, last) = ends(base, first, pages);
             check_iterators(&world, first, last);

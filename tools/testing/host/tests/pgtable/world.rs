@@ -164,6 +164,41 @@ impl World {
         assert_eq!(leaves.len(), self.model.tiles.len());
     }
 
+    /// The IOTLB is to be flushed wherever an entry was written since this was asked last.
+    pub fn check_touched(&self, changes: Changes) {
+        self.arena.look();
+        if let Some((first, last)) = self.arena.stored.take() {
+            let stored = range(first, last);
+            let touched = changes.touched().expect("nothing to be flushed");
+            assert!(
+                touched.covers(stored),
+                "{touched:x?} lacks some of {stored:x?}"
+            );
+        }
+    }
+
+    /// The changes are those that made what the model now is of what it was.
+    pub fn check_changes(&self, old: &Model, changes: Changes) {
+        // Blocks are nested or disjoint: a leaf that is no more is larger or smaller than what is
+        // at its start.
+        let shrunk = |now: &Model, tile: &Tile| {
+            let now = now.tile_at(tile.iova);
+            now.is_some_and(|now| now.lg2 < tile.lg2)
+        };
+        let (was, is) = (old, &self.model);
+        let split = was.tiles.iter().filter(|tile| shrunk(is, tile));
+        let merged = is.tiles.iter().filter(|tile| shrunk(was, tile));
+        let found = (changes.splits(), changes.merges());
+        let wanted = (split.clone().count(), merged.clone().count());
+        assert_eq!(found, (wanted.0 as u64, wanted.1 as u64));
+
+        let all = || split.clone().chain(merged.clone());
+        let first = all().map(|tile| tile.iova).min();
+        let touched = first.zip(all().map(Tile::last).max());
+        let touched = touched.map(|(first, last)| range(first, last));
+        assert_eq!(changes.touched(), touched);
+    }
+
     /// Besides, all leaves are as one of the models has them. Returns how many are as the second.
     pub fn check_either(&mut self, old: &Model, new: &Model) -> usize {
         self.arena.settle();
@@ -181,7 +216,7 @@ impl World {
         assert_eq!(bytes(&leaves), bytes(&old.tiles), "a leaf is lost");
         leaves
             .iter()
-            .filter(|leaf| new.tiles.contains(leaf))
+            .filter(|leaf| new.tile_at(leaf.iova).as_ref() == Some(leaf))
             .count()
     }
 }

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What others than the core do with the tables: the hardware, the driver, and who breaks the rules.
+
+use std::sync::atomic::Ordering::SeqCst;
+
+use super::{
+    Arena,
+    Page,
+    Place,
+    State,
+    BASE, //
+};
+use crate::spec::{
+    self,
+    Word,
+    PAGE, //
+};
+
+/// What is done to the one entry that translates an address.
+#[derive(Debug, Clone, Copy)]
+pub enum Meddling {
+    /// The hardware marks it.
+    Mark(u64),
+    /// Somebody unmaps it, which no editor has to expect.
+    Clear,
+}
+
+/// The leaf entry that translates an address.
+struct Found {
+    slot: usize,
+    index: usize,
+    exact: u64,
+    lg2: u32,
+    rest: u64,
+}
+
+impl Arena {
+    /// The entry that translates `iova` in what `word` reads of the tables, if it is a leaf: its
+    /// table's slot and level, its index, and where the leaf starts, its size and its other bits.
+    fn find(&self, iova: u64, word: impl Fn(&Page, usize) -> u64) -> Option<Found> {
+        let (mut slot, mut level) = self.root;
+        loop {
+            let (page, index) = (&self.pages[slot], spec::index(iova, level));
+            assert_eq!(page.state, State::Live, "a walk into a dead table");
+            match spec::read(word(page, index), level, self.c_bit) {
+                Word::Absent => return None,
+                Word::Table(phys, below) => (slot, level) = (Self::slot(phys), below),
+                Word::Leaf(phys, lg2, rest) => {
+                    return Some(Found {
+                        slot,
+                        index,
+                        exact: phys | iova & ((1 << lg2) - 1),
+                        lg2,
+                        rest,
+                    })
+                }
+            }
+        }
+    }
+
+    /// Where `iova` is to the hardware in the tables as they were at the last look.
+    pub(super) fn walk_seen(&self, iova: u64) -> Option<(u64, u64)> {
+        let word = |page: &Page, index: usize| page.place.borrow().as_ref().unwrap().words[index];
+        self.find(iova, word).map(|found| (found.exact, found.rest))
+    }
+
+    /// What the hardware reads for `iova`: address, other bits, exponent of the leaf's size, marks
+    /// of the one entry that it reads.
+    pub fn walk(&self, iova: u64) -> Option<(u64, u64, u32, u64)> {
+        let found = self.find(iova, Page::word)?;
+        let marks = self.pages[found.slot].word(found.index) & spec::MARKS;
+        Some((found.exact, found.rest, found.lg2, marks))
+    }
+
+    /// As the driver does: writes a leaf, with the tables above it.
+    pub fn install(&mut self, iova: u64, phys: u64, lg2: u32, rest: u64) {
+        let target = spec::level_of(lg2);
+        let (mut slot, mut level) = self.root;
+        assert!(target <= level, "the top is too low for this leaf");
+        while level > target {
+            let index = spec::index(iova, level);
+            slot = match spec::read(self.pages[slot].word(index), level, self.c_bit) {
+                Word::Table(phys, _) => Self::slot(phys),
+                Word::Leaf(..) => panic!("{iova:#x} is mapped already"),
+                Word::Absent => {
+                    let new = self.new_page();
+                    let phys = BASE + PAGE * new as u64;
+                    self.pages[slot].words[index]
+                        .store(spec::table(phys, level - 1, self.c_bit), SeqCst);
+                    new
+                }
+            };
+            level -= 1;
+        }
+        let index = spec::index(iova, level);
+        let run = index..index + (1 << (lg2 - spec::shift(level)));
+        for word in &self.pages[slot].words[run] {
+            assert_eq!(word.load(SeqCst) & 1, 0, "{iova:#x} is mapped already");
+            word.store(spec::leaf(phys, lg2, rest, level), SeqCst);
+        }
+    }
+
+    /// Changes the one entry that translates `iova`, and nobody wonders.
+    fn poke(&self, iova: u64, new: impl Fn(u64) -> u64) {
+        if let Some(Found { slot, index, .. }) = self.find(iova, Page::word) {
+            let page = &self.pages[slot];
+            let word = new(page.word(index));
+            page.words[index].store(word, SeqCst);
+            if let Some(place) = page.place.borrow_mut().as_mut() {
+                place.words[index] = word;
+            }
+        }
+    }
+
+    /// As the hardware does: marks the one entry that translates `iova`.
+    pub fn mark(&self, iova: u64, marks: u64) {
+        self.poke(iova, |word| word | marks);
+    }
+
+    /// Writes the entry of a leaf that is there otherwise: it must mean the same.
+    pub fn rewrite(&self, iova: u64, word: u64) {
+        self.poke(iova, |_| word);
+    }
+
+    pub(super) fn mark_all(&self, marks: u64) {
+        for page in &self.pages {
+            let mut place = page.place.borrow_mut();
+            let Some(Place { level, words, .. }) = place.as_mut() else {
+                continue;
+            };
+            for (seen, word) in words.iter_mut().zip(page.words.iter()) {
+                if matches!(spec::read(*seen, *level, self.c_bit), Word::Leaf(..)) {
+                    word.fetch_or(marks, SeqCst);
+                    *seen |= marks;
+                }
+            }
+        }
+    }
+
+    /// Does what is to be done when the time has come.
+    pub(super) fn meddle(&self) {
+        match self.meddling.take() {
+            Some((0, iova, Meddling::Mark(marks))) => self.mark(iova, marks),
+            Some((0, iova, Meddling::Clear)) => {
+                self.is_broken.set(true);
+                self.poke(iova, |_| 0);
+            }
+            Some((visits, iova, what)) => self.meddling.set(Some((visits - 1, iova, what))),
+            None => {}
+        }
+    }
+}

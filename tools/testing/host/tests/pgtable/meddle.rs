@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Something happens to one entry in the midst of an edit, at each point at which the core looks at
+//! a table in turn: the hardware marks it, or somebody unmaps it against the rules.
+
+use pgtable_host::pgtable::{
+    Changes,
+    Error,
+    Iova, //
+};
+
+use crate::arena::Meddling;
+use crate::spec::{
+    self,
+    DIRTY,
+    IR,
+    IW,
+    PAGE, //
+};
+use crate::world::{
+    range,
+    set,
+    sizes,
+    Result,
+    World, //
+};
+
+const M: u64 = 1 << 20;
+
+/// Where the leaf or the leaves are that are edited.
+const AT: u64 = 64 * M;
+
+/// An edit of what is there from `AT` on: how it is mapped, and what is done.
+struct Edit {
+    name: &'static str,
+    bytes: u64,
+    from: u64,
+    edit: fn(&mut World) -> (Changes, Result),
+}
+
+fn convert(world: &mut World, bytes: u64, to: u64) -> (Changes, Result) {
+    let (changes, _, result) = world.convert(range(AT, AT + bytes - 1), to, 1);
+    (changes, result)
+}
+
+const EDITS: [Edit; 8] = [
+    Edit {
+        name: "2M to 4K",
+        bytes: 2 * M,
+        from: 2 * M,
+        edit: |world| world.editor().split(Iova::new(AT), sizes(PAGE)),
+    },
+    Edit {
+        name: "8M to 4K",
+        bytes: 8 * M,
+        from: 8 * M,
+        edit: |world| world.editor().split(Iova::new(AT), sizes(PAGE)),
+    },
+    Edit {
+        name: "8M to 2M",
+        bytes: 8 * M,
+        from: 8 * M,
+        edit: |world| world.editor().split(Iova::new(AT), sizes(2 * M)),
+    },
+    Edit {
+        name: "8M, cut within 4M",
+        bytes: 8 * M,
+        from: 8 * M,
+        edit: |world| {
+            let all = sizes(u64::MAX);
+            world.editor().cut(Iova::new(AT + 3 * M), all, all)
+        },
+    },
+    Edit {
+        name: "64K to 4K",
+        bytes: M,
+        from: M / 16,
+        edit: |world| convert(world, M, PAGE),
+    },
+    Edit {
+        name: "4K to 2M",
+        bytes: 2 * M,
+        from: PAGE,
+        edit: |world| convert(world, 2 * M, 2 * M),
+    },
+    Edit {
+        name: "4K to 4M",
+        bytes: 4 * M,
+        from: PAGE,
+        edit: |world| convert(world, 4 * M, 4 * M),
+    },
+    Edit {
+        name: "2M to 8M",
+        bytes: 8 * M,
+        from: 2 * M,
+        edit: |world| convert(world, 8 * M, 8 * M),
+    },
+];
+
+impl Edit {
+    fn world(&self) -> World {
+        let mut world = World::new(2);
+        world.map(AT - 2 * M, 2 * M, 30 * M, IR | IW, 2 * M);
+        let phys = 16 * AT;
+        world.map(AT, self.bytes, phys, IR | IW, set(&[12]) | self.from);
+        assert!(world.model.tile_at(AT).unwrap().lg2 == self.from.trailing_zeros());
+        world
+    }
+
+    /// The addresses at which something happens.
+    fn addresses(&self) -> [u64; 4] {
+        [0, self.bytes / 2 - PAGE, self.bytes / 2, self.bytes - PAGE].map(|offset| AT + offset)
+    }
+
+    /// How many looks at tables there are when nothing happens.
+    fn visits(&self) -> usize {
+        let mut world = self.world();
+        world.arena.visits.set(0);
+        let (_, result) = (self.edit)(&mut world);
+        assert_eq!(result, Ok(()));
+        world.arena.visits.get()
+    }
+}
+
+/// At each of the first and the last looks, and at every seventh between.
+fn moments(visits: usize) -> impl Iterator<Item = usize> {
+    (0..=visits).filter(move |n| *n < 100 || *n + 100 > visits || n % 7 == 0)
+}
+
+#[test]
+fn a_mark_at_any_moment_is_kept() {
+    for edit in &EDITS {
+        for moment in moments(edit.visits()) {
+            for iova in edit.addresses() {
+                let mut world = edit.world();
+                let marking = Meddling::Mark(DIRTY);
+                world.arena.meddling.set(Some((moment, iova, marking)));
+                let (_, result) = (edit.edit)(&mut world);
+                assert_eq!(result, Ok(()), "{}", edit.name);
+                world.arena.settle();
+                if world.arena.meddling.take().is_some() {
+                    continue;
+                }
+                let leaves = world.leaves();
+                let mut holds = leaves.iter().filter(|leaf| leaf.iova <= iova);
+                let leaf = holds.next_back().unwrap();
+                assert_eq!(
+                    leaf.marks, DIRTY,
+                    "{}: the mark of {iova:#x}, made at look {moment}, is lost",
+                    edit.name
+                );
+            }
+        }
+    }
+}
+
+/// What the rules exclude makes nothing worse: each address that nobody unmapped translates as it
+/// did, no table is lost, and what was written is named to be flushed.
+#[test]
+fn an_entry_that_is_unmapped_at_any_moment_breaks_no_other() {
+    let mut noticed = 0;
+    for edit in &EDITS {
+        for moment in moments(edit.visits()) {
+            for iova in edit.addresses() {
+                let mut world = edit.world();
+                let pages = || (0..edit.bytes / PAGE).map(|page| AT + page * PAGE);
+                let where_to = |world: &World, iova: u64| {
+                    let found = world.arena.walk(iova);
+                    found.map(|(phys, rest, _, _)| (phys, rest))
+                };
+                let before: Vec<_> = pages().map(|page| where_to(&world, page)).collect();
+                let clearing = Meddling::Clear;
+                world.arena.meddling.set(Some((moment, iova, clearing)));
+                let (changes, result) = (edit.edit)(&mut world);
+                assert!(matches!(result, Ok(()) | Err(Error::Changed(_))));
+                noticed += usize::from(result.is_err());
+                world.arena.settle();
+                world.check_touched(changes);
+                if world.arena.meddling.take().is_some() {
+                    continue;
+                }
+
+                // Nobody who splits maps anything.
+                let merges = edit.name.starts_with("4K") || edit.name == "2M to 8M";
+                assert!(merges || where_to(&world, iova).is_none(), "{}", edit.name);
+
+                // What one entry covered, of the leaves before or of those behind.
+                let entry = |lg2: u32| 1u64 << spec::shift(spec::level_of(lg2));
+                let lost = entry(edit.from.trailing_zeros()).max(2 * M);
+                for (page, before) in pages().zip(&before) {
+                    if page / lost != iova / lost {
+                        let now = where_to(&world, page);
+                        assert_eq!(now, *before, "{}: {page:#x} at {moment}", edit.name);
+                    }
+                }
+            }
+        }
+    }
+    assert!(noticed > 100, "{noticed}");
+}
