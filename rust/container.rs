@@ -12,6 +12,11 @@ use kernel::{
 
 use crate::{
     account::Locked,
+    batch::{
+        map_in_all,
+        Batch,
+        Buffers, //
+    },
     domain::{
         rest,
         Access,
@@ -24,14 +29,15 @@ use crate::{
         Room, //
     },
     pgtable::{
+        Iova,
         IovaRange,
-        Phys, //
+        Phys,
+        PAGE_BYTES, //
     },
     pin::{
         unpin,
         Buffer,
         Kind,
-        PinnedRun,
         Pinner,
         UserAddr, //
     },
@@ -70,6 +76,7 @@ pub(crate) struct State {
 /// Memory that work needs, made beforehand: teardown must not fail.
 pub(crate) struct Scratch {
     pages: Buffer,
+    batch: Buffers,
     pub(crate) stretches: KVVec<Stretch>,
 }
 
@@ -91,6 +98,7 @@ impl Container {
             avail: limit,
             scratch: Scratch {
                 pages: Buffer::new()?,
+                batch: Buffers::new()?,
                 stretches: KVVec::with_capacity(STRETCHES, GFP_KERNEL_ACCOUNT)?,
             },
         };
@@ -146,21 +154,41 @@ impl State {
         memory: UserAddr,
         done: &mut Option<IovaRange>,
     ) -> Result {
-        let range = mapping.range;
-        let (pages, write) = (range.pages(), mapping.access.write);
-        let mut pinner = Pinner::new(&mut self.scratch.pages, memory, pages, write);
+        let (range, access) = (mapping.range, mapping.access);
+        let scratch = &mut self.scratch;
+        let mut pinner = Pinner::new(&mut scratch.pages, memory, range.pages(), access.write);
+        let mut batch = Batch::new(&mut scratch.batch);
         let mut left = Some(range);
+        let mut segment = self.policy.segment_at(range.start(), range);
+        let mut mapped = |last: Option<Iova>| {
+            if let Some(last) = last {
+                *done = IovaRange::new(range.start(), last);
+            }
+        };
 
         while let Some(run) = pinner.next_run(&mut mapping.locked)? {
             let todo = left.ok_or(EFAULT)?;
-            let bytes = run.pages().wrapping_mul(crate::pgtable::PAGE_BYTES);
+            let bytes = run.pages().wrapping_mul(PAGE_BYTES);
             let here = IovaRange::with_len(todo.start(), bytes).ok_or(EFAULT)?;
 
             mapping.mixed |= run.kind() == Kind::Frames;
-            map_run(&mut self.domains, &self.policy, here, run, mapping.access)?;
-            *done = IovaRange::new(range.start(), here.last());
+            if !segment.range.contains(here.start()) || !batch.has_room() {
+                mapped(batch.map(&mut self.domains, access, segment.sizes)?);
+                segment = self.policy.segment_at(here.start(), range);
+            }
+            if run.is_small() && segment.range.covers(here) {
+                batch.push(here, run)?;
+            } else {
+                mapped(batch.map(&mut self.domains, access, segment.sizes)?);
+                map_in_all(&mut self.domains, here, |domain| {
+                    map_segments(domain, &self.policy, here, run.phys(), access)
+                })?;
+                run.keep();
+                mapped(Some(here.last()));
+            }
             left = here.last().next().and_then(|next| range.from(next));
         }
+        mapped(batch.map(&mut self.domains, access, segment.sizes)?);
         Ok(())
     }
 
@@ -240,29 +268,6 @@ impl Drop for State {
     fn drop(&mut self) {
         self.unmap_all();
     }
-}
-
-/// Maps a run in all domains, as the policy says; or in none, and unpins it.
-fn map_run(
-    domains: &mut [Domain],
-    policy: &Policy,
-    range: IovaRange,
-    run: PinnedRun,
-    access: Access,
-) -> Result {
-    for index in 0..domains.len() {
-        let Some(domain) = domains.get_mut(index) else {
-            break;
-        };
-        if let Err(error) = map_segments(domain, policy, range, run.phys(), access) {
-            for domain in domains.iter().take(index) {
-                domain.unmap(range);
-            }
-            return Err(error);
-        }
-    }
-    run.keep();
-    Ok(())
 }
 
 /// Maps `range` to the frames from `phys` on, as the policy says; all of it, or nothing.

@@ -223,6 +223,36 @@ impl Domain {
         })
     }
 
+    /// The same for memory that is in a list of stretches, none of them empty, which make up `range`.
+    pub(crate) fn map_list(
+        &mut self,
+        range: IovaRange,
+        list: &mut [bindings::scatterlist],
+        access: Access,
+        sizes: PageSizes,
+    ) -> Result {
+        let sizes = self.usable(sizes);
+
+        // SAFETY: The domain is ours, and nobody maps in it meanwhile.
+        unsafe { self.raw.as_mut() }.pgsize_bitmap = to_usize(sizes.bits());
+        // SAFETY: By the type invariant. The list has as many entries as is said, each with a page
+        // and a length; no entry is a link or the end. The driver checks addresses and size.
+        let mapped = unsafe {
+            bindings::iommu_map_sg(
+                self.raw.as_ptr(),
+                to_usize(range.start().get()),
+                list.as_mut_ptr(),
+                c_uint::try_from(list.len())?,
+                access.prot(),
+                bindings::GFP_KERNEL_ACCOUNT,
+            )
+        };
+        match usize::try_from(mapped) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Error::from_errno(c_int::try_from(mapped)?)),
+        }
+    }
+
     /// Those of `sizes` that the format has, and the smallest that it has.
     fn usable(&self, sizes: PageSizes) -> PageSizes {
         let smallest = self

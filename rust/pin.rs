@@ -26,6 +26,7 @@ use crate::{
         to_usize, //
     },
     pgtable::{
+        PageSize,
         Phys,
         PAGE_BYTES, //
     }, //
@@ -77,6 +78,11 @@ impl PinnedRun {
 
     pub(crate) fn pages(&self) -> u64 {
         self.pages
+    }
+
+    /// Whether it is memory of less than 2M.
+    pub(crate) fn is_small(&self) -> bool {
+        self.kind == Kind::Memory && self.pages < PageSize::SIZE_2M.pages()
     }
 
     pub(crate) fn kind(&self) -> Kind {
@@ -145,6 +151,12 @@ unsafe fn unpin_range(phys: Phys, pages: u64, written: bool) {
             written,
         )
     };
+}
+
+/// The address of the `struct page` of a frame that has one.
+pub(crate) fn page_at(phys: Phys) -> u64 {
+    // SAFETY: It takes any number.
+    to_u64(unsafe { bindings::pgsize_pfn_to_page(pfn(phys)) }.addr())
 }
 
 const fn pfn(phys: Phys) -> usize {
@@ -229,15 +241,7 @@ impl<'a> Pinner<'a> {
         let Some(first) = ready.first() else {
             return Ok(None);
         };
-        let mut expected = *first;
-        let mut pages = 0u64;
-        for page in ready {
-            if *page != expected {
-                break;
-            }
-            expected = expected.wrapping_add(1);
-            pages = pages.wrapping_add(1);
-        }
+        let pages = to_u64(followers(ready));
         // SAFETY: GUP gave this page, and it is still pinned.
         let pfn = to_u64(unsafe { bindings::pgsize_page_to_pfn(*first) });
 
@@ -318,6 +322,34 @@ impl Drop for Pinner<'_> {
             unsafe { bindings::unpin_user_pages(ready.as_mut_ptr(), ready.len()) };
         }
     }
+}
+
+/// How many pages, from the first on, follow one another in physical memory.
+///
+/// Eight at a time: three instructions a page.
+fn followers(pages: &[*mut bindings::page]) -> usize {
+    let Some(first) = pages.first() else {
+        return 0;
+    };
+    let follows = |place: usize, page: &*mut bindings::page| *page == first.wrapping_add(place);
+    let mut known = 0usize;
+
+    for chunk in pages.chunks_exact(8) {
+        let mut alike = true;
+        for (offset, page) in chunk.iter().enumerate() {
+            alike &= follows(known.wrapping_add(offset), page);
+        }
+        if !alike {
+            break;
+        }
+        known = known.wrapping_add(8);
+    }
+    let rest = pages.get(known..).unwrap_or(&[]);
+    let more = rest
+        .iter()
+        .enumerate()
+        .take_while(|(offset, page)| follows(known.wrapping_add(*offset), page));
+    known.saturating_add(more.count())
 }
 
 fn frame(pfn: u64) -> Result<Phys> {

@@ -164,6 +164,17 @@ impl Policy {
         })
     }
 
+    /// The segment of `range` that holds `iova`, which is in the range.
+    pub(crate) fn segment_at(&self, iova: Iova, range: IovaRange) -> Segment {
+        let here = range.from(iova).unwrap_or(range);
+
+        self.segments(here).next().unwrap_or(Segment {
+            range: here,
+            sizes: self.sizes,
+            inherited: true,
+        })
+    }
+
     /// The segments of `range` where the container's policy holds.
     pub(crate) fn inherited(&self, range: IovaRange) -> impl Iterator<Item = Segment> + '_ {
         self.pieces(range).filter(|piece| piece.inherited)

@@ -55,6 +55,7 @@ mod account;
 mod apply;
 mod attach;
 mod backend;
+mod batch;
 #[allow(unsafe_code)]
 mod bindings;
 mod container;
