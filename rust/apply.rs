@@ -12,17 +12,15 @@ use crate::{
     },
     pgtable::{
         Conversion,
-        Iova,
         IovaRange,
+        Leaf,
         PageSizes,
         Progress, //
     },
     policy::{
         reach,
-        Policy,
-        Segment, //
-    },
-    table::PageTable, //
+        Policy, //
+    }, //
 };
 
 /// Tables that are made, or given back, between two flushes: a megabyte of them.
@@ -95,12 +93,13 @@ impl State {
     fn convert(&self, policy: &Policy, range: IovaRange) -> Result {
         for mapping in self.mappings.overlapping(range) {
             for segment in policy.segments(mapping.range) {
-                let sizes = segment.sizes.intersect(self.supported());
-                let Some(part) = reach(range, segment.range, sizes) else {
-                    continue;
-                };
                 for domain in &self.domains {
-                    convert_part(domain, policy, part, segment)?;
+                    let sizes = domain.usable(segment.sizes);
+
+                    if let Some(part) = reach(range, segment.range, sizes) {
+                        cut_ends(domain, policy, part, sizes)?;
+                        convert_part(domain, part, sizes)?;
+                    }
                 }
             }
         }
@@ -108,33 +107,35 @@ impl State {
     }
 }
 
-/// Gives `part`, which is of one mapping and of `segment`, the leaves of the segment.
-fn convert_part(domain: &Domain, policy: &Policy, part: IovaRange, segment: Segment) -> Result {
+/// Gives `part`, the ends of which no leaf crosses, leaves of `sizes`, each as large as fits.
+pub(crate) fn convert_part(domain: &Domain, part: IovaRange, sizes: PageSizes) -> Result {
     let table = domain.table().ok_or(EOPNOTSUPP)?;
-    let mut conversion = Conversion::new(part, segment.sizes);
+    let mut conversion = Conversion::new(part, sizes);
 
-    cut_ends(&table, policy, part, segment.sizes)?;
     while table.edit(|editor| conversion.step(editor, WORK))? == Progress::More {
         give_way()?;
     }
-    give_way()
+    Ok(())
 }
 
-/// Sees to it that no leaf crosses an end of `part`. What lies outside of it gets leaves that the
-/// policy there allows.
-fn cut_ends(table: &PageTable<'_>, policy: &Policy, part: IovaRange, sizes: PageSizes) -> Result {
-    let outside = |iova: Option<Iova>| iova.map_or(PageSizes::ALL, |iova| policy.at(iova).sizes);
-    let (before, behind) = (part.start().before(), part.last().next());
-    let (left, right) = (outside(before), outside(behind));
+/// Sees to it that no leaf crosses an end of `part`, which is to have `sizes`. What lies outside of
+/// it gets leaves that the policy there allows.
+fn cut_ends(domain: &Domain, policy: &Policy, part: IovaRange, sizes: PageSizes) -> Result {
+    let table = domain.table().ok_or(EOPNOTSUPP)?;
+    let outside = |iova| domain.usable(policy.at(iova).sizes);
+    let left = part.start().before().map_or(sizes, outside);
 
-    // One leaf may cross both.
-    let leaf = table.view().leaf_at(part.start());
-    if leaf.is_some_and(|leaf| leaf.range().covers(part) && leaf.range() != part) {
-        return table.edit(|editor| editor.carve(part, sizes, left.intersect(right)));
+    if let Some(behind) = part.last().next() {
+        // A leaf that crosses both ends is cut here into what the other cut makes good.
+        let crosses_both = |leaf: &Leaf| leaf.iova < part.start();
+        let both = table
+            .view()
+            .leaf_at(behind)
+            .as_ref()
+            .is_some_and(crosses_both);
+        let inner = if both { left } else { sizes };
+        table.edit(|editor| editor.cut(behind, inner, outside(behind)))?;
     }
     table.edit(|editor| editor.cut(part.start(), left, sizes))?;
-    match behind {
-        Some(behind) => table.edit(|editor| editor.cut(behind, sizes, right)),
-        None => Ok(()),
-    }
+    give_way()
 }

@@ -5,16 +5,15 @@
 use kernel::prelude::*;
 
 use crate::{
-    container::{
-        map_segments,
-        State, //
-    },
+    container::State,
     domain::{
+        rest,
         Access,
         Domain,
         Stretch, //
     },
     group::Group,
+    map::map_stretch,
     mapping::Mapping,
     pgtable::IovaRange,
     windows::Windows, //
@@ -93,7 +92,7 @@ impl State {
     }
 
     fn replay_mapping(&self, mapping: &Mapping, domain: &mut Domain) -> Result {
-        let Some(source) = self.domains.first() else {
+        let Some(source) = self.source().and_then(|index| self.domains.get(index)) else {
             return Ok(());
         };
         let mut found = KVVec::with_capacity(1024, GFP_KERNEL_ACCOUNT)?;
@@ -127,6 +126,7 @@ impl State {
                 .last()
                 .next()
                 .and_then(|next| mapping.range.from(next));
+            rest();
         }
         if let Some(last) = held {
             result = put(last, domain);
@@ -138,7 +138,7 @@ impl State {
     }
 
     fn replay_stretch(&self, stretch: Stretch, access: Access, domain: &mut Domain) -> Result {
-        map_segments(domain, &self.policy, stretch.range, stretch.phys, access)
+        map_stretch(domain, &self.policy, stretch.range, stretch.phys, access)
     }
 
     /// Detaches `group`. With the last group of a domain the domain goes, and with the last domain
@@ -158,6 +158,7 @@ impl State {
                 self.unmap_all();
             }
             if let Ok(domain) = self.domains.remove(index) {
+                // Not only freed: IOMMU_DEBUG_PAGEALLOC counts what is mapped.
                 for mapping in self.mappings.overlapping(IovaRange::ALL) {
                     domain.unmap(mapping.range);
                 }

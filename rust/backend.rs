@@ -32,6 +32,11 @@ pub(crate) struct Registration(());
 
 impl Registration {
     pub(crate) fn new() -> Result<Self> {
+        if serves_type1v2() {
+            // VFIO asks the backend first that came last. Whether type1 is there does not matter.
+            // SAFETY: Modules are initialised in process context.
+            unsafe { bindings::pgsize_request_type1() };
+        }
         // SAFETY: The table is there as long as the module is; VFIO takes a reference to the module
         // while a container uses it.
         to_result(unsafe { bindings::vfio_register_iommu_driver(&OPERATIONS.0) })?;
@@ -111,6 +116,8 @@ unsafe extern "C" fn release(data: *mut c_void) {
 /// # Safety
 ///
 /// `data` is NULL, for `VFIO_CHECK_EXTENSION`, or came from [`open`] and is not released meanwhile.
+/// (VFIO does not take its lock for that: `drivers/vfio/container.c: vfio_fops_unl_ioctl`. A VMM that
+/// takes the last group away while it calls is on its own, as with any backend.)
 unsafe extern "C" fn ioctl(data: *mut c_void, command: c_uint, arg: c_ulong) -> c_long {
     if data.is_null() {
         return match command {

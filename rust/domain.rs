@@ -56,6 +56,13 @@ pub(crate) fn rest() {
     unsafe { bindings::pgsize_cond_resched() };
 }
 
+/// What of `range` lies in the block of `size` that it starts in.
+pub(crate) fn first_piece(range: IovaRange, size: PageSize) -> IovaRange {
+    range
+        .intersect(IovaRange::block(range.start(), size))
+        .unwrap_or(range)
+}
+
 /// What devices may do.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Access {
@@ -253,8 +260,8 @@ impl Domain {
         }
     }
 
-    /// Those of `sizes` that the format has, and the smallest that it has.
-    fn usable(&self, sizes: PageSizes) -> PageSizes {
+    /// Those of `sizes` that the domain has, and the smallest that it has.
+    pub(crate) fn usable(&self, sizes: PageSizes) -> PageSizes {
         let smallest = self
             .sizes
             .smallest()
@@ -281,25 +288,27 @@ impl Domain {
         (result, Flushed(PhantomData))
     }
 
-    /// Unmaps all of `range`, piece by piece, and flushes.
+    /// Unmaps all of `range`, piece by piece, and flushes. Says whether it could: up to the first
+    /// hole, of which there is to be none.
     ///
     /// No leaf crosses an end of the range.
-    pub(crate) fn unmap(&self, range: IovaRange) {
+    pub(crate) fn unmap(&self, range: IovaRange) -> bool {
         let mut left = Some(range);
 
         while let Some(todo) = left {
-            let piece = todo
-                .intersect(IovaRange::block(todo.start(), PIECE))
-                .unwrap_or(todo);
+            let piece = first_piece(todo, PIECE);
             // A leaf larger than a piece goes as a whole.
             let (unmapped, _) = self.flushed(|gather| gather.unmap(piece));
+            if kernel::warn_on!(piece.bytes().is_none_or(|bytes| unmapped < bytes)) {
+                return false;
+            }
             left = todo
                 .start()
                 .checked_add(unmapped)
-                .filter(|_| unmapped != 0)
                 .and_then(|next| todo.from(next));
             rest();
         }
+        true
     }
 
     /// What `range` is mapped to: as many stretches from its start on as `found` has room for, and
@@ -322,7 +331,7 @@ impl Domain {
 
     /// The same, page by page: for formats that we can not read.
     fn look_up(&self, range: IovaRange, found: &mut KVVec<Stretch>) {
-        let mut left = range.intersect(IovaRange::block(range.start(), PIECE));
+        let mut left = Some(first_piece(range, PIECE));
 
         while let Some(todo) = left {
             let page = IovaRange::block(todo.start(), PageSize::SIZE_4K);

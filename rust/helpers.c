@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/io.h>
+#include <linux/kmod.h>
 #include <linux/mem_encrypt.h>
 #include <linux/sched/signal.h>
 
@@ -71,6 +72,11 @@ void pgsize_mmap_write_unlock(struct mm_struct *mm)
 void pgsize_cond_resched(void)
 {
 	cond_resched();
+}
+
+void pgsize_request_type1(void)
+{
+	request_module("vfio_iommu_type1");
 }
 
 bool pgsize_fatal_signal_pending(void)

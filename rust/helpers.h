@@ -23,6 +23,7 @@ void pgsize_mmap_write_lock(struct mm_struct *mm);
 void pgsize_mmap_write_unlock(struct mm_struct *mm);
 
 void pgsize_cond_resched(void);
+void pgsize_request_type1(void);
 bool pgsize_fatal_signal_pending(void);
 
 #endif

@@ -94,15 +94,10 @@ impl PinnedRun {
         core::mem::forget(self);
     }
 
-    /// Takes in the `pages` at `phys` if they follow; else says so.
-    fn append(&mut self, phys: Phys, pages: u64, kind: Kind) -> bool {
+    fn is_followed_by(&self, next: &Self) -> bool {
         let bytes = self.pages.wrapping_mul(PAGE_BYTES);
-        let follows = self.kind == kind && self.phys.checked_add(bytes) == Some(phys);
 
-        if follows {
-            self.pages = self.pages.wrapping_add(pages);
-        }
-        follows
+        self.kind == next.kind && self.phys.checked_add(bytes) == Some(next.phys)
     }
 }
 
@@ -185,8 +180,8 @@ pub(crate) struct Pinner<'a> {
     buffer: &'a mut [*mut bindings::page],
     /// What is pinned, but in no run yet: `buffer[ready.0..ready.1]`.
     ready: (usize, usize),
-    /// Frames that were found, but are in no run yet.
-    frames: Option<(Phys, u64)>,
+    /// The run that may go on.
+    held: Option<PinnedRun>,
     /// What is to be pinned next.
     next: UserAddr,
     left: u64,
@@ -201,7 +196,7 @@ impl<'a> Pinner<'a> {
         Self {
             buffer: &mut buffer.0,
             ready: (0, 0),
-            frames: None,
+            held: None,
             next: start,
             left: pages,
             flags: bindings::FOLL_LONGTERM | write,
@@ -213,50 +208,54 @@ impl<'a> Pinner<'a> {
     /// Sleeps, and takes mmap_lock. Fails with `EFAULT` if memory is not there or not to be written,
     /// `ENOMEM` for lack of memory or beyond RLIMIT_MEMLOCK, `EINTR` if a fatal signal came.
     pub(crate) fn next_run(&mut self, locked: &mut Locked) -> Result<Option<PinnedRun>> {
-        let mut run: Option<PinnedRun> = None;
-
         loop {
-            let Some((phys, pages, kind)) = self.peek()? else {
-                if self.left == 0 {
-                    return Ok(run);
-                }
-                self.refill(locked)?;
-                continue;
+            let piece = match self.take_ready()? {
+                Some(piece) => piece,
+                None if self.left == 0 => return Ok(self.held.take()),
+                None => match self.refill(locked)? {
+                    Some(piece) => piece,
+                    None => continue,
+                },
             };
-            match run.as_mut().map(|run| run.append(phys, pages, kind)) {
-                None => run = Some(PinnedRun { phys, pages, kind }),
-                Some(true) => {}
-                Some(false) => return Ok(run),
+            if let done @ Some(_) = self.hold(piece) {
+                return Ok(done);
             }
-            self.pass(pages, kind);
         }
     }
 
-    /// What is ready and follows one another.
-    fn peek(&self) -> Result<Option<(Phys, u64, Kind)>> {
-        if let Some((phys, pages)) = self.frames {
-            return Ok(Some((phys, pages, Kind::Frames)));
+    /// Lets the held run go on with `piece`. If it can not, the run is done, and `piece` is held.
+    fn hold(&mut self, piece: PinnedRun) -> Option<PinnedRun> {
+        match &mut self.held {
+            Some(held) if held.is_followed_by(&piece) => {
+                held.pages = held.pages.wrapping_add(piece.pages);
+                piece.keep();
+                None
+            }
+            held => held.replace(piece),
         }
+    }
+
+    /// Takes from what is ready as much as follows one another.
+    fn take_ready(&mut self) -> Result<Option<PinnedRun>> {
         let ready = self.buffer.get(self.ready.0..self.ready.1).unwrap_or(&[]);
         let Some(first) = ready.first() else {
             return Ok(None);
         };
-        let pages = to_u64(followers(ready));
+        let count = followers(ready);
         // SAFETY: GUP gave this page, and it is still pinned.
         let pfn = to_u64(unsafe { bindings::pgsize_page_to_pfn(*first) });
+        let phys = frame(pfn)?;
 
-        Ok(Some((frame(pfn)?, pages, Kind::Memory)))
+        self.ready.0 = self.ready.0.saturating_add(count);
+        Ok(Some(PinnedRun {
+            phys,
+            pages: to_u64(count),
+            kind: Kind::Memory,
+        }))
     }
 
-    /// Takes what [`Self::peek`] found off.
-    fn pass(&mut self, pages: u64, kind: Kind) {
-        match kind {
-            Kind::Memory => self.ready.0 = self.ready.0.saturating_add(to_usize(pages)),
-            Kind::Frames => self.frames = None,
-        }
-    }
-
-    fn refill(&mut self, locked: &mut Locked) -> Result {
+    /// Makes the next pages ready; or returns frames that are none.
+    fn refill(&mut self, locked: &mut Locked) -> Result<Option<PinnedRun>> {
         give_way()?;
 
         let wanted = self.left.min(to_u64(self.buffer.len()));
@@ -272,20 +271,22 @@ impl<'a> Pinner<'a> {
             )
         };
         match usize::try_from(got) {
-            Ok(0) => self.refill_frames(EFAULT),
-            Err(_) => self.refill_frames(Error::from_errno(got)),
+            Ok(0) => self.frames(EFAULT).map(Some),
+            Err(_) => self.frames(Error::from_errno(got)).map(Some),
             Ok(got) => {
                 // If they can not be charged, they are unpinned as all that is ready.
                 self.ready = (0, got);
                 locked.charge(to_u64(got))?;
                 self.advance(to_u64(got));
-                Ok(())
+                Ok(None)
             }
         }
     }
 
     /// What can not be pinned may be the registers of a device, in a VM_PFNMAP mapping.
-    fn refill_frames(&mut self, refused: Error) -> Result {
+    ///
+    /// Nothing is ready then: what was pinned before is held, or has been passed on.
+    fn frames(&mut self, refused: Error) -> Result<PinnedRun> {
         let current = kernel::current!();
         let mm = current.mm().ok_or(ENODEV)?;
         let guard = mm.mmap_read_lock();
@@ -304,9 +305,13 @@ impl<'a> Pinner<'a> {
             return Err(EFAULT);
         }
         let pages = reach.min(self.left);
-        self.frames = Some((frame(pfn)?, pages));
+        let phys = frame(pfn)?;
         self.advance(pages);
-        Ok(())
+        Ok(PinnedRun {
+            phys,
+            pages,
+            kind: Kind::Frames,
+        })
     }
 
     fn advance(&mut self, pages: u64) {
@@ -333,6 +338,10 @@ fn followers(pages: &[*mut bindings::page]) -> usize {
     };
     let follows = |place: usize, page: &*mut bindings::page| *page == first.wrapping_add(place);
     let mut known = 0usize;
+
+    if pages.get(1).is_some_and(|second| !follows(1, second)) {
+        return 1;
+    }
 
     for chunk in pages.chunks_exact(8) {
         let mut alike = true;

@@ -7,6 +7,7 @@ use kernel::prelude::*;
 use crate::{
     container::State,
     domain::{
+        first_piece,
         give_way,
         PIECE, //
     },
@@ -36,13 +37,10 @@ impl State {
             let mut left = mapping.range.intersect(range);
 
             while let Some(todo) = left {
-                let piece = IovaRange::block(todo.start(), PIECE);
-                let mut reached = piece.intersect(todo).unwrap_or(todo).last();
+                let piece = first_piece(todo, PIECE);
+                let mut reached = piece.last();
 
-                for run in table
-                    .view()
-                    .like_runs(piece.intersect(todo).unwrap_or(todo))
-                {
+                for run in table.view().like_runs(piece) {
                     if !append(runs, run) {
                         return Ok(range.from(run.range.start()));
                     }

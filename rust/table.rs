@@ -18,6 +18,7 @@ use kernel::{
 use crate::{
     bindings,
     domain::{
+        first_piece,
         Domain,
         Gather,
         Stretch,
@@ -124,9 +125,8 @@ impl<'d> PageTable<'d> {
 
     /// See [`Domain::stretches`].
     pub(crate) fn stretches(&self, range: IovaRange, found: &mut KVVec<Stretch>) {
-        let Some(piece) = range.intersect(IovaRange::block(range.start(), PIECE)) else {
-            return;
-        };
+        let piece = first_piece(range, PIECE);
+
         for extent in self.view().extents(piece) {
             let stretch = Stretch {
                 range: extent.range,

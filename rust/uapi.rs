@@ -19,15 +19,13 @@ use kernel::{
 use crate::{
     apply::Scope,
     bindings,
-    container::{
-        Container,
-        MapRequest, //
-    },
+    container::Container,
     domain::{
         Access,
         Domain, //
     },
     info,
+    map::MapRequest,
     num::to_usize,
     pgtable::{
         Iova,
@@ -98,7 +96,10 @@ fn check_extension(container: &Container, number: usize) -> Result<c_long> {
         let state = container.state.lock();
         return Ok(state.domains.iter().all(Domain::is_coherent).into());
     }
-    // A container that is set up has the semantics of type1v2.
+    // As type1 answers once a container is set up, whichever of its types it has.
+    if number == to_usize(bindings::VFIO_TYPE1_IOMMU.into()) {
+        return Ok(1);
+    }
     Ok(extension(number, true))
 }
 

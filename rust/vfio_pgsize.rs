@@ -62,6 +62,7 @@ mod container;
 mod domain;
 mod group;
 mod info;
+mod map;
 mod mapping;
 mod num;
 // It is a crate of its own on the host, where more of it is used.
@@ -72,6 +73,7 @@ mod policy;
 mod query;
 mod table;
 mod uapi;
+mod unmap;
 mod windows;
 
 module! {

@@ -214,7 +214,16 @@ impl<P: TablePages> Editor<'_, P> {
     fn part_from(&mut self, table: Table, level: Level, farewell: Farewell) -> Marks {
         let mut marks = Marks::NONE;
 
-        for index in 0..512 {
+        if level == Level::ZERO {
+            // Nothing below: all that is set is in leaves.
+            marks = self
+                .pages
+                .entries(table)
+                .iter()
+                .map(|slot| Marks::of(slot.load(Ordering::Acquire)))
+                .fold(marks, Marks::union);
+        }
+        for index in 0..if level == Level::ZERO { 0 } else { 512 } {
             let Some(slot) = self.pages.entries(table).get(index) else {
                 break;
             };

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Mapping: process memory, run by run, into the page tables of all domains.
+
+use kernel::prelude::*;
+
+use crate::{
+    account::Locked,
+    apply::convert_part,
+    batch::{
+        map_in_all,
+        Batch, //
+    },
+    container::State,
+    domain::{
+        first_piece,
+        give_way,
+        Access,
+        Domain,
+        PIECE, //
+    },
+    mapping::{
+        Mapping,
+        Room, //
+    },
+    pgtable::{
+        Iova,
+        IovaRange,
+        PageSize,
+        PageSizes,
+        Phys,
+        PAGE_BYTES, //
+    },
+    pin::{
+        Kind,
+        Pinner,
+        UserAddr, //
+    },
+    policy::Policy, //
+};
+
+/// A map request.
+pub(crate) struct MapRequest {
+    pub(crate) range: IovaRange,
+    pub(crate) memory: UserAddr,
+    pub(crate) access: Access,
+}
+
+impl State {
+    /// Maps memory of the current process; all of it, or nothing.
+    ///
+    /// Errors: `EEXIST` part of the range is mapped; `ENOSPC` too many mappings; `EINVAL` the range
+    /// is not usable; and those of [`Pinner::next_run`] and [`Domain::map`].
+    pub(crate) fn map(&mut self, request: &MapRequest) -> Result {
+        if self.mappings.first_in(request.range).is_some() {
+            return Err(EEXIST);
+        }
+        let avail = self.avail.checked_sub(1).ok_or(ENOSPC)?;
+        if !self.windows.admit(request.range) {
+            return Err(EINVAL);
+        }
+        let room = Room::new()?;
+        let mut mapping = Mapping {
+            range: request.range,
+            access: request.access,
+            mixed: false,
+            locked: Locked::of_current()?,
+        };
+        let mut done = None;
+
+        let result = self.populate(&mut mapping, request.memory, &mut done);
+        if let Err(error) = result {
+            if let Some(done) = done {
+                self.clear(&mapping, done);
+            }
+            return Err(error);
+        }
+        // INVARIANT: All of it is mapped and pinned.
+        self.mappings.insert(room, mapping);
+        self.avail = avail;
+        Ok(())
+    }
+
+    /// Pins and maps, run by run; `done` says what is mapped, also after an error.
+    fn populate(
+        &mut self,
+        mapping: &mut Mapping,
+        memory: UserAddr,
+        done: &mut Option<IovaRange>,
+    ) -> Result {
+        let (range, access) = (mapping.range, mapping.access);
+        let scratch = &mut self.scratch;
+        let mut pinner = Pinner::new(&mut scratch.pages, memory, range.pages(), access.write);
+        let mut batch = Batch::new(&mut scratch.batch);
+        let mut left = Some(range);
+        let mut segment = self.policy.segment_at(range.start(), range);
+        let mut mapped = |last: Option<Iova>| {
+            if let Some(last) = last {
+                *done = IovaRange::new(range.start(), last);
+            }
+        };
+
+        while let Some(run) = pinner.next_run(&mut mapping.locked)? {
+            let todo = left.ok_or(EFAULT)?;
+            let bytes = run.pages().wrapping_mul(PAGE_BYTES);
+            let here = IovaRange::with_len(todo.start(), bytes).ok_or(EFAULT)?;
+
+            mapping.mixed |= run.kind() == Kind::Frames;
+            if !segment.range.contains(here.start()) || !batch.has_room() {
+                mapped(batch.map(&mut self.domains, access, segment.sizes)?);
+                segment = self.policy.segment_at(here.start(), range);
+            }
+            if run.is_small() && segment.range.covers(here) {
+                batch.push(here, run)?;
+            } else {
+                mapped(batch.map(&mut self.domains, access, segment.sizes)?);
+                map_in_all(&mut self.domains, here, |domain| {
+                    map_stretch(domain, &self.policy, here, run.phys(), access)
+                })?;
+                run.keep();
+                mapped(Some(here.last()));
+            }
+            left = here.last().next().and_then(|next| range.from(next));
+        }
+        mapped(batch.map(&mut self.domains, access, segment.sizes)?);
+        Ok(())
+    }
+}
+
+/// Maps `range` to the frames from `phys` on, as the policy says; all of it, or nothing.
+///
+/// Fails as [`Domain::map`], and with `EINTR` if a fatal signal came.
+pub(crate) fn map_stretch(
+    domain: &mut Domain,
+    policy: &Policy,
+    range: IovaRange,
+    phys: Phys,
+    access: Access,
+) -> Result {
+    for segment in policy.segments(range) {
+        let sizes = domain.usable(segment.sizes);
+        let at = |iova| phys.at(range.start(), iova);
+        let size = piece_size(segment.range.start(), at(segment.range.start()), sizes);
+        let mut left = Some(segment.range);
+
+        while let Some(todo) = left {
+            let piece = first_piece(todo, size);
+            let result = map_piece(domain, piece, at(piece.start()), access, sizes);
+            let signal = give_way();
+
+            if let Err(error) = result.and(signal) {
+                let end = if result.is_ok() {
+                    Some(piece.last())
+                } else {
+                    piece.start().before()
+                };
+                if let Some(mapped) = end.and_then(|last| IovaRange::new(range.start(), last)) {
+                    domain.unmap(mapped);
+                }
+                return Err(error);
+            }
+            left = piece.last().next().and_then(|next| todo.from(next));
+        }
+    }
+    Ok(())
+}
+
+/// How much is mapped between two looks at signals: aligned blocks of this size, of which no leaf
+/// crosses the ends, wherever the memory is contiguous.
+fn piece_size(iova: Iova, phys: Phys, sizes: PageSizes) -> PageSize {
+    let differ = iova.get() ^ phys.get();
+    let alike = PageSizes::from_bits(differ ^ differ.wrapping_sub(1));
+
+    sizes
+        .intersect(alike)
+        .largest()
+        .map_or(PIECE, |size| size.max(PIECE))
+}
+
+/// Maps a piece of a stretch; all of it, or nothing.
+fn map_piece(
+    domain: &mut Domain,
+    range: IovaRange,
+    phys: Phys,
+    access: Access,
+    sizes: PageSizes,
+) -> Result {
+    const SIZE: PageSize = PageSize::SIZE_2M;
+    let alike = (range.start().get() ^ phys.get()) & SIZE.mask() == 0;
+    let large = sizes.up_to(SIZE) != sizes || sizes.allows(SIZE);
+
+    if large || !alike || blocks_in(range).is_none() || domain.table().is_none() {
+        return domain.map(range, phys, access, sizes);
+    }
+    // Large leaves first, then split: a table is filled several times as fast as leaves are mapped
+    // one by one. Nobody knows yet that anything is mapped here.
+    domain.map(range, phys, access, sizes.union(PageSizes::only(SIZE)))?;
+    convert_part(domain, range, sizes).inspect_err(|_| {
+        domain.unmap(range);
+    })
+}
+
+/// The blocks of 2M that lie wholly in `range`.
+pub(crate) fn blocks_in(range: IovaRange) -> Option<IovaRange> {
+    const SIZE: PageSize = PageSize::SIZE_2M;
+    let start = range.start().checked_add(SIZE.mask())?.align_down(SIZE);
+    let last = match range.last() {
+        last if last == last.align_last(SIZE) => last,
+        last => last.align_down(SIZE).before()?,
+    };
+
+    IovaRange::new(start, last)
+}
