@@ -59,6 +59,16 @@ extern const char *const memory_names[MEMORY_KINDS];
 struct memory allocate_memory(enum memory_kind kind, uint64_t size);
 void free_memory(struct memory *memory);
 
+/* --- pinning.c --- */
+
+struct pinning {
+	uint64_t pin;		/* instructions */
+	uint64_t unpin;
+};
+
+/* Pins @size bytes and unpins them; false if the kernel has no benchmark for it. */
+bool pin_and_unpin(const struct memory *memory, uint64_t size, struct pinning *cost);
+
 /* --- container.c, iommufd.c --- */
 
 /* One way to program the IOMMU, with a device attached to it. */

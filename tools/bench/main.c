@@ -182,6 +182,26 @@ static void measure(const struct setting *setting)
 	backend->close();
 }
 
+/* Not a backend, but the least that any of them pays. */
+static const struct backend pinning_alone = { .name = "pinning" };
+
+static void measure_pinning(const struct setting *setting)
+{
+	struct series pin = {}, unpin = {};
+	struct pinning cost;
+
+	for (unsigned int i = 0; i < rounds; i++) {
+		if (!pin_and_unpin(&setting->memory, size, &cost)) {
+			fputs("pgsize-bench: no pinning alone: the kernel has no gup_test\n", stderr);
+			return;
+		}
+		pin.counts[pin.length++] = cost.pin;
+		unpin.counts[unpin.length++] = cost.unpin;
+	}
+	print_series(setting, "map", &pin, 0);
+	print_series(setting, "unmap", &unpin, -1);
+}
+
 static bool is_chosen(const char *only, const char *name)
 {
 	return !only || !strcmp(only, name);
@@ -207,6 +227,10 @@ static unsigned int measure_backends(enum memory_kind kind, const char *only)
 		}
 		measure(&setting);
 		measured++;
+	}
+	if (is_chosen(only, pinning_alone.name)) {
+		setting.backend = &pinning_alone;
+		measure_pinning(&setting);
 	}
 	free_memory(&setting.memory);
 	return measured;
@@ -237,7 +261,8 @@ static void usage(FILE *out)
 	      "with the count of a loop of known length, tells whether it does.\n"
 	      "\n"
 	      "  --backend  type1, type1-4k (disable_hugepages=1), iommufd, iommufd-4k\n"
-	      "             (IOMMU_OPTION_HUGE_PAGES=0), pgsize, pgsize-4k (4K policy);\n"
+	      "             (IOMMU_OPTION_HUGE_PAGES=0), pgsize, pgsize-4k (4K policy),\n"
+	      "             pinning (no backend: pin_user_pages_fast by itself);\n"
 	      "             default: each that the kernel has\n"
 	      "  --memory   hugetlb, thp, sequential, scattered (4K pages, faulted in in\n"
 	      "             order or at random); default: each\n"

@@ -9,8 +9,10 @@ from results import PAGE
 LEAF = 512 * PAGE
 
 # The backends' columns: by their own choice of leaf size, and 4K leaves only.
-LARGE = {"type1": "type1", "iommufd": "iommufd", "vfio_pgsize": "pgsize"}
-SMALL = {"type1": "type1-4k", "iommufd": "iommufd-4k", "vfio_pgsize": "pgsize-4k"}
+# Pinning alone, by pin_user_pages_fast, is what all of them pay.
+PINNING = "pinning"
+LARGE = {"type1": "type1", "iommufd": "iommufd", "vfio_pgsize": "pgsize", PINNING: PINNING}
+SMALL = {"type1": "type1-4k", "iommufd": "iommufd-4k", "vfio_pgsize": "pgsize-4k", PINNING: PINNING}
 COLUMNS = tuple(LARGE)
 OURS = "vfio_pgsize"
 
@@ -25,6 +27,8 @@ class Comparison:
     backends: dict
     reach: Optional[int] = None
     unit: int = PAGE
+    # What is to be reached is counted above what pinning alone costs.
+    above_pinning: bool = False
 
     def costs(self, results):
         """Column -> instructions per unit, where it was measured."""
@@ -35,16 +39,23 @@ class Comparison:
                 found[column] = cost.per(self.unit)
         return found
 
+    def target(self, results):
+        """Instructions per unit to be reached; None if there is no target."""
+        if self.reach is None or not self.above_pinning:
+            return self.reach
+        pinning = self.costs(results).get(PINNING)
+        return None if pinning is None else pinning + self.reach
+
 
 COMPARISONS = (
     Comparison("map, hugetlb 2M", "map", "hugetlb", LARGE, 10),
     Comparison("map, THP", "map", "thp", LARGE, 10),
     Comparison("unmap, hugetlb 2M", "unmap", "hugetlb", LARGE, 5),
     Comparison("unmap, THP", "unmap", "thp", LARGE, 5),
-    Comparison("map, 4K-backed", "map", "sequential", LARGE, 200),
+    Comparison("map, 4K-backed", "map", "sequential", LARGE, 30, above_pinning=True),
     Comparison("unmap, 4K-backed", "unmap", "sequential", LARGE, 150),
     Comparison("map, 4K-backed, scattered", "map", "scattered", LARGE),
-    Comparison("unmap, 4K-backed, scattered", "unmap", "scattered", LARGE, 150),
+    Comparison("unmap, 4K-backed, scattered", "unmap", "scattered", LARGE),
     Comparison("map with 4K leaves, hugetlb", "map", "hugetlb", SMALL, 25),
     Comparison("unmap with 4K leaves, hugetlb", "unmap", "hugetlb", SMALL, 25),
     Comparison("map with 4K leaves, THP", "map", "thp", SMALL),
@@ -74,6 +85,8 @@ class TableComparison:
         return {column: pages for column, pages in found.items() if pages is not None}
 
 
+TABLE_COLUMNS = COLUMNS[:-1]
+
 TABLES = (
     TableComparison("hugetlb 2M", "hugetlb", LARGE),
     TableComparison("THP", "thp", LARGE),
@@ -102,11 +115,12 @@ def verdicts(results):
     for row in COMPARISONS:
         if row.reach is None:
             continue
-        ours = row.costs(results).get(OURS)
+        ours, target = row.costs(results).get(OURS), row.target(results)
         said = "not measured" if ours is None else f"{ours:.1f} instructions per 4K page"
+        wanted = "pinning alone not measured" if target is None else f"{target:.0f} to reach"
         yield Verdict(
-            f"{row.text}: {said}, {row.reach} to reach",
-            ours is not None and ours <= row.reach,
+            f"{row.text}: {said}, {wanted}",
+            None not in (ours, target) and ours <= target,
         )
     for row in TABLES:
         pages = row.pages(results)

@@ -104,6 +104,8 @@ struct vfio_pgsize_info_cap {
  *	is one that the old or the new policy would give;
  * -EOPNOTSUPP: APPLY, and a domain's page table can not be edited in place;
  * -EINTR: APPLY, and a fatal signal came; as -ENOMEM;
+ * -EIO: APPLY, and the page table is not as it was left: a bug. The kernel's log
+ *	says where; as -ENOMEM;
  * -EFAULT: @arg is not readable or not writable.
  */
 struct vfio_pgsize_policy {
@@ -165,7 +167,8 @@ struct vfio_pgsize_run {
  * -ENOENT: there is no such domain: @domain is their number or more;
  * -EOPNOTSUPP: the domain's page table is in a format that the module can not
  *	read (any but AMD's host format);
- * -ENOMEM: no memory; -EFAULT: @arg or @runs is not accessible.
+ * -ENOMEM: no memory; -EINTR: a fatal signal came;
+ * -EFAULT: @arg or @runs is not accessible.
  */
 struct vfio_pgsize_query {
 	__u32 argsz;

@@ -179,6 +179,28 @@ TEST_F_TIMEOUT(policy, range_after_mapping, TIMEOUT)
 	EXPECT_SOUND(vmm_moves_bytes(&self->vmm, 0, AT, self->memory.va, SIZE));
 }
 
+/* Of a leaf that a range has a part of, the rest gets what its own policy gives: no other's. */
+TEST_F_TIMEOUT(policy, range_within_a_leaf, TIMEOUT)
+{
+	static const uint64_t starts[] = { 0, MIB(2), MIB(4) - PAGE };
+
+	ASSERT_EQ(0, policy_set(self->vmm.container, RANGE, AT - MIB(2), MIB(2), ONLY_4K));
+	ASSERT_SOUND(map_all(&self->vmm, &self->memory));
+	for (size_t i = 0; i < ARRAY_SIZE(starts); i++) {
+		uint64_t start = starts[i], rest = SIZE - start - PAGE;
+
+		ASSERT_EQ(0, policy_set(self->vmm.container, RANGE | APPLY, AT + start, PAGE,
+					ONLY_4K));
+		EXPECT_SOUND(has_parts(&self->vmm, &self->memory,
+				       start ? PARTS({ start, ANY_SIZE }, { PAGE, ONLY_4K },
+						     { rest, ANY_SIZE }) :
+					       PARTS({ PAGE, ONLY_4K }, { rest, ANY_SIZE })));
+		ASSERT_EQ(0, policy_set(self->vmm.container, RANGE | APPLY | INHERIT, AT + start,
+					PAGE, 0));
+		EXPECT_SOUND(has_parts(&self->vmm, &self->memory, PARTS({ SIZE, ANY_SIZE })));
+	}
+}
+
 /* A later range replaces what was said of the same addresses, and only that. */
 TEST_F_TIMEOUT(policy, overlapping_ranges, TIMEOUT)
 {
