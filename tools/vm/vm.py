@@ -7,6 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from ccp import ccp
 from kernels import NAMES, kernel
 from machine import SNP_MODELS, Machine, Result, Settings
 from module import build_module
@@ -88,6 +89,8 @@ def main() -> int:
         target = kernel(arguments.kernel)
         module = None if arguments.no_module else build_module(target)
         built = programs(arguments.strict)
+        if arguments.snp:
+            built.append(ccp(target))
         machine = Machine(target, settings(arguments))
         result = machine.run(command_line(arguments), module, built)
     except Problem as problem:
