@@ -138,6 +138,9 @@ class Dialogue(unittest.TestCase):
             def walk(self, device):
                 return table.entry(), table.walk()
 
+            def rmp(self):
+                return None
+
         ours, guest = socket.socketpair()
         thread = threading.Thread(target=serve, args=(FakeMachine(), ours))
         thread.start()
