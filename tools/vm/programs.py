@@ -40,6 +40,7 @@ GROUPS = (
     Group("samples/c", "/samples"),
     Group("samples/rust", "/samples", (f"TARGET_DIR={OUT}/cargo",)),
     Group("tools/testing/selftests/vfio_pgsize", "/tests"),
+    Group("tools/testing/selftests/snp", "/tests"),
     Group("tools/testing/qemu-l2", "/tests", copied=("qemu-l2.sh",)),
     Group("tools/bench", "/tests"),
     Group("tools/demo", "/demo", copied=("guest.sh",)),

@@ -73,6 +73,20 @@ static problem verdict_is(const char *bdf, const char *verdict, uint64_t count)
 	return problem_is("the oracle, of %s: %s", bdf, verdict);
 }
 
+problem oracle_ask(const char *question, char *answer, size_t size)
+{
+	int fd = open_port();
+	problem wrong;
+
+	if (fd < 0)
+		return problem_is("no oracle: the machine has no second serial port");
+	tcflush(fd, TCIFLUSH);
+	dprintf(fd, "%s\n", question);
+	wrong = read_line(fd, answer, size);
+	close(fd);
+	return wrong;
+}
+
 problem oracle_agrees(const char *bdf, const struct leaves *leaves)
 {
 	static bool said;
