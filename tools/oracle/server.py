@@ -11,7 +11,7 @@ A test writes lines (numbers in hex, with or without 0x):
 and reads one line: `ok <number of leaves>`, or `mismatch <why>`. The runs are
 all that the device may reach: one run more in the table is a mismatch, and so
 is a table that breaks the format's rules. `list 0000:00:03.0` is answered by
-the runs found, a line each, and `end <number of leaves>`.
+the runs found, a line each, and `end <leaves> <pages of tables>`.
 
 Of an SNP host, `rmp <phys>` is answered by `entry assigned|shared 2M|4K <gpa>
 <asid>`, and `rmp` alone by `counts` and the numbers of rmp.COUNTS.
@@ -113,7 +113,7 @@ class Session:
             yield f"mismatch {walk.problems[0]}"
             return
         yield from map(str, runs_of(walk.leaves))
-        yield f"end {len(walk.leaves)}"
+        yield f"end {len(walk.leaves)} {len(walk.tables)}"
 
 
 def serve(machine: Machine, port: socket.socket) -> None:

@@ -75,17 +75,22 @@ static problem try_write(struct device *device, uint64_t iova, const volatile ui
 	return wrong;
 }
 
+problem device_try(struct device *device, uint64_t iova, const uint8_t *va, struct access *access)
+{
+	const volatile uint32_t *memory = (const volatile uint32_t *)(va + WORD);
+	problem wrong = try_read(device, iova, *memory, &access->read);
+
+	return wrong ? wrong : try_write(device, iova, memory, &access->written);
+}
+
 problem device_access(struct device *device, uint64_t iova, const uint8_t *va,
 		      struct access *access)
 {
-	const volatile uint32_t *memory = (const volatile uint32_t *)(va + WORD);
 	struct rmp_counts before, after;
 	problem wrong = rmp_counts(&before);
 
 	if (!wrong)
-		wrong = try_read(device, iova, *memory, &access->read);
-	if (!wrong)
-		wrong = try_write(device, iova, memory, &access->written);
+		wrong = device_try(device, iova, va, access);
 	if (!wrong)
 		wrong = rmp_counts(&after);
 	if (wrong)
