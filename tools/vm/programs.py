@@ -43,7 +43,7 @@ GROUPS = (
     Group("tools/testing/selftests/snp", "/tests"),
     Group("tools/testing/qemu-l2", "/tests", copied=("qemu-l2.sh",)),
     Group("tools/bench", "/tests"),
-    Group("tools/demo", "/demo", copied=("guest.sh",)),
+    Group("tools/demo", "/demo", copied=("snp.sh", "guest.sh")),
 )
 
 
