@@ -15,6 +15,7 @@ help:
 	@echo "make modules    build vfio_pgsize.ko for Debian's kernel, into build/<release>/"
 	@echo "                KDIR=DIR: for the kernel whose full, prepared source is DIR"
 	@echo "make vm         a shell in the virtual machine; ARGS= options of tools/vm/vm.py"
+	@echo "make snp-qemu   build the QEMU that is an SEV-SNP host, for make vm ARGS='--snp milan'"
 	@echo "make bench      what mapping costs, in instructions, against type1 and iommufd"
 	@echo "make fmt        format the Rust sources"
 	@echo "make clippy     lint them"
@@ -27,6 +28,7 @@ help:
 	@echo "All but KDIR= runs in a Debian root made in the cache: as root, on Debian."
 
 demo:
+	@$(VM) run --strict --snp milan --icount --oracle --timeout 600 -- /demo/snp.sh
 	@$(VM) run --strict --oracle --timeout 600 -- /demo/guest.sh
 
 check:
@@ -50,6 +52,9 @@ endif
 vm:
 	@$(VM) shell $(ARGS)
 
+snp-qemu:
+	@$(INSIDE) tools/vm/snp_qemu.py
+
 bench:
 	@mkdir -p build
 	@$(INSIDE) tools/bench/bench.py --json build/bench.json $(if $(RST),--rst '$(RST)')
@@ -69,4 +74,4 @@ clean:
 distclean: clean
 	rm -rf --one-file-system "$(CACHE)"
 
-.PHONY: help demo check modules vm bench fmt clippy doc clean distclean
+.PHONY: help demo check modules vm snp-qemu bench fmt clippy doc clean distclean

@@ -14,6 +14,7 @@ from qemu.qmp import QMPError
 from qemu.qmp.legacy import QEMUMonitorProtocol
 
 from oracle.amdv1 import ADDRESS_MASK, DTE_SIZE, PAGE, DeviceEntry, Walk, walk_device
+from oracle.rmp import QEMU_OBJECT, Rmp
 
 # Where QEMU puts the registers of its one AMD IOMMU; the first is the device
 # table's base address and size.
@@ -90,6 +91,10 @@ class Machine:
         if len(data) != size:
             raise OracleError(f"QEMU gave {len(data)} of {size} bytes at {address:#x}")
         return data
+
+    def rmp(self) -> Rmp:
+        """The reverse map table, if the machine is an SNP host."""
+        return Rmp(lambda name: self._command("qom-get", path=QEMU_OBJECT, property=name), self.read)
 
     def device_entry(self, address: str) -> DeviceEntry:
         """The device-table entry of the device at this PCI address."""

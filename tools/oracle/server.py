@@ -11,7 +11,10 @@ A test writes lines (numbers in hex, with or without 0x):
 and reads one line: `ok <number of leaves>`, or `mismatch <why>`. The runs are
 all that the device may reach: one run more in the table is a mismatch, and so
 is a table that breaks the format's rules. `list 0000:00:03.0` is answered by
-the runs found, a line each, and `end <number of leaves>`.
+the runs found, a line each, and `end <leaves> <pages of tables>`.
+
+Of an SNP host, `rmp <phys>` is answered by `entry assigned|shared 2M|4K <gpa>
+<asid>`, and `rmp` alone by `counts` and the numbers of rmp.COUNTS.
 
 A serial line that echoes sends our own answers back to us: they are passed
 over. A second `check` forgets one that was never ended.
@@ -26,6 +29,7 @@ from typing import TypeVar
 
 from oracle.amdv1 import DeviceEntry, Walk
 from oracle.memory import Machine, OracleError
+from oracle.rmp import Rmp
 from oracle.runs import Expectation, Run, runs_of
 
 log = logging.getLogger("oracle")
@@ -33,7 +37,7 @@ log = logging.getLogger("oracle")
 Connection = TypeVar("Connection", Machine, socket.socket)
 WalkDevice = Callable[[str], tuple[DeviceEntry, Walk]]
 
-ANSWERS = ("ok", "mismatch")
+ANSWERS = ("ok", "mismatch", "entry", "counts")
 
 # Seconds that a starting QEMU may take until it listens.
 STARTING = 20
@@ -42,8 +46,9 @@ STARTING = 20
 class Session:
     """The dialogue with the guest, one line at a time."""
 
-    def __init__(self, walk: WalkDevice):
+    def __init__(self, walk: WalkDevice, rmp: Rmp | None = None):
         self._walk = walk
+        self._rmp = rmp
         self._device: str | None = None
         self._expected = Expectation()
         self._unreadable: str | None = None
@@ -59,6 +64,8 @@ class Session:
             self._unreadable = None
         elif words[0] == "list" and len(words) == 2:
             yield from self._list(words[1])
+        elif words[0] == "rmp":
+            yield self._ask_rmp(words[1:])
         elif self._device is None:
             log.info("passed over outside a check: %r", text)
         elif words == ["end"]:
@@ -75,6 +82,16 @@ class Session:
                 self._expected.runs.append(Run.parse(words))
         except ValueError as error:
             self._unreadable = self._unreadable or f"can not read the line {text!r}: {error}"
+
+    def _ask_rmp(self, words: list[str]) -> str:
+        try:
+            if not self._rmp:
+                raise OracleError("there is no RMP to read")
+            if words:
+                return f"entry {self._rmp.entry(int(words[0], 16))}"
+            return f"counts {' '.join(map(str, self._rmp.counts()))}"
+        except (ValueError, OracleError) as error:
+            return f"mismatch {error}"
 
     def _verdict(self) -> str:
         if self._unreadable:
@@ -96,12 +113,12 @@ class Session:
             yield f"mismatch {walk.problems[0]}"
             return
         yield from map(str, runs_of(walk.leaves))
-        yield f"end {len(walk.leaves)}"
+        yield f"end {len(walk.leaves)} {len(walk.tables)}"
 
 
 def serve(machine: Machine, port: socket.socket) -> None:
     """Answer on this serial port until its other end goes away."""
-    session = Session(machine.walk)
+    session = Session(machine.walk, machine.rmp())
     with port.makefile("rw", encoding="ascii", errors="replace", newline=None) as lines:
         for text in lines:
             for answer in session.line(text):

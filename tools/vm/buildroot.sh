@@ -34,7 +34,10 @@ case ${1:-} in
 esac
 
 # Change it when a change of this script makes old build roots useless.
-recipe=1
+recipe=2
+
+# Where QEMU's source is taken from, whatever the kernel: tools/snp-qemu fits it.
+qemu_suite=trixie
 
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${XDG_CACHE_HOME:-${HOME:?set HOME or XDG_CACHE_HOME}/.cache}/vfio-pgsize
@@ -50,7 +53,7 @@ set -- $line
 series=$1 suite=$2 source=$3
 
 packages=$(awk '!/^#/ && NF { print $1 }' "$here/packages.list")
-key=$(echo "$recipe" "$KERNEL" "$line" "$packages" | sha256sum | cut -c1-12)
+key=$(echo "$recipe" "$qemu_suite" "$KERNEL" "$line" "$packages" | sha256sum | cut -c1-12)
 root=$cache/root-$KERNEL-$key
 
 if [ -e "$root/etc/vfio-pgsize-kernel" ]; then
@@ -119,6 +122,7 @@ quietly mmdebstrap --mode=root --variant=apt --components=main --include=ca-cert
 for name in $suites; do
 	echo "deb $MIRROR $name main" >>"$root.part/etc/apt/sources.list"
 done
+echo "deb-src $MIRROR $qemu_suite main" >>"$root.part/etc/apt/sources.list"
 for file in /etc/resolv.conf /etc/ssl/certs/ca-certificates.crt; do
 	[ ! -r $file ] || cp -L $file "$root.part$file"
 done

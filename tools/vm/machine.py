@@ -22,6 +22,7 @@ from select import select
 from initramfs import initramfs
 from kernels import Kernel
 from paths import SRC, Problem, say
+from snp_qemu import ROMS, qemu
 
 # What a kernel prints when something is wrong with it, or with us.
 REPORT = re.compile(
@@ -31,6 +32,16 @@ REPORT = re.compile(
     r"|refcount_t: |DEBUG_LOCKS_WARN|list_(add|del) corruption|Kernel panic"
 )
 REPORT_LINES = 60
+
+# The machines of the QEMU that can be an SNP host. Linux wants it to be bare
+# metal, and the CPU to be Zen 3 or 4, or to have RMPREAD.
+SNP_MODELS = {
+    "off": ("q35,snp=off", "EPYC-Milan,-hypervisor"),
+    "milan": ("q35,snp=on", "EPYC-Milan,-hypervisor"),
+    "rmpread": ("q35,snp=on", "EPYC-Genoa,family=26,model=2,-hypervisor,rmpread=on"),
+}
+# Milliseconds until a transfer of an edu device begins, on that machine.
+SNP_EDU_DELAY = 1
 
 # Seconds that the machine may take to switch itself off once it is done.
 GOODBYE = 20
@@ -55,6 +66,7 @@ class Settings:
     share: bool = False
     oracle: bool = False
     iommu: str = "amd"
+    snp: str = ""
     timeout: int = 300
     log: Path | None = None
     reports: bool = True
@@ -96,19 +108,20 @@ class Machine:
         append += ["rcupdate.rcu_cpu_stall_timeout=120"]
         if self.kernel.name == "debug":
             append += ["iommu.debug_pagealloc=1", "kmemleak=on"]
-        line = ["qemu-system-x86_64", "-M", "q35", "-accel", f"tcg,thread={threads}"]
-        line += ["-cpu", "EPYC-v4", "-smp", str(1 if settings.icount else settings.smp)]
+        line = [*self.model(), "-accel", f"tcg,thread={threads}"]
+        line += ["-smp", str(1 if settings.icount else settings.smp)]
         line += ["-m", settings.mem, "-no-reboot", "-nodefaults", "-display", "none"]
         line += ["-kernel", str(self.kernel.image), "-initrd", str(self.scratch / "initramfs")]
         if settings.icount:
             line += ["-icount", "shift=0,sleep=off"]
-        if settings.iommu == "amd":
-            line += ["-device", "amd-iommu,dma-remap=on"]
-        else:
-            line += ["-device", "intel-iommu,caching-mode=on"]
+        if settings.iommu == "intel":
             append.append("intel_iommu=on")
+        line += ["-device", self.iommu()]
+        edu = "edu,dma_mask=0xffffffffffffffff"
+        if settings.snp:
+            edu += f",dma_delay={SNP_EDU_DELAY}"
         for number in range(settings.edu):
-            line += ["-device", f"edu,addr={3 + number:#x},dma_mask=0xffffffffffffffff"]
+            line += ["-device", f"{edu},addr={3 + number:#x}"]
         ports = [(0, 4, f"file,path={self.log}"), (2, 5, "stdio,signal=off")]
         if settings.oracle:
             qmp, serial = self.sockets()
@@ -122,6 +135,20 @@ class Machine:
             line += ["-fsdev", "local,id=share,path=/,security_model=passthrough,multidevs=remap,readonly=on"]
             line += ["-device", "virtio-9p-pci,fsdev=share,mount_tag=share,addr=0x1d"]
         return [*line, "-append", " ".join([*append, settings.append]), *settings.qemu]
+
+    def model(self) -> list[str]:
+        """QEMU, and the machine and CPU that it is to be."""
+        if not self.settings.snp:
+            return ["qemu-system-x86_64", "-M", "q35", "-cpu", "EPYC-v4"]
+        roms = [word for place in ROMS for word in ("-L", place)]
+        machine, cpu = SNP_MODELS[self.settings.snp]
+        return [str(qemu()), *roms, "-M", machine, "-cpu", cpu]
+
+    def iommu(self) -> str:
+        if self.settings.iommu == "intel":
+            return "intel-iommu,caching-mode=on"
+        # the SNP host's older QEMU always remaps DMA
+        return "amd-iommu" if self.settings.snp else "amd-iommu,dma-remap=on"
 
     def sockets(self) -> tuple[Path, Path]:
         return self.scratch / "qmp", self.scratch / "oracle"

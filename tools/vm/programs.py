@@ -40,9 +40,10 @@ GROUPS = (
     Group("samples/c", "/samples"),
     Group("samples/rust", "/samples", (f"TARGET_DIR={OUT}/cargo",)),
     Group("tools/testing/selftests/vfio_pgsize", "/tests"),
+    Group("tools/testing/selftests/snp", "/tests"),
     Group("tools/testing/qemu-l2", "/tests", copied=("qemu-l2.sh",)),
     Group("tools/bench", "/tests"),
-    Group("tools/demo", "/demo", copied=("guest.sh",)),
+    Group("tools/demo", "/demo", copied=("snp.sh", "guest.sh")),
 )
 
 

@@ -9,12 +9,14 @@ its one test. What each suite is for is said in Documentation/testing.rst.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 
 from kernels import stock_image
 from paths import HERE, SRC
 
 VM = str(HERE / "vm.py")
 LINT = str(HERE / "lint.py")
+SNP_SELFTESTS = SRC / "tools/testing/selftests/snp/suites"
 SELFTESTS = SRC / "tools/testing/selftests/vfio_pgsize/suites"
 
 # Seconds for one machine; the debug kernel is several times slower.
@@ -44,14 +46,26 @@ def machine(kernel_name: str, options: str, command: str) -> list[str]:
     return [*line, *options.split(), "--", command]
 
 
+def rows(table: Path) -> Iterator[list[str]]:
+    for line in table.read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith("#"):
+            yield line.split("\t")
+
+
 def selftests(kernel_name: str) -> Iterator[Suite]:
     """The selftests name themselves, and the machine that each wants."""
-    for line in SELFTESTS.read_text(encoding="utf-8").splitlines():
-        program, _, options = line.partition("\t")
-        if line.startswith("#") or not program:
-            continue
+    for program, options in rows(SELFTESTS):
         command = f". /lib/vm.sh; load_vfio && bind_edu && exec /tests/{program}"
         yield Suite(f"{program}@{kernel_name}", machine(kernel_name, options, command))
+
+
+def snp_selftests(kernel_name: str) -> Iterator[Suite]:
+    """Those that want an SNP host, and the one that wants it not to be one."""
+    for program, model, options in rows(SNP_SELFTESTS):
+        load = "load_vfio && bind_edu" + ("" if model == "off" else " && load_snp_host")
+        command = f". /lib/vm.sh; {load} && exec /tests/{program}"
+        options = f"--snp {model} {options}"
+        yield Suite(f"{program}@{kernel_name}-{model}", machine(kernel_name, options, command))
 
 
 def lints() -> Iterator[Suite]:
@@ -73,6 +87,7 @@ def suites() -> Iterator[Suite]:
     yield Suite("demo@stock", machine("stock", "--oracle", "/demo/guest.sh --tap"))
     guest = f"/tests/qemu-l2.sh --kernel {stock_image()}"
     yield Suite("qemu-l2@stock", machine("stock", "--share --oracle", guest))
+    yield from snp_selftests("stock")
     yield from selftests("stock")
     yield Suite("demo@debug", machine("debug", "--oracle", "/demo/guest.sh --tap"))
     yield from selftests("debug")

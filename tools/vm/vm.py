@@ -7,8 +7,9 @@ import shlex
 import sys
 from pathlib import Path
 
+from ccp import ccp
 from kernels import NAMES, kernel
-from machine import Machine, Result, Settings
+from machine import SNP_MODELS, Machine, Result, Settings
 from module import build_module
 from paths import Problem, require_build_root
 from programs import programs
@@ -28,6 +29,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--share", action="store_true", help="the build root at /host")
         command.add_argument("--oracle", action="store_true", help="serve the oracle on ttyS1")
         command.add_argument("--iommu", choices=("amd", "intel"), default="amd")
+        command.add_argument("--snp", choices=SNP_MODELS, default="", help="an SEV-SNP host")
         command.add_argument("--log", type=Path, metavar="FILE", help="keep the kernel's log")
         command.add_argument("--no-module", action="store_true", help="without vfio_pgsize.ko")
         command.add_argument("--append", default="", help="more for the kernel's command line")
@@ -53,6 +55,7 @@ def settings(arguments: argparse.Namespace) -> Settings:
         share=arguments.share,
         oracle=arguments.oracle,
         iommu=arguments.iommu,
+        snp=arguments.snp,
         timeout=24 * 3600 if interactive else arguments.timeout,
         log=arguments.log,
         reports=not arguments.no_reports and not interactive,
@@ -86,6 +89,8 @@ def main() -> int:
         target = kernel(arguments.kernel)
         module = None if arguments.no_module else build_module(target)
         built = programs(arguments.strict)
+        if arguments.snp:
+            built.append(ccp(target))
         machine = Machine(target, settings(arguments))
         result = machine.run(command_line(arguments), module, built)
     except Problem as problem:

@@ -113,7 +113,7 @@ class Verdicts(unittest.TestCase):
 
     def test_list(self):
         self.assertEqual(
-            ask("list 00:03.0"), ["0x0 0x400000 0x200000 rw", "0x400000 0x1000 0x1000 r", "end 3"]
+            ask("list 00:03.0"), ["0x0 0x400000 0x200000 rw", "0x400000 0x1000 0x1000 r", "end 3 3"]
         )
 
 
@@ -137,6 +137,9 @@ class Dialogue(unittest.TestCase):
         class FakeMachine:
             def walk(self, device):
                 return table.entry(), table.walk()
+
+            def rmp(self):
+                return None
 
         ours, guest = socket.socketpair()
         thread = threading.Thread(target=serve, args=(FakeMachine(), ours))

@@ -16,6 +16,11 @@ load_pgsize() {
 		modprobe vfio-pci
 }
 
+# Load what plays KVM's part on an SNP host: it switches SNP on.
+load_snp_host() {
+	insmod "/lib/modules/$(uname -r)/extra/ccp.ko"
+}
+
 # Bind each edu device to vfio-pci.
 bind_edu() {
 	local device bound=0

@@ -21,6 +21,20 @@ problem kernel_log_start(struct kernel_log *log)
 	return NULL;
 }
 
+/* "vfio-pci 0000:00:03.0: AMD-Vi: Event logged [RMP_PAGE_FAULT vmg_tag=0x0000, gpa=0x1000, ..." */
+static void note_rmp_fault(struct kernel_log *log, const char *record)
+{
+	const char *device = strstr(record, "vfio-pci "), *gpa = strstr(record, "gpa=");
+
+	log->rmp_faults++;
+	log->rmp_device[0] = '\0';
+	log->rmp_iova = 0;
+	if (device)
+		sscanf(device, "vfio-pci %12s", log->rmp_device);
+	if (gpa)
+		sscanf(gpa, "gpa=%lx", &log->rmp_iova);
+}
+
 void kernel_log_read(struct kernel_log *log)
 {
 	char record[8192];
@@ -34,6 +48,8 @@ void kernel_log_read(struct kernel_log *log)
 			return;
 		record[length] = '\0';
 		log->faults += strstr(record, "IO_PAGE_FAULT") != NULL;
+		if (strstr(record, "RMP_PAGE_FAULT"))
+			note_rmp_fault(log, record);
 		for (size_t i = 0; !log->bug[0] && i < sizeof(bugs) / sizeof(bugs[0]); i++) {
 			const char *text = strstr(record, bugs[i]);
 
@@ -44,17 +60,27 @@ void kernel_log_read(struct kernel_log *log)
 	}
 }
 
-bool kernel_log_wait_for_fault(struct kernel_log *log, int than)
+static bool wait_for_more(struct kernel_log *log, const int *count, int than)
 {
 	const struct timespec pause = { .tv_nsec = 20000000 };
 
 	for (int i = 0; i < 25; i++) {
 		kernel_log_read(log);
-		if (log->faults > than)
+		if (*count > than)
 			return true;
 		nanosleep(&pause, NULL);
 	}
 	return false;
+}
+
+bool kernel_log_wait_for_fault(struct kernel_log *log, int than)
+{
+	return wait_for_more(log, &log->faults, than);
+}
+
+bool kernel_log_wait_for_rmp_fault(struct kernel_log *log, int than)
+{
+	return wait_for_more(log, &log->rmp_faults, than);
 }
 
 void kernel_log_stop(struct kernel_log *log)

@@ -4,12 +4,16 @@
 #define VFIO_PGSIZE_KERNEL_LOG_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "problem.h"
 
 struct kernel_log {
 	int fd;
 	int faults;		/* IO_PAGE_FAULT events of the IOMMU */
+	int rmp_faults;		/* RMP_PAGE_FAULT events */
+	char rmp_device[13];	/* the last of them: which device ... */
+	uint64_t rmp_iova;	/* ... and at which address */
 	char bug[160];		/* the first warning or report of a bug */
 };
 
@@ -19,6 +23,7 @@ problem kernel_log_start(struct kernel_log *log);
 void kernel_log_read(struct kernel_log *log);
 /* Wait half a second for more faults than these to be logged: were there any? */
 bool kernel_log_wait_for_fault(struct kernel_log *log, int than);
+bool kernel_log_wait_for_rmp_fault(struct kernel_log *log, int than);
 void kernel_log_stop(struct kernel_log *log);
 
 #endif

@@ -73,6 +73,40 @@ static problem verdict_is(const char *bdf, const char *verdict, uint64_t count)
 	return problem_is("the oracle, of %s: %s", bdf, verdict);
 }
 
+problem oracle_ask(const char *question, char *answer, size_t size)
+{
+	int fd = open_port();
+	problem wrong;
+
+	if (fd < 0)
+		return problem_is("no oracle: the machine has no second serial port");
+	tcflush(fd, TCIFLUSH);
+	dprintf(fd, "%s\n", question);
+	wrong = read_line(fd, answer, size);
+	close(fd);
+	return wrong;
+}
+
+problem oracle_list(const char *bdf, struct leaves *found, uint64_t *tables)
+{
+	uint64_t iova, size, pgsize, nr;
+	int fd = open_port();
+	char line[256];
+	problem wrong;
+
+	if (fd < 0)
+		return problem_is("no oracle: the machine has no second serial port");
+	tcflush(fd, TCIFLUSH);
+	dprintf(fd, "list %s\n", bdf);
+	while (!(wrong = read_line(fd, line, sizeof(line))) &&
+	       sscanf(line, "%lx %lx %lx", &iova, &size, &pgsize) == 3)
+		leaves_add(found, iova, size, pgsize, 0);
+	close(fd);
+	if (!wrong && sscanf(line, "end %lu %lu", &nr, tables) != 2)
+		wrong = problem_is("the oracle, of %s: %s", bdf, line);
+	return wrong;
+}
+
 problem oracle_agrees(const char *bdf, const struct leaves *leaves)
 {
 	static bool said;

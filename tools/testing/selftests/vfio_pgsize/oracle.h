@@ -8,11 +8,18 @@
 #define VFIO_PGSIZE_ORACLE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "leaves.h"
 #include "problem.h"
 
 bool oracle_is_there(void);
+
+/* Write a line and read one. Unlike oracle_agrees() it wants the port to be there. */
+problem oracle_ask(const char *question, char *answer, size_t size);
+
+/* All leaves that the device reaches, and how many pages its tables are. */
+problem oracle_list(const char *bdf, struct leaves *found, uint64_t *tables);
 
 /* Are these leaves all that the device reaches? */
 problem oracle_agrees(const char *bdf, const struct leaves *leaves);

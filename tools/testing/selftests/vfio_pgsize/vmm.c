@@ -111,8 +111,9 @@ problem vmm_close(struct vmm *vmm)
 		return problem_is("after close: %s", wrong);
 	if (vmm->log.bug[0])
 		return problem_is("the kernel log has: %s", vmm->log.bug);
-	if (vmm->log.faults && !vmm->faults_expected)
-		return problem_is("the IOMMU logged %d faults", vmm->log.faults);
+	if ((vmm->log.faults || vmm->log.rmp_faults) && !vmm->faults_expected)
+		return problem_is("the IOMMU logged %d faults, %d of the RMP",
+				  vmm->log.faults + vmm->log.rmp_faults, vmm->log.rmp_faults);
 	return NULL;
 }
 

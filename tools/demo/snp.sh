@@ -1,0 +1,17 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# The demo's first part: on an SNP host, what becomes of DMA to a guest's shared
+# pages, with vfio_iommu_type1 and with vfio_pgsize.
+
+if [ $# -gt 0 ]; then
+	echo "Usage: snp.sh"
+	echo
+	echo "Runs /tests/snp_scenario --report in a machine of vm.py --snp."
+	exit "$([ "$1" = --help ]; echo $?)"
+fi
+
+. /lib/vm.sh
+
+load_vfio && bind_edu && load_snp_host || exit 1
+exec /tests/snp_scenario --report

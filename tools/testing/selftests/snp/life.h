@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * A guest's life: 2M pieces of memory that are private, or shared in pages of
+ * 4K, while a device does DMA to shared pages all the time. The device is told
+ * of private pages as a guest's driver is: it never touches one.
+ */
+#ifndef SNP_LIFE_H
+#define SNP_LIFE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "device.h"
+#include "guest.h"
+#include "problem.h"
+
+#define LIFE_HUGE	16			/* pieces of 2M */
+#define LIFE_SIZE	(LIFE_HUGE * (2ULL << 20))
+#define LIFE_PAGES	(LIFE_SIZE / 4096)
+#define LIFE_IOVA	(1ULL << 32)
+
+struct life {
+	struct guest guest;
+	struct device device;
+	/* Of each page of 4K: may the device use it, and is it one to prefer? */
+	atomic_uchar shared[LIFE_PAGES];
+	atomic_uchar wanted[LIFE_PAGES];
+
+	pthread_t thread;
+	atomic_bool stop;
+	atomic_bool rest;
+	atomic_long page;	/* that the device uses now; -1: none */
+	atomic_ulong done;	/* transfers to and from shared pages ... */
+	atomic_ulong failed;	/* ... and those that did not arrive */
+	_Atomic(problem) wrong;	/* why the thread has ended: its own text, in ... */
+	char text[512];
+};
+
+/* The memory is mapped at LIFE_IOVA in the device's container, and all shared. */
+problem life_start(struct life *life, struct vmm *vmm, uint8_t *memory);
+problem life_stop(struct life *life);
+
+/* Private <-> shared, a page of 4K or a 2M; the device lets go of it first. */
+problem life_make_private(struct life *life, uint64_t at, bool huge);
+problem life_make_shared(struct life *life, uint64_t at, bool huge);
+
+/* Have the device prefer this shared page, or no longer. */
+void life_want(struct life *life, uint64_t at, bool on);
+
+/* Let the device rest between two transfers, so that what it did can be counted. */
+void life_rest(struct life *life, bool on);
+
+/* Wait for so many more transfers, done or failed. */
+problem life_goes_on(struct life *life, unsigned long transfers);
+
+#endif

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What a test asks of ccp.ko. An open file of the device is a guest: its memory
+ * is given once and pinned, GPA 0 is its first byte, and when the file is
+ * closed all of it is shared again.
+ */
+#ifndef SNP_HOST_H
+#define SNP_HOST_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+#define SNP_HOST_DEVICE		"snp-host"
+
+/* The guest's memory: pages of the caller, both numbers multiples of 4096. */
+struct snp_host_memory {
+	__u64 va;
+	__u64 size;
+};
+
+enum snp_host_op {
+	SNP_HOST_ASSIGN,	/* rmp_make_private() */
+	SNP_HOST_SHARE,		/* rmp_make_shared() */
+	SNP_HOST_SMASH,		/* psmash() */
+	SNP_HOST_LOOKUP,	/* snp_lookup_rmpentry() */
+	SNP_HOST_STORE,		/* a store by the kernel: adds 1 to the first byte */
+};
+
+/*
+ * What KVM calls, for one page of the guest. ASSIGN and SHARE where RMPUPDATE
+ * would find an overlap, at which Linux tries for ever, are refused with -EBUSY.
+ */
+struct snp_host_page {
+	__u64 gpa;
+	__u32 op;
+	__u32 huge;		/* in: a page of 2M; LOOKUP, out: an entry of 2M */
+	__u32 assigned;		/* LOOKUP, out */
+	__s32 result;		/* out: what the kernel's function returned */
+};
+
+enum snp_host_insn {
+	SNP_HOST_PSMASH,
+	SNP_HOST_RMPUPDATE,
+	SNP_HOST_RMPREAD,
+};
+
+#define SNP_HOST_UNDEFINED	(~0U)	/* the instruction is not there: #UD */
+
+/* An instruction itself, on any system physical address; nothing is refused. */
+struct snp_host_raw {
+	__u64 spa;
+	__u32 insn;
+	__u32 eax;		/* out: its result, or SNP_HOST_UNDEFINED */
+	/* RMPUPDATE: in; RMPREAD: out */
+	__u64 gpa;
+	__u8 assigned;
+	__u8 pagesize;
+	__u8 immutable;
+	__u8 reserved;
+	__u32 asid;
+};
+
+#define SNP_HOST_MEMORY	_IOW('S', 0, struct snp_host_memory)
+#define SNP_HOST_PAGE	_IOWR('S', 1, struct snp_host_page)
+#define SNP_HOST_RAW	_IOWR('S', 2, struct snp_host_raw)
+
+#endif
