@@ -3,7 +3,8 @@
 //! Runs on their way from the process to the page tables: many small ones go with one call.
 //!
 //! A call to map costs as much as hundreds of leaves, and more where the IOMMU wants a flush after
-//! it. So runs are gathered up to [`RUNS`] of them or to the end of a segment, and mapped together.
+//! it. So runs are gathered up to [`RUNS`] of them, to [`PIECE`], or to the end of a segment, and
+//! mapped together.
 
 #![allow(unsafe_code)]
 
@@ -13,7 +14,8 @@ use crate::{
     bindings,
     domain::{
         Access,
-        Domain, //
+        Domain,
+        PIECE, //
     },
     num::to_usize,
     pgtable::{
@@ -24,6 +26,7 @@ use crate::{
     },
     pin::{
         page_at,
+        Kind,
         PinnedRun, //
     }, //
 };
@@ -67,18 +70,26 @@ impl<'b> Batch<'b> {
 
     /// Whether there is room for one more run.
     pub(crate) fn has_room(&self) -> bool {
-        self.buffers.runs.len() < RUNS
+        let mapped = self.range.map_or(0, IovaRange::pages);
+
+        self.buffers.runs.len() < RUNS && mapped < PIECE.pages()
     }
 
-    /// Takes in `run`, memory of less than 2M, which is to be mapped at `range`, behind all others.
+    /// Whether `run`, which is to have leaves of `sizes`, goes with others: memory, unless it is as
+    /// well mapped by itself.
+    pub(crate) fn suits(run: &PinnedRun, sizes: PageSizes) -> bool {
+        let small = run.pages() < PageSize::SIZE_2M.pages();
+        let large_leaves = sizes != sizes.below(PageSize::SIZE_2M);
+
+        run.kind() == Kind::Memory && run.pages() < PIECE.pages() && (small || large_leaves)
+    }
+
+    /// Takes in `run`, which [suits](Self::suits) and is to be mapped at `range`, behind all others.
     pub(crate) fn push(&mut self, range: IovaRange, run: PinnedRun) -> Result {
-        let bytes = range
-            .bytes()
-            .filter(|bytes| *bytes < PageSize::SIZE_2M.bytes());
         let entry = bindings::scatterlist {
             // An aligned pointer: the low bits say that this is neither a link nor the end.
             page_link: to_usize(page_at(run.phys())),
-            length: u32::try_from(bytes.ok_or(EINVAL)?)?,
+            length: u32::try_from(range.bytes().ok_or(EINVAL)?)?,
             ..Default::default()
         };
 

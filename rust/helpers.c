@@ -54,6 +54,12 @@ bool pgsize_pfn_is_memory(unsigned long pfn)
 	return pfn_valid(pfn) && !PageReserved(pfn_to_page(pfn));
 }
 
+/* In a folio of 2M or more. */
+bool pgsize_page_is_large(struct page *page)
+{
+	return folio_order(page_folio(page)) >= PMD_ORDER;
+}
+
 int pgsize_mmap_write_lock_killable(struct mm_struct *mm)
 {
 	return mmap_write_lock_killable(mm);

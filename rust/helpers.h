@@ -17,6 +17,7 @@ u64 pgsize_sme_me_mask(void);
 unsigned long pgsize_page_to_pfn(struct page *page);
 struct page *pgsize_pfn_to_page(unsigned long pfn);
 bool pgsize_pfn_is_memory(unsigned long pfn);
+bool pgsize_page_is_large(struct page *page);
 
 int pgsize_mmap_write_lock_killable(struct mm_struct *mm);
 void pgsize_mmap_write_lock(struct mm_struct *mm);

@@ -110,7 +110,7 @@ impl State {
                 mapped(batch.map(&mut self.domains, access, segment.sizes)?);
                 segment = self.policy.segment_at(here.start(), range);
             }
-            if run.is_small() && segment.range.covers(here) {
+            if Batch::suits(&run, segment.sizes) && segment.range.covers(here) {
                 batch.push(here, run)?;
             } else {
                 mapped(batch.map(&mut self.domains, access, segment.sizes)?);

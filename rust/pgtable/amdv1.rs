@@ -364,6 +364,21 @@ impl Format {
         })
     }
 
+    /// What the entry `raw` of a table of `level` says, if it is a 4K leaf: the same as
+    /// [`Self::decode`], at once.
+    #[inline]
+    pub(super) const fn decode_4k(self, raw: u64, level: Level) -> Option<LeafEntry> {
+        if level.get() != 0 || raw & PRESENT == 0 || raw & NEXT == NEXT_SIZED {
+            return None;
+        }
+        Some(LeafEntry {
+            phys: Phys::from_low_bits(raw & self.address()),
+            size: PageSize::SIZE_4K,
+            attrs: Attrs(raw & !(PRESENT | MARKS | NEXT | self.address())),
+            marks: Marks::of(raw),
+        })
+    }
+
     /// The bits that plain leaves of one table have in common if they differ in nothing but where
     /// they lead and in what the hardware noted.
     #[inline]

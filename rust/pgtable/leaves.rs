@@ -6,7 +6,10 @@
 //! hold nothing but the place where they are. Those that join leaves do so as long as leaves fit
 //! together: give them a range that bounds the work, and go on with the next range.
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{
+    AtomicU64,
+    Ordering, //
+};
 
 use super::{
     amdv1::MARKS,
@@ -136,7 +139,7 @@ impl<'t, T: Tables> View<'t, T> {
     pub fn leaf_at(self, iova: Iova) -> Option<Leaf> {
         let range = IovaRange::block(iova, PageSize::SIZE_4K);
 
-        Cursor::new(self, range).next_leaf()
+        Some(Cursor::new(self, range).next_leaf()?.0)
     }
 
     /// Where `iova` is in physical memory.
@@ -180,9 +183,9 @@ impl<'t, T: Tables> Cursor<'t, T> {
         self.next = last.next();
     }
 
-    /// The next leaf; the cursor then stands behind it.
+    /// The next leaf, and its entry without marks; the cursor then stands behind it.
     #[inline]
-    fn next_leaf(&mut self) -> Option<Leaf> {
+    fn next_leaf(&mut self) -> Option<(Leaf, u64)> {
         loop {
             let iova = self.next.filter(|iova| *iova <= self.last)?;
             let (entries, level) = match self.table {
@@ -194,6 +197,17 @@ impl<'t, T: Tables> Cursor<'t, T> {
             };
             let raw = entries.get(level.index(iova))?.load(Ordering::Acquire);
 
+            if let Some(entry) = self.view.format.decode_4k(raw, level) {
+                self.table = Some((entries, level));
+                self.pass(iova.align_last(PageSize::SIZE_4K), level);
+                return Some((
+                    Leaf {
+                        iova: iova.align_down(PageSize::SIZE_4K),
+                        entry,
+                    },
+                    raw & !MARKS,
+                ));
+            }
             match self.view.format.decode(raw, level) {
                 Entry::Table(table) => {
                     self.table = Some((self.view.tables.entries(table), level.below()?));
@@ -205,34 +219,36 @@ impl<'t, T: Tables> Cursor<'t, T> {
                 Entry::Leaf(entry) => {
                     self.table = Some((entries, level));
                     self.pass(iova.align_last(entry.size), level);
-                    return Some(Leaf {
-                        iova: iova.align_down(entry.size),
-                        entry,
-                    });
+                    let iova = iova.align_down(entry.size);
+                    return Some((Leaf { iova, entry }, raw & !MARKS));
                 }
             }
         }
     }
 
-    /// Moves over the entries that follow `leaf` in its table for as long as `like` approves of
-    /// them, if `leaf` is a single entry. Returns the last address passed, if any was.
+    /// Moves over the leaves that follow `leaf` in its table for as long as `like` approves of their
+    /// entries. Leaves that it approves of are of the same size. Returns the last address passed, if
+    /// any was.
     #[inline]
     fn pass_while(&mut self, leaf: &Leaf, mut like: impl FnMut(u64) -> bool) -> Option<Iova> {
         let iova = self.next.filter(|iova| *iova <= self.last)?;
         let (entries, level) = self.table?;
         let size = leaf.size();
-
-        if size != level.entry_size() {
-            return None;
-        }
-
         let end = level.index(self.last.min(level.table_last(iova)));
         let mut passed = 0u64;
-        for entry in entries.get(level.index(iova)..=end)? {
-            if !like(entry.load(Ordering::Relaxed)) {
-                break;
-            }
-            passed = passed.wrapping_add(1);
+        let ahead = entries.get(level.index(iova)..=end)?;
+        let mut look = |entry: &AtomicU64| {
+            let goes_on = like(entry.load(Ordering::Relaxed));
+            passed = passed.wrapping_add(u64::from(goes_on));
+            goes_on
+        };
+
+        if size == level.entry_size() {
+            let _ = ahead.iter().all(&mut look);
+        } else {
+            // A leaf's entries are equal: one speaks for all.
+            let leaves = ahead.chunks_exact(level.entries(size));
+            let _ = leaves.flat_map(|leaf| leaf.first()).all(&mut look);
         }
 
         // In a table: cannot overflow.
@@ -240,12 +256,6 @@ impl<'t, T: Tables> Cursor<'t, T> {
         let last = iova.checked_add(bytes.checked_sub(1)?)?;
         self.pass(last, level);
         Some(last)
-    }
-
-    /// The entry that `leaf`, if it is a single entry, has in its table.
-    #[inline]
-    fn raw(&self, leaf: &Leaf) -> u64 {
-        self.view.format.leaf(leaf.entry, Level::of(leaf.size())) & !MARKS
     }
 }
 
@@ -259,14 +269,14 @@ impl<T: Tables> Iterator for Leaves<'_, T> {
 
     #[inline]
     fn next(&mut self) -> Option<Leaf> {
-        self.cursor.next_leaf()
+        Some(self.cursor.next_leaf()?.0)
     }
 }
 
 /// See [`View::extents`].
 pub struct Extents<'t, T> {
     cursor: Cursor<'t, T>,
-    held: Option<Leaf>,
+    held: Option<(Leaf, u64)>,
 }
 
 impl<T: Tables> Iterator for Extents<'_, T> {
@@ -275,12 +285,12 @@ impl<T: Tables> Iterator for Extents<'_, T> {
     fn next(&mut self) -> Option<Extent> {
         let cursor = &mut self.cursor;
         // Only before the first leaf may a leaf begin before what was asked for.
-        let (mut leaf, start) = match self.held.take() {
-            Some(leaf) => (leaf, leaf.iova),
+        let ((mut leaf, mut raw), start) = match self.held.take() {
+            Some(held) => (held, held.0.iova),
             None => {
                 let from = cursor.next?;
-                let leaf = cursor.next_leaf()?;
-                (leaf, leaf.iova.max(from))
+                let found = cursor.next_leaf()?;
+                (found, found.0.iova.max(from))
             }
         };
         let (phys, attrs) = (leaf.phys().at(leaf.iova, start), leaf.attrs());
@@ -288,7 +298,7 @@ impl<T: Tables> Iterator for Extents<'_, T> {
 
         loop {
             let step = leaf.size().bytes();
-            let mut expected = cursor.raw(&leaf);
+            let mut expected = raw;
             if let Some(passed) = cursor.pass_while(&leaf, |raw| {
                 expected = expected.wrapping_add(step);
                 raw & !MARKS == expected
@@ -296,18 +306,18 @@ impl<T: Tables> Iterator for Extents<'_, T> {
                 last = passed;
             }
 
-            let Some(next) = cursor.next_leaf() else {
+            let Some((next, entry)) = cursor.next_leaf() else {
                 break;
             };
             if last.next() != Some(next.iova)
                 || phys.checked_add(next.iova.above(start)) != Some(next.phys())
                 || attrs != next.attrs()
             {
-                self.held = Some(next);
+                self.held = Some((next, entry));
                 break;
             }
             last = next.range().last();
-            leaf = next;
+            (leaf, raw) = (next, entry);
         }
 
         Some(Extent {
@@ -321,7 +331,7 @@ impl<T: Tables> Iterator for Extents<'_, T> {
 /// See [`View::like_runs`].
 pub struct LikeRuns<'t, T> {
     cursor: Cursor<'t, T>,
-    held: Option<Leaf>,
+    held: Option<(Leaf, u64)>,
 }
 
 impl<T: Tables> Iterator for LikeRuns<'_, T> {
@@ -329,27 +339,31 @@ impl<T: Tables> Iterator for LikeRuns<'_, T> {
 
     fn next(&mut self) -> Option<LikeRun> {
         let cursor = &mut self.cursor;
-        let first = match self.held.take() {
-            Some(leaf) => leaf,
+        let (first, raw) = match self.held.take() {
+            Some(held) => held,
             None => cursor.next_leaf()?,
         };
-        let like = cursor.view.format.likeness(cursor.raw(&first));
+        let like = cursor.view.format.likeness(raw);
         let mut last = first.range().last();
 
         loop {
             let format = cursor.view.format;
-            if let Some(passed) = cursor.pass_while(&first, |raw| format.likeness(raw) == like) {
-                last = passed;
+            // Of a leaf of several entries the size is where the address is.
+            if first.size() == Level::of(first.size()).entry_size() {
+                if let Some(passed) = cursor.pass_while(&first, |raw| format.likeness(raw) == like)
+                {
+                    last = passed;
+                }
             }
 
-            let Some(next) = cursor.next_leaf() else {
+            let Some((next, entry)) = cursor.next_leaf() else {
                 break;
             };
             if last.next() != Some(next.iova)
                 || first.size() != next.size()
                 || first.attrs() != next.attrs()
             {
-                self.held = Some(next);
+                self.held = Some((next, entry));
                 break;
             }
             last = next.range().last();

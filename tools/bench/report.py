@@ -126,8 +126,8 @@ scattered
 
 Pinning is ``pin_user_pages_fast`` by itself, and ``unpin_user_pages``, 2048
 pages a call, of the same memory, from the kernel's own benchmark
-(``mm/gup_test.c``): all backends pay that, and what is to be reached for 4K pages
-is counted above it.
+(``mm/gup_test.c``): all backends pay that. Where it is most of the cost, for 4K
+pages, what is to be reached is the cost of iommufd.
 
 "With 4K leaves" is ``disable_hugepages=1`` for type1, ``IOMMU_OPTION_HUGE_PAGES``
 0 for iommufd, and a policy of 4K for vfio_pgsize. QEMU's AMD IOMMU announces
