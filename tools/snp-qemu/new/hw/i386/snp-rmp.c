@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The reverse map table (RMP) of an AMD SEV-SNP host
  *
@@ -15,8 +16,6 @@
  *
  * Not modelled: guests with SNP, VMPLs, page states of the firmware, segmented
  * tables, and the checks of memory that the IOMMU itself uses.
- *
- * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"

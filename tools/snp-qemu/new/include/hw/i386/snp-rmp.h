@@ -1,7 +1,6 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The reverse map table (RMP) of an AMD SEV-SNP host
- *
- * SPDX-License-Identifier: GPL-2.0-or-later
  */
 #ifndef HW_I386_SNP_RMP_H
 #define HW_I386_SNP_RMP_H
