@@ -19,7 +19,7 @@ from threading import Lock
 
 from tap.parser import Parser
 
-from kernels import kernel
+from kernels import NAMES, kernel
 from module import build_module
 from paths import CACHE, SRC, Problem, outside, require_build_root, say
 from programs import programs
@@ -139,7 +139,7 @@ def show(tally: Tally, text: str, messages: Path) -> None:
 
 def prepare(chosen: list[Suite]) -> Tally:
     """Build what the suites share, so that they do not wait for one another."""
-    used = [name for name in ("stock", "debug") if any(name in suite.command for suite in chosen)]
+    used = [name for name in NAMES if any(name in suite.command for suite in chosen)]
     try:
         for name in used:
             build_module(kernel(name), pedantic=False)

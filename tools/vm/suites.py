@@ -88,7 +88,7 @@ def suites() -> Iterator[Suite]:
     guest = f"/tests/qemu-l2.sh --kernel {stock_image()}"
     yield Suite("qemu-l2@stock", machine("stock", "--share --oracle", guest))
     yield from snp_selftests("stock")
-    yield Suite("bench", [str(SRC / "tools/bench/bench.py"), "--check"])
+    yield Suite("bench", [str(SRC / "tools/bench/bench.py"), "--check", "--kernel", "bench"])
     yield from selftests("stock")
     yield Suite("demo@debug", machine("debug", "--oracle", "/demo/guest.sh --tap"))
     yield from selftests("debug")
