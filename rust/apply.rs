@@ -10,6 +10,7 @@ use crate::{
         give_way,
         Domain, //
     },
+    follow::Hook,
     pgtable::{
         Conversion,
         IovaRange,
@@ -19,7 +20,8 @@ use crate::{
     },
     policy::{
         reach,
-        Policy, //
+        Policy,
+        Rule, //
     }, //
 };
 
@@ -30,50 +32,104 @@ const WORK: u32 = 256;
 #[derive(Clone, Copy)]
 pub(crate) enum Scope {
     /// The container, wherever no range has a policy of its own.
-    Container(PageSizes),
+    Container(Rule),
     /// A range; `None`: its own policy goes, and the container's holds there.
-    Range(IovaRange, Option<PageSizes>),
+    Range(IovaRange, Option<Rule>),
 }
 
 impl State {
     /// Sets the policy; with `apply`, also converts what is mapped.
     ///
     /// Errors: `EINVAL` a size that not every domain has; `ENOSPC` too many ranges; `EOPNOTSUPP`
-    /// `apply`, and a domain's page table can not be edited; `ENOMEM` and `EINTR`: the policy is as
-    /// it was, and each leaf is one that the old or the new policy gives.
+    /// `apply` or following, and a domain's page table can not be edited, or there is nothing to
+    /// follow; `ENOMEM` and `EINTR`: the policy is as it was, and each leaf is one that the old or
+    /// the new policy gives.
     pub(crate) fn set_policy(&mut self, scope: Scope, apply: bool) -> Result {
         let policy = match scope {
-            Scope::Container(sizes) => self.policy.with_sizes(self.checked(sizes)?)?,
-            Scope::Range(range, Some(sizes)) => {
-                self.policy.with_range(range, Some(self.checked(sizes)?))?
+            Scope::Container(rule) => self.policy.with_rule(self.checked(rule)?)?,
+            Scope::Range(range, Some(rule)) => {
+                self.policy.with_range(range, Some(self.checked(rule)?))?
             }
             Scope::Range(range, None) => self.policy.with_range(range, None)?,
         };
+        let asks =
+            matches!(scope, Scope::Container(rule) | Scope::Range(_, Some(rule)) if rule.split);
+        let editable = self.domains.iter().all(|domain| domain.table().is_some());
 
-        if apply {
-            if self.domains.iter().any(|domain| domain.table().is_none()) {
-                return Err(EOPNOTSUPP);
-            }
-            match scope {
-                Scope::Container(_) => {
-                    for segment in policy.inherited(IovaRange::ALL) {
-                        self.convert(&policy, segment.range)?;
-                    }
-                }
-                Scope::Range(range, _) => self.convert(&policy, range)?,
+        if (apply || policy.follows()) && !editable {
+            return Err(EOPNOTSUPP);
+        }
+        if (asks || policy.follows()) && self.hook.is_none() {
+            self.hook = Some(Hook::new()?);
+        }
+        let result = self.put_in_force(&policy, scope, apply);
+        if result.is_ok() {
+            self.policy = policy;
+        } else if self.adopt_all(None).is_err() {
+            pr_err!("no memory to go on as before: leaves may not follow the RMP\n");
+        }
+        if !self.policy.follows() {
+            self.hook = None;
+        }
+        result
+    }
+
+    /// Follows all mappings as `policy` says, or as the present one does.
+    fn adopt_all(&mut self, policy: Option<&Policy>) -> Result {
+        let policy = policy.unwrap_or(&self.policy);
+
+        for mapping in self.mappings.overlapping(IovaRange::ALL) {
+            for domain in self.domains.iter_mut() {
+                domain.adopt(mapping.range, policy, &self.stats)?;
+                domain.mend(mapping.range);
             }
         }
-        self.policy = policy;
         Ok(())
     }
 
-    /// `sizes`, if every domain has them and 4K is among them.
-    fn checked(&self, sizes: PageSizes) -> Result<PageSizes> {
+    /// Maps again what the hook had to unmap.
+    pub(crate) fn repair(&mut self) -> Result {
+        let mut well = true;
+        let mappings = &self.mappings;
+        let access_of = |range| mappings.first_in(range).map(|mapping| mapping.access);
+
+        for domain in self.domains.iter_mut() {
+            well &= domain.repair(access_of);
+        }
+        if well {
+            Ok(())
+        } else {
+            Err(ENOMEM)
+        }
+    }
+
+    /// What a new policy does to what is mapped.
+    fn put_in_force(&mut self, policy: &Policy, scope: Scope, apply: bool) -> Result {
+        if policy.follows() || self.policy.follows() {
+            self.repair()?;
+            self.adopt_all(Some(policy))?;
+        }
+        if apply {
+            match scope {
+                Scope::Container(_) => {
+                    for segment in policy.inherited(IovaRange::ALL) {
+                        self.convert(policy, segment.range)?;
+                    }
+                }
+                Scope::Range(range, _) => self.convert(policy, range)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// `rule`, if every domain has its sizes and 4K is among them.
+    fn checked(&self, rule: Rule) -> Result<Rule> {
+        let sizes = rule.sizes;
         let good = sizes == PageSizes::ALL
             || self.supported().contains(sizes) && sizes.contains(PageSizes::ONLY_4K);
 
-        if good {
-            Ok(sizes)
+        if good && (rule.split || !rule.merge) {
+            Ok(rule)
         } else {
             Err(EINVAL)
         }
@@ -94,9 +150,14 @@ impl State {
         for mapping in self.mappings.overlapping(range) {
             for segment in policy.segments(mapping.range) {
                 for domain in &self.domains {
-                    let sizes = domain.usable(segment.sizes);
-
-                    if let Some(part) = reach(range, segment.range, sizes) {
+                    let sizes = domain.usable(segment.rule.sizes);
+                    let Some(part) = reach(range, segment.range, sizes) else {
+                        continue;
+                    };
+                    // While the hook may be at work each block is edited by itself.
+                    if domain.watches().first_in(part).is_some() {
+                        domain.convert_live(part, sizes, segment.rule.follows())?;
+                    } else {
                         cut_ends(domain, policy, part, sizes)?;
                         convert_part(domain, part, sizes)?;
                     }
@@ -122,7 +183,7 @@ pub(crate) fn convert_part(domain: &Domain, part: IovaRange, sizes: PageSizes) -
 /// it gets leaves that the policy there allows.
 fn cut_ends(domain: &Domain, policy: &Policy, part: IovaRange, sizes: PageSizes) -> Result {
     let table = domain.table().ok_or(EOPNOTSUPP)?;
-    let outside = |iova| domain.usable(policy.at(iova).sizes);
+    let outside = |iova| domain.usable(policy.at(iova).rule.sizes);
     let left = part.start().before().map_or(sizes, outside);
 
     if let Some(behind) = part.last().next() {

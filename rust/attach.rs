@@ -44,6 +44,9 @@ impl State {
             pr_warn!("no interrupt remapping: load with allow_unsafe_interrupts=1 if the devices' users are trusted\n");
             return Err(EPERM);
         }
+        if self.policy.follows() && domain.table().is_none() {
+            return Err(EOPNOTSUPP);
+        }
         domain.enforce_coherency();
 
         if !self.join(group, &mut domain)? {
@@ -85,6 +88,7 @@ impl State {
         if result.is_err() {
             let mappings = self.mappings.overlapping(IovaRange::ALL);
             for mapping in mappings.take(done) {
+                domain.watches_mut().remove_in(mapping.range);
                 domain.unmap(mapping.range);
             }
         }
@@ -132,13 +136,23 @@ impl State {
             result = put(last, domain);
         }
         if let (Err(_), Some(range)) = (&result, mapped) {
+            domain.watches_mut().remove_in(range);
             domain.unmap(range);
         }
         result
     }
 
     fn replay_stretch(&self, stretch: Stretch, access: Access, domain: &mut Domain) -> Result {
-        map_stretch(domain, &self.policy, stretch.range, stretch.phys, access)
+        let policy = &self.policy;
+
+        map_stretch(
+            domain,
+            policy,
+            stretch.range,
+            stretch.phys,
+            access,
+            &self.stats,
+        )
     }
 
     /// Detaches `group`. With the last group of a domain the domain goes, and with the last domain
@@ -157,7 +171,8 @@ impl State {
             if self.domains.len() == 1 {
                 self.unmap_all();
             }
-            if let Ok(domain) = self.domains.remove(index) {
+            if let Ok(mut domain) = self.domains.remove(index) {
+                domain.watches_mut().remove_in(IovaRange::ALL);
                 // Not only freed: IOMMU_DEBUG_PAGEALLOC counts what is mapped.
                 for mapping in self.mappings.overlapping(IovaRange::ALL) {
                     domain.unmap(mapping.range);

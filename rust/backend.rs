@@ -48,6 +48,8 @@ impl Drop for Registration {
     fn drop(&mut self) {
         // SAFETY: It was registered. No container is left, or the module would not be unloaded.
         unsafe { bindings::vfio_unregister_iommu_driver(&OPERATIONS.0) };
+        // SAFETY: Without containers nothing is hooked that could start it again.
+        unsafe { bindings::pgsize_work_cancel() };
     }
 }
 
@@ -97,7 +99,7 @@ unsafe extern "C" fn open(kind: c_ulong) -> *mut c_void {
         _ => Err(EINVAL),
     };
 
-    match container {
+    match container.and_then(|container| container.introduce().map(|()| container)) {
         Ok(container) => container.into_foreign(),
         Err(error) => error.to_ptr(),
     }
@@ -110,7 +112,9 @@ unsafe extern "C" fn open(kind: c_ulong) -> *mut c_void {
 /// `data` came from [`open`], and is used no more.
 unsafe extern "C" fn release(data: *mut c_void) {
     // SAFETY: By the requirement.
-    drop(unsafe { Owned::from_foreign(data) });
+    let container = unsafe { Owned::from_foreign(data) };
+
+    container.part();
 }
 
 /// # Safety

@@ -28,7 +28,8 @@ use crate::{
         page_at,
         Kind,
         PinnedRun, //
-    }, //
+    },
+    policy::Rule, //
 };
 
 /// Runs that are mapped together, at most.
@@ -75,11 +76,11 @@ impl<'b> Batch<'b> {
         self.buffers.runs.len() < RUNS && mapped < PIECE.pages()
     }
 
-    /// Whether `run`, which is to have leaves of `sizes`, goes with others: memory, unless it is as
-    /// well mapped by itself.
-    pub(crate) fn suits(run: &PinnedRun, sizes: PageSizes) -> bool {
+    /// Whether `run`, which is to have leaves of `rule`, goes with others: memory, unless it is as
+    /// well mapped by itself, or is followed.
+    pub(crate) fn suits(run: &PinnedRun, rule: Rule) -> bool {
         let small = run.pages() < PageSize::SIZE_2M.pages();
-        let large_leaves = sizes != sizes.below(PageSize::SIZE_2M);
+        let large_leaves = rule.sizes != rule.sizes.below(PageSize::SIZE_2M) && !rule.follows();
 
         run.kind() == Kind::Memory && run.pages() < PIECE.pages() && (small || large_leaves)
     }
@@ -146,7 +147,8 @@ pub(crate) fn map_in_all(
             break;
         };
         if let Err(error) = map(domain) {
-            for before in domains.iter().take(index) {
+            for before in domains.iter_mut().take(index) {
+                before.watches_mut().remove_in(range);
                 before.unmap(range);
             }
             return Err(error);

@@ -2,10 +2,17 @@
 
 //! A container: one VMM's address space, and what belongs to it.
 
+#![allow(unsafe_code)]
+
+use core::ptr::NonNull;
+
 use kernel::{
     new_mutex,
     prelude::*,
-    sync::Mutex, //
+    sync::{
+        Arc,
+        Mutex, //
+    }, //
 };
 
 use crate::{
@@ -14,9 +21,12 @@ use crate::{
         Domain,
         Stretch, //
     },
+    follow::Hook,
     mapping::Mappings,
     pin::Buffer,
     policy::Policy,
+    rmap::Stats,
+    smash::work_later,
     windows::Windows, //
 };
 
@@ -43,6 +53,9 @@ pub(crate) struct State {
     pub(crate) domains: KVec<Domain>,
     pub(crate) windows: Windows,
     pub(crate) policy: Policy,
+    /// There if anything is followed.
+    pub(crate) hook: Option<Hook>,
+    pub(crate) stats: Arc<Stats>,
     /// How many mappings there may be in addition.
     pub(crate) avail: u32,
     pub(crate) scratch: Scratch,
@@ -55,7 +68,53 @@ pub(crate) struct Scratch {
     pub(crate) stretches: KVVec<Stretch>,
 }
 
+kernel::sync::global_lock! {
+    // SAFETY: Initialised when the module is loaded, before anything else.
+    unsafe(uninit) static CONTAINERS: Mutex<KVec<Known>> = KVec::new();
+}
+
+/// A container that the worker looks after: from [`Container::introduce`] to [`Container::part`].
+struct Known(NonNull<Container>);
+
+// SAFETY: A container may be used from any thread.
+unsafe impl Send for Known {}
+
+/// Makes the module's locks ready: once, before anything else.
+pub(crate) fn init_locks() {
+    // SAFETY: It is called when the module is loaded, once.
+    unsafe { CONTAINERS.init() };
+    // SAFETY: As above.
+    unsafe { crate::follow::HOOKS.init() };
+}
+
+/// What the hook left to do: see `hook.c`.
+#[no_mangle]
+extern "C" fn pgsize_work() {
+    let containers = CONTAINERS.lock();
+
+    for known in containers.iter() {
+        // SAFETY: It is known until it parts, under this lock.
+        let mut state = unsafe { known.0.as_ref() }.state.lock();
+        if state.repair().is_err() {
+            work_later();
+        }
+        for domain in &state.domains {
+            domain.merge_shared();
+        }
+    }
+}
+
 impl Container {
+    /// Has the worker look after it.
+    pub(crate) fn introduce(&self) -> Result {
+        Ok(CONTAINERS.lock().push(Known(self.into()), GFP_KERNEL)?)
+    }
+
+    /// No more.
+    pub(crate) fn part(&self) {
+        CONTAINERS.lock().retain(|known| known.0 != self.into());
+    }
+
     /// A container without groups, which can have `limit` mappings.
     pub(crate) fn new(limit: u32) -> Result<Pin<KBox<Self>>> {
         let state = State {
@@ -63,6 +122,8 @@ impl Container {
             domains: KVec::new(),
             windows: Windows::none(),
             policy: Policy::any_size(),
+            hook: None,
+            stats: Arc::new(Stats::default(), GFP_KERNEL_ACCOUNT)?,
             avail: limit,
             scratch: Scratch {
                 pages: Buffer::new()?,

@@ -21,6 +21,7 @@ use kernel::{
 
 use crate::{
     bindings,
+    follow::Watches,
     group::Group,
     num::{
         to_u64,
@@ -101,6 +102,7 @@ pub(crate) struct Domain {
     /// It refuses DMA that goes round the processors' caches.
     coherent: bool,
     groups: KVec<Group>,
+    watches: Watches,
 }
 
 // SAFETY: The IOMMU core's functions on domains may be called from any thread.
@@ -118,6 +120,7 @@ impl Domain {
             sizes: PageSizes::from_bits(to_u64(sizes)),
             coherent: false,
             groups: KVec::new(),
+            watches: Watches::new(),
         };
 
         domain.attach(group)?;
@@ -158,6 +161,10 @@ impl Domain {
         self.raw.as_ptr()
     }
 
+    pub(crate) fn raw(&self) -> NonNull<bindings::iommu_domain> {
+        self.raw
+    }
+
     /// The leaf sizes that its format has.
     pub(crate) fn sizes(&self) -> PageSizes {
         self.sizes
@@ -189,7 +196,8 @@ impl Domain {
 
     /// Its page table, if that is of a format that we can read and edit.
     pub(crate) fn table(&self) -> Option<PageTable<'_>> {
-        PageTable::of(self)
+        // SAFETY: The domain is ours, for as long as it is borrowed.
+        unsafe { PageTable::of(self.raw) }
     }
 
     pub(crate) fn get(&self) -> &bindings::iommu_domain {
@@ -200,6 +208,15 @@ impl Domain {
     pub(crate) fn ops(&self) -> &bindings::iommu_domain_ops {
         // SAFETY: A paging domain has operations, and they are the driver's, which is not unloaded.
         unsafe { &*self.get().ops }
+    }
+
+    /// What of it follows the RMP.
+    pub(crate) fn watches(&self) -> &Watches {
+        &self.watches
+    }
+
+    pub(crate) fn watches_mut(&mut self) -> &mut Watches {
+        &mut self.watches
     }
 
     /// Maps `range` to the frames from `phys` on, with leaves of `sizes`; all of it, or nothing.
@@ -273,19 +290,8 @@ impl Domain {
     /// Runs `work`, which may take things out of the page table, then flushes the IOTLB for all that
     /// it took out.
     pub(crate) fn flushed<R>(&self, work: impl FnOnce(&mut Gather<'_>) -> R) -> (R, Flushed<'_>) {
-        let mut storage = MaybeUninit::uninit();
-
-        // SAFETY: `storage` is valid for writing.
-        unsafe { bindings::pgsize_gather_init(storage.as_mut_ptr()) };
-        // INVARIANT: It is initialised, and stays where it is until the end of this function.
-        let mut gather = Gather {
-            raw: storage.as_mut_ptr(),
-            domain: self,
-        };
-        let result = work(&mut gather);
-        // SAFETY: Both are valid, by the invariants.
-        unsafe { bindings::pgsize_gather_sync(self.raw.as_ptr(), gather.raw) };
-        (result, Flushed(PhantomData))
+        // SAFETY: The domain is ours.
+        unsafe { flushed(self.raw, work) }
     }
 
     /// Unmaps all of `range`, piece by piece, and flushes. Says whether it could: up to the first
@@ -367,6 +373,7 @@ impl Domain {
 
 impl Drop for Domain {
     fn drop(&mut self) {
+        self.watches.remove_in(IovaRange::ALL);
         for group in &self.groups {
             // SAFETY: Domain and group are valid, and the group is attached, by the invariants.
             unsafe { bindings::iommu_detach_group(self.raw.as_ptr(), group.as_ptr()) };
@@ -376,14 +383,40 @@ impl Drop for Domain {
     }
 }
 
+/// See [`Domain::flushed`]. Atomic, if `work` is.
+///
+/// # Safety
+///
+/// `domain` is a paging domain that stays valid for `'d`.
+pub(crate) unsafe fn flushed<'d, R>(
+    domain: NonNull<bindings::iommu_domain>,
+    work: impl FnOnce(&mut Gather<'d>) -> R,
+) -> (R, Flushed<'d>) {
+    let mut storage = MaybeUninit::uninit();
+
+    // SAFETY: `storage` is valid for writing.
+    unsafe { bindings::pgsize_gather_init(storage.as_mut_ptr()) };
+    // INVARIANT: It is initialised, and stays where it is until the end of this function.
+    let mut gather = Gather {
+        raw: storage.as_mut_ptr(),
+        domain,
+        _domain: PhantomData,
+    };
+    let result = work(&mut gather);
+    // SAFETY: Both are valid, by the invariants.
+    unsafe { bindings::pgsize_gather_sync(domain.as_ptr(), gather.raw) };
+    (result, Flushed(PhantomData))
+}
+
 /// What was taken out of a page table and is to be flushed.
 ///
 /// # Invariants
 ///
-/// `raw` points to an initialised gather of `domain`, which does not move.
+/// `raw` points to an initialised gather of `domain`, which does not move; `domain` is valid.
 pub(crate) struct Gather<'d> {
     raw: *mut bindings::iommu_iotlb_gather,
-    domain: &'d Domain,
+    domain: NonNull<bindings::iommu_domain>,
+    _domain: PhantomData<&'d Domain>,
 }
 
 impl Gather<'_> {
@@ -396,7 +429,7 @@ impl Gather<'_> {
         // SAFETY: Domain and gather are valid, by the invariants. The driver checks address and size.
         let unmapped = unsafe {
             bindings::iommu_unmap_fast(
-                self.domain.raw.as_ptr(),
+                self.domain.as_ptr(),
                 to_usize(range.start().get()),
                 to_usize(bytes),
                 self.raw,

@@ -157,7 +157,7 @@ impl State {
         let policy = bindings::vfio_pgsize_info_cap {
             header: header(bindings::VFIO_PGSIZE_INFO_CAP)?,
             supported: self.supported().bits(),
-            pgsizes: self.policy.sizes().bits(),
+            pgsizes: self.policy.rule().sizes.bits(),
             max_ranges: u32::try_from(MAX_RANGES)?,
             nr_ranges: u32::try_from(self.policy.ranges())?,
         };

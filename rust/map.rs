@@ -2,7 +2,10 @@
 
 //! Mapping: process memory, run by run, into the page tables of all domains.
 
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
 
 use crate::{
     account::Locked,
@@ -36,7 +39,11 @@ use crate::{
         Pinner,
         UserAddr, //
     },
-    policy::Policy, //
+    policy::{
+        Policy,
+        Rule, //
+    },
+    rmap::Stats, //
 };
 
 /// A map request.
@@ -107,22 +114,23 @@ impl State {
 
             mapping.mixed |= run.kind() == Kind::Frames;
             if !segment.range.contains(here.start()) || !batch.has_room() {
-                mapped(batch.map(&mut self.domains, access, segment.sizes)?);
+                mapped(batch.map(&mut self.domains, access, segment.rule.sizes)?);
                 segment = self.policy.segment_at(here.start(), range);
             }
-            if Batch::suits(&run, segment.sizes) && segment.range.covers(here) {
+            if Batch::suits(&run, segment.rule) && segment.range.covers(here) {
                 batch.push(here, run)?;
             } else {
-                mapped(batch.map(&mut self.domains, access, segment.sizes)?);
+                mapped(batch.map(&mut self.domains, access, segment.rule.sizes)?);
                 map_in_all(&mut self.domains, here, |domain| {
-                    map_stretch(domain, &self.policy, here, run.phys(), access)
+                    let (policy, stats) = (&self.policy, &self.stats);
+                    map_stretch(domain, policy, here, run.phys(), access, stats)
                 })?;
                 run.keep();
                 mapped(Some(here.last()));
             }
             left = here.last().next().and_then(|next| range.from(next));
         }
-        mapped(batch.map(&mut self.domains, access, segment.sizes)?);
+        mapped(batch.map(&mut self.domains, access, segment.rule.sizes)?);
         Ok(())
     }
 }
@@ -136,16 +144,25 @@ pub(crate) fn map_stretch(
     range: IovaRange,
     phys: Phys,
     access: Access,
+    stats: &Arc<Stats>,
 ) -> Result {
     for segment in policy.segments(range) {
-        let sizes = domain.usable(segment.sizes);
+        let sizes = domain.usable(segment.rule.sizes);
+        let rule = Rule {
+            sizes,
+            ..segment.rule
+        };
         let at = |iova| phys.at(range.start(), iova);
         let size = piece_size(segment.range.start(), at(segment.range.start()), sizes);
         let mut left = Some(segment.range);
 
         while let Some(todo) = left {
             let piece = first_piece(todo, size);
-            let result = map_piece(domain, piece, at(piece.start()), access, sizes);
+            let result = if rule.follows() {
+                domain.map_followed(piece, at(piece.start()), access, rule, stats)
+            } else {
+                map_piece(domain, piece, at(piece.start()), access, sizes)
+            };
             let signal = give_way();
 
             if let Err(error) = result.and(signal) {
@@ -155,6 +172,7 @@ pub(crate) fn map_stretch(
                     piece.start().before()
                 };
                 if let Some(mapped) = end.and_then(|last| IovaRange::new(range.start(), last)) {
+                    domain.watches_mut().remove_in(mapped);
                     domain.unmap(mapped);
                 }
                 return Err(error);

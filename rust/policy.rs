@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which leaf sizes are allowed where.
+//! Which leaf sizes are allowed where, and whether leaves follow the RMP.
 //!
 //! A policy is a value: to change it is to make a new one, which takes the old one's place when all
 //! that follows from it is done.
@@ -17,18 +17,44 @@ use crate::pgtable::{
 /// How many ranges can have a policy of their own.
 pub(crate) const MAX_RANGES: usize = 1024;
 
+/// What holds for a leaf.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rule {
+    /// The sizes that it can have.
+    pub(crate) sizes: PageSizes,
+    /// It is split when the RMP entry under it is smashed.
+    pub(crate) split: bool,
+    /// It is merged again when the RMP entry is whole. Only with `split`.
+    pub(crate) merge: bool,
+}
+
+impl Rule {
+    /// Any size, whatever the RMP says.
+    pub(crate) const ANY: Self = Self {
+        sizes: PageSizes::ALL,
+        split: false,
+        merge: false,
+    };
+
+    /// Whether there are leaves of this rule that a smash can be of concern to: of 2M at least. A
+    /// smaller leaf is checked 4K by 4K.
+    pub(crate) fn follows(&self) -> bool {
+        self.split && self.sizes != self.sizes.below(PageSize::SIZE_2M)
+    }
+}
+
 /// A range with a policy of its own.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Special {
     range: IovaRange,
-    sizes: PageSizes,
+    rule: Rule,
 }
 
 /// A range of IOVAs with one policy.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Segment {
     pub(crate) range: IovaRange,
-    pub(crate) sizes: PageSizes,
+    pub(crate) rule: Rule,
     /// It is the container's policy.
     pub(crate) inherited: bool,
 }
@@ -41,7 +67,7 @@ pub(crate) struct Segment {
 /// [`MAX_RANGES`] at most.
 pub(crate) struct Policy {
     /// The container's, where no range has its own.
-    sizes: PageSizes,
+    rule: Rule,
     specials: KVVec<Special>,
 }
 
@@ -49,14 +75,19 @@ impl Policy {
     /// Any size, everywhere.
     pub(crate) const fn any_size() -> Self {
         Self {
-            sizes: PageSizes::ALL,
+            rule: Rule::ANY,
             specials: KVVec::new(),
         }
     }
 
     /// The container's.
-    pub(crate) fn sizes(&self) -> PageSizes {
-        self.sizes
+    pub(crate) fn rule(&self) -> Rule {
+        self.rule
+    }
+
+    /// Whether leaves follow the RMP anywhere.
+    pub(crate) fn follows(&self) -> bool {
+        self.rule.follows() || self.specials.iter().any(|special| special.rule.follows())
     }
 
     /// How many ranges have their own.
@@ -64,27 +95,27 @@ impl Policy {
         self.specials.len()
     }
 
-    /// This policy with `sizes` for the container.
-    pub(crate) fn with_sizes(&self, sizes: PageSizes) -> Result<Self> {
+    /// This policy with `rule` for the container.
+    pub(crate) fn with_rule(&self, rule: Rule) -> Result<Self> {
         let mut specials = KVVec::new();
 
         specials.extend_from_slice(&self.specials, GFP_KERNEL_ACCOUNT)?;
         // INVARIANT: As they were.
-        Ok(Self { sizes, specials })
+        Ok(Self { rule, specials })
     }
 
-    /// This policy with `sizes` for `range`, or, if `None`, with the container's there.
+    /// This policy with `rule` for `range`, or, if `None`, with the container's there.
     ///
     /// Fails with `ENOSPC` if that were too many ranges.
-    pub(crate) fn with_range(&self, range: IovaRange, sizes: Option<PageSizes>) -> Result<Self> {
+    pub(crate) fn with_range(&self, range: IovaRange, rule: Option<Rule>) -> Result<Self> {
         // One may be split in two, and one may be added.
         let room = self.specials.len().saturating_add(2);
         let mut specials = KVVec::with_capacity(room, GFP_KERNEL_ACCOUNT)?;
         let before = range.start().before();
         let behind = range.last().next();
         let parts = |special: &Special| {
-            let sizes = special.sizes;
-            let part = |range: Option<IovaRange>| range.map(|range| Special { range, sizes });
+            let rule = special.rule;
+            let part = |range: Option<IovaRange>| range.map(|range| Special { range, rule });
             let left = before.and_then(|last| {
                 IovaRange::new(special.range.start(), last.min(special.range.last()))
             });
@@ -96,8 +127,8 @@ impl Policy {
         for left in self.specials.iter().filter_map(|special| parts(special)[0]) {
             append(&mut specials, left)?;
         }
-        if let Some(sizes) = sizes {
-            append(&mut specials, Special { range, sizes })?;
+        if let Some(rule) = rule {
+            append(&mut specials, Special { range, rule })?;
         }
         for right in self.specials.iter().filter_map(|special| parts(special)[1]) {
             append(&mut specials, right)?;
@@ -106,7 +137,7 @@ impl Policy {
             return Err(ENOSPC);
         }
         Ok(Self {
-            sizes: self.sizes,
+            rule: self.rule,
             specials,
         })
     }
@@ -119,7 +150,7 @@ impl Policy {
         if let Some(special) = found.filter(|special| special.range.contains(iova)) {
             return Segment {
                 range: special.range,
-                sizes: special.sizes,
+                rule: special.rule,
                 inherited: false,
             };
         }
@@ -132,12 +163,12 @@ impl Policy {
             .unwrap_or(Iova::MAX);
         Segment {
             range: IovaRange::new(start, last).unwrap_or(IovaRange::ALL),
-            sizes: self.sizes,
+            rule: self.rule,
             inherited: true,
         }
     }
 
-    /// The segments of `range`, in rising order, cut to it. Neighbours differ, in sizes or in where
+    /// The segments of `range`, in rising order, cut to it. Neighbours differ, in rule or in where
     /// they have them from.
     fn pieces(&self, range: IovaRange) -> impl Iterator<Item = Segment> + '_ {
         let mut left = Some(range);
@@ -151,13 +182,13 @@ impl Policy {
         })
     }
 
-    /// The segments of `range`, in rising order, cut to it. Neighbours differ in their sizes.
+    /// The segments of `range`, in rising order, cut to it. Neighbours differ in their rules.
     pub(crate) fn segments(&self, range: IovaRange) -> impl Iterator<Item = Segment> + '_ {
         let mut pieces = self.pieces(range).peekable();
 
         core::iter::from_fn(move || {
             let mut segment = pieces.next()?;
-            while let Some(next) = pieces.next_if(|next| next.sizes == segment.sizes) {
+            while let Some(next) = pieces.next_if(|next| next.rule == segment.rule) {
                 segment.range = segment.range.hull(next.range);
             }
             Some(segment)
@@ -170,7 +201,7 @@ impl Policy {
 
         self.segments(here).next().unwrap_or(Segment {
             range: here,
-            sizes: self.sizes,
+            rule: self.rule,
             inherited: true,
         })
     }
@@ -191,7 +222,7 @@ impl Policy {
 fn append(specials: &mut KVVec<Special>, special: Special) -> Result {
     match specials.last_mut() {
         Some(last)
-            if last.sizes == special.sizes
+            if last.rule == special.rule
                 && last.range.last().next() == Some(special.range.start()) =>
         {
             last.range = last.range.hull(special.range);

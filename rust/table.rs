@@ -8,7 +8,10 @@
 
 #![allow(unsafe_code)]
 
-use core::ptr::NonNull;
+use core::{
+    marker::PhantomData,
+    ptr::NonNull, //
+};
 
 use kernel::{
     alloc::AllocError,
@@ -19,6 +22,7 @@ use crate::{
     bindings,
     domain::{
         first_piece,
+        flushed,
         Domain,
         Gather,
         Stretch,
@@ -43,20 +47,32 @@ use crate::{
 };
 
 /// The page table of a domain, of AMD's host format.
+///
+/// # Invariants
+///
+/// `domain` is valid for `'d`, and has such a page table.
 pub(crate) struct PageTable<'d> {
-    domain: &'d Domain,
+    domain: NonNull<bindings::iommu_domain>,
     top: Top,
     format: Format,
     node: c_int,
+    _domain: PhantomData<&'d Domain>,
 }
 
-impl<'d> PageTable<'d> {
+impl PageTable<'_> {
     /// The page table of `domain`; `None` if it is of any other format, or is one that the hardware
-    /// does not read through the processors' caches.
-    pub(crate) fn of(domain: &'d Domain) -> Option<Self> {
+    /// does not read through the processors' caches. Atomic.
+    ///
+    /// # Safety
+    ///
+    /// `domain` is a paging domain, and stays valid as long as the result is used.
+    pub(crate) unsafe fn of(domain: NonNull<bindings::iommu_domain>) -> Option<Self> {
         let translate: unsafe extern "C" fn(_, _) -> _ = bindings::pt_iommu_amdv1_iova_to_phys;
+        // SAFETY: By the requirement; a paging domain has operations.
+        let (is_iommupt, ops) =
+            unsafe { ((*domain.as_ptr()).is_iommupt, &*(*domain.as_ptr()).ops) };
 
-        if !domain.get().is_iommupt || domain.ops().iova_to_phys? as usize != translate as usize {
+        if !is_iommupt || ops.iova_to_phys? as usize != translate as usize {
             return None;
         }
         // A `struct pt_iommu_amdv1` begins with a `struct pt_iommu`, and that with the domain.
@@ -71,6 +87,7 @@ impl<'d> PageTable<'d> {
         }
         // SAFETY: As above; `info` is valid for writing.
         unsafe { bindings::pt_iommu_amdv1_hw_info(raw, &mut info) };
+        // INVARIANT: As just seen.
         Some(Self {
             domain,
             top: Top::from_hw_info(info.host_pt_root, info.mode)?,
@@ -81,6 +98,7 @@ impl<'d> PageTable<'d> {
                 Format::PLAIN
             },
             node,
+            _domain: PhantomData,
         })
     }
 
@@ -95,22 +113,38 @@ impl<'d> PageTable<'d> {
     /// Fails with `ENOMEM`; each leaf is then as it was or as it was to be.
     pub(crate) fn edit<T>(
         &self,
-        work: impl FnOnce(&mut Editor<'_, Pool<'_, '_>>) -> (Changes, Result<T, EditError<AllocError>>),
+        work: impl FnOnce(&mut TableEditor<'_, '_, '_>) -> Edited<T>,
     ) -> Result<T> {
-        let (result, _) = self.domain.flushed(|gather| {
-            let mut pool = Pool {
-                gather,
-                node: self.node,
-            };
-            let (changes, result) = work(&mut Editor::new(&mut pool, self.top, self.format));
+        let (_, result) = self.edit_with(Memory::Sleeping, work);
 
-            if let Some(range) = changes.touched() {
-                pool.gather.touch(range);
-            }
-            result
-        });
+        result
+    }
 
-        result.map_err(|error| match error {
+    /// The same, with tables of that kind of memory; atomic, if it is and `work` is. Tells what was
+    /// changed, too.
+    pub(crate) fn edit_with<T>(
+        &self,
+        memory: Memory,
+        work: impl FnOnce(&mut TableEditor<'_, '_, '_>) -> Edited<T>,
+    ) -> (Changes, Result<T>) {
+        // SAFETY: By the type invariant.
+        let ((changes, result), _) = unsafe {
+            flushed(self.domain, |gather| {
+                let mut pool = Pool {
+                    gather,
+                    node: self.node,
+                    memory,
+                };
+                let (changes, result) = work(&mut Editor::new(&mut pool, self.top, self.format));
+
+                if let Some(range) = changes.touched() {
+                    pool.gather.touch(range);
+                }
+                (changes, result)
+            })
+        };
+
+        let result = result.map_err(|error| match error {
             EditError::Pages(error) => error.into(),
             EditError::Straddles(iova) | EditError::Changed(iova) => {
                 // Leaves end where mappings and segments do, and the mutex keeps others out.
@@ -120,7 +154,14 @@ impl<'d> PageTable<'d> {
                 );
                 EIO
             }
-        })
+        });
+        (changes, result)
+    }
+
+    /// Takes the leaf that holds all of `range` out, whole. Atomic.
+    pub(crate) fn take_out(&self, range: IovaRange) {
+        // SAFETY: By the type invariant.
+        unsafe { flushed(self.domain, |gather| gather.unmap(range)) };
     }
 
     /// See [`Domain::stretches`].
@@ -166,7 +207,23 @@ impl Tables for DirectMap {
 pub(crate) struct Pool<'p, 'd> {
     gather: &'p mut Gather<'d>,
     node: c_int,
+    memory: Memory,
 }
+
+/// How memory for tables is had.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Memory {
+    /// Patiently, and charged to the process.
+    Sleeping,
+    /// At once, or not at all.
+    Atomic,
+}
+
+/// Edits a table with such a pool.
+pub(crate) type TableEditor<'e, 'p, 'd> = Editor<'e, Pool<'p, 'd>>;
+
+/// What an edit did, and how it ended.
+pub(crate) type Edited<T> = (Changes, Result<T, EditError<AllocError>>);
 
 impl Tables for Pool<'_, '_> {
     #[inline]
@@ -183,7 +240,10 @@ impl TablePages for Pool<'_, '_> {
         let page = unsafe {
             bindings::iommu_alloc_pages_node_sz(
                 self.node,
-                bindings::GFP_KERNEL_ACCOUNT,
+                match self.memory {
+                    Memory::Sleeping => bindings::GFP_KERNEL_ACCOUNT,
+                    Memory::Atomic => bindings::GFP_ATOMIC,
+                },
                 to_usize(PAGE_BYTES),
             )
         };

@@ -4,6 +4,11 @@
 
 #![allow(unsafe_code)]
 
+use core::sync::atomic::{
+    AtomicU64,
+    Ordering, //
+};
+
 use kernel::{
     prelude::*,
     transmute::{
@@ -34,7 +39,9 @@ use crate::{
         PageSizes,
         PAGE_BYTES, //
     },
-    pin::UserAddr, //
+    pin::UserAddr,
+    policy::Rule,
+    rmap::Stats, //
 };
 
 /// Runs that one QUERY reports, at most.
@@ -62,6 +69,7 @@ plain!(
     vfio_pgsize_policy,
     vfio_pgsize_query,
     vfio_pgsize_run,
+    vfio_pgsize_stats,
 );
 
 /// Runs an ioctl on a container.
@@ -76,6 +84,7 @@ pub(crate) fn ioctl(container: &Container, command: u32, arg: usize) -> Result<c
         bindings::VFIO_PGSIZE_GET_POLICY => get_policy(container, user)?,
         bindings::VFIO_PGSIZE_SET_POLICY => set_policy(container, user)?,
         bindings::VFIO_PGSIZE_QUERY => query(container, user)?,
+        bindings::VFIO_PGSIZE_GET_STATS => get_stats(container, user)?,
         _ => return Err(ENOTTY),
     }
     Ok(0)
@@ -178,7 +187,9 @@ fn get_policy(container: &Container, user: UserPtr) -> Result {
     }
     match request.flags {
         0 if request.iova == 0 => {
-            request.pgsizes = container.state.lock().policy.sizes().bits();
+            let rule = container.state.lock().policy.rule();
+            request.flags |= flags_of(rule);
+            request.pgsizes = rule.sizes.bits();
         }
         bindings::VFIO_PGSIZE_POLICY_RANGE => {
             let at = range(request.iova, PAGE_BYTES)?.start();
@@ -188,12 +199,21 @@ fn get_policy(container: &Container, user: UserPtr) -> Result {
             if segment.inherited {
                 request.flags |= bindings::VFIO_PGSIZE_POLICY_INHERIT;
             }
+            request.flags |= flags_of(segment.rule);
             request.size = rest.bytes().unwrap_or(MOST_BYTES);
-            request.pgsizes = segment.sizes.bits();
+            request.pgsizes = segment.rule.sizes.bits();
         }
         _ => return Err(EINVAL),
     }
     write(user, &request)
+}
+
+const SPLIT: u32 = bindings::VFIO_PGSIZE_POLICY_ON_SMASH_SPLIT;
+const MERGE: u32 = bindings::VFIO_PGSIZE_POLICY_ON_WHOLE_MERGE;
+
+/// How a rule follows the RMP, as flags of a policy.
+fn flags_of(rule: Rule) -> u32 {
+    (if rule.split { SPLIT } else { 0 }) | (if rule.merge { MERGE } else { 0 })
 }
 
 fn set_policy(container: &Container, user: UserPtr) -> Result {
@@ -202,10 +222,19 @@ fn set_policy(container: &Container, user: UserPtr) -> Result {
     const APPLY: u32 = bindings::VFIO_PGSIZE_POLICY_APPLY;
 
     let request = read(user, |policy: &bindings::vfio_pgsize_policy| policy.argsz)?;
-    let sizes = PageSizes::from_bits(request.pgsizes);
-    let scope = match request.flags & !APPLY {
-        0 if request.iova == 0 && request.size == 0 => Scope::Container(sizes),
-        RANGE => Scope::Range(range(request.iova, request.size)?, Some(sizes)),
+    let rule = Rule {
+        sizes: PageSizes::from_bits(request.pgsizes),
+        split: request.flags & SPLIT != 0,
+        merge: request.flags & MERGE != 0,
+    };
+    let follow = if request.flags & INHERIT == 0 {
+        SPLIT | MERGE
+    } else {
+        0
+    };
+    let scope = match request.flags & !(APPLY | follow) {
+        0 if request.iova == 0 && request.size == 0 => Scope::Container(rule),
+        RANGE => Scope::Range(range(request.iova, request.size)?, Some(rule)),
         flags if flags == RANGE | INHERIT && request.pgsizes == 0 => {
             Scope::Range(range(request.iova, request.size)?, None)
         }
@@ -243,6 +272,24 @@ fn query(container: &Container, user: UserPtr) -> Result {
     request.iova = left.map_or(end, |left| left.start().get());
     request.size = left.and_then(IovaRange::bytes).unwrap_or(0);
     request.nr = u32::try_from(runs.len())?;
+    write(user, &request)
+}
+
+fn get_stats(container: &Container, user: UserPtr) -> Result {
+    let mut request = read(user, |stats: &bindings::vfio_pgsize_stats| stats.argsz)?;
+    let number = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+
+    if request.flags != 0 {
+        return Err(EINVAL);
+    }
+    {
+        let state = container.state.lock();
+        let stats: &Stats = &state.stats;
+        request.splits = number(&stats.splits);
+        request.merges = number(&stats.merges);
+        request.fallbacks = number(&stats.fallbacks);
+        request.repairs = number(&stats.repairs);
+    }
     write(user, &request)
 }
 

@@ -10,16 +10,20 @@ use crate::{
     apply::convert_part,
     container::State,
     domain::{
+        first_piece,
         rest,
         Domain,
-        Stretch, //
+        Flushed,
+        Stretch,
+        PIECE, //
     },
     map::blocks_in,
     mapping::Mapping,
     pgtable::{
         IovaRange,
         PageSize,
-        PageSizes, //
+        PageSizes,
+        Phys, //
     },
     pin::unpin, //
 };
@@ -69,6 +73,74 @@ impl State {
         let Some(source) = self.source() else {
             return;
         };
+        let mut lost = false;
+        for domain in &self.domains {
+            lost |= domain.watches().hold_in(range);
+        }
+        if lost {
+            self.clear_with_holes(mapping, range, source);
+        } else {
+            self.clear_whole(mapping, range, source);
+        }
+        for domain in self.domains.iter_mut() {
+            domain.watches_mut().remove_in(range);
+        }
+    }
+
+    /// The same where the hook had to unmap leaves: stretch by stretch. What is not in the page table
+    /// that is read is in the watches of its domain.
+    fn clear_with_holes(&mut self, mapping: &Mapping, range: IovaRange, source: usize) {
+        let found = &mut self.scratch.stretches;
+        let indices = (0..self.domains.len()).filter(|index| *index != source);
+
+        for index in Iterator::chain(indices, [source]) {
+            let Some(domain) = self.domains.get(index) else {
+                continue;
+            };
+            let release = |phys, range: IovaRange, flushed: &Flushed<'_>| {
+                if index == source {
+                    // SAFETY: As in `clear_whole`.
+                    unsafe {
+                        unpin(
+                            phys,
+                            range.pages(),
+                            mapping.access.write,
+                            mapping.mixed,
+                            flushed,
+                        )
+                    };
+                }
+            };
+            let mut left = Some(range);
+            while let Some(todo) = left {
+                let piece = domain.stretches(todo, found);
+                let mut next = Some(todo);
+                for stretch in found.iter() {
+                    let before = stretch.range.start().before();
+                    let hole = next
+                        .zip(before)
+                        .and_then(|(next, last)| IovaRange::new(next.start(), last));
+                    let (_, flushed) = domain.flushed(|gather| gather.unmap(stretch.range));
+                    release(stretch.phys, stretch.range, &flushed);
+                    holes(domain, hole, |phys, hole| release(phys, hole, &flushed));
+                    next = stretch.range.last().next().and_then(|next| todo.from(next));
+                }
+                if piece.is_none() {
+                    // Nothing more in this piece.
+                    let end = first_piece(todo, PIECE);
+                    let (_, flushed) = domain.flushed(|_| ());
+                    holes(domain, Some(end), |phys, hole| {
+                        release(phys, hole, &flushed)
+                    });
+                    next = end.last().next().and_then(|next| todo.from(next));
+                }
+                left = next;
+                rest();
+            }
+        }
+    }
+
+    fn clear_whole(&mut self, mapping: &Mapping, range: IovaRange, source: usize) {
         // What is still mapped somewhere stays pinned, come what may.
         let mut safe = true;
         for (index, domain) in self.domains.iter().enumerate() {
@@ -104,6 +176,20 @@ impl State {
             }
             left = piece.last().next().and_then(|next| range.from(next));
             rest();
+        }
+    }
+}
+
+/// Calls `each` with the parts of `hole` that are followed, and where they are.
+fn holes(domain: &Domain, hole: Option<IovaRange>, mut each: impl FnMut(Phys, IovaRange)) {
+    let Some(hole) = hole else {
+        return;
+    };
+    for watch in domain.watches().overlapping(hole) {
+        let part = watch.range().intersect(hole);
+        if let Some((part, phys)) = part.and_then(|part| Some((part, watch.phys_at(part.start())?)))
+        {
+            each(phys, part);
         }
     }
 }

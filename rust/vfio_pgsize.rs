@@ -60,6 +60,7 @@ mod batch;
 mod bindings;
 mod container;
 mod domain;
+mod follow;
 mod group;
 mod info;
 mod map;
@@ -71,6 +72,8 @@ mod pgtable;
 mod pin;
 mod policy;
 mod query;
+mod rmap;
+mod smash;
 mod table;
 mod uapi;
 mod unmap;
@@ -106,6 +109,7 @@ struct Module {
 
 impl kernel::Module for Module {
     fn init(_module: &'static ThisModule) -> Result<Self> {
+        container::init_locks();
         Ok(Self {
             _registration: backend::Registration::new()?,
         })

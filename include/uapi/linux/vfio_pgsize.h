@@ -90,6 +90,21 @@ struct vfio_pgsize_info_cap {
  * VFIO_PGSIZE_POLICY_INHERIT (with RANGE, @pgsizes 0) takes the range's own
  * policy away: the container's holds there again.
  *
+ * VFIO_PGSIZE_POLICY_ON_SMASH_SPLIT: leaves of 2M and more follow the RMP. Before
+ * the RMP entry of a 2M is smashed (PSMASH), or one 4K page of it is assigned,
+ * whoever does it, the 2M gets 4K leaves, and nothing else changes. What is mapped
+ * later over such a 2M has 4K leaves from the start. The flag takes effect at once,
+ * on what is mapped, too: leaves that do not agree with the RMP are split. If there
+ * is no memory for a split the leaf is unmapped, and mapped again with 4K leaves as
+ * soon as there is: see VFIO_PGSIZE_GET_STATS.
+ *
+ * VFIO_PGSIZE_POLICY_ON_WHOLE_MERGE (with ON_SMASH_SPLIT): a 2M that gets a 2M RMP
+ * entry, or is shared as a whole, gets its leaf back, of 2M at most. So does,
+ * within a second or so, one that was shared page by page.
+ *
+ * Where leaves are followed VFIO_PGSIZE_POLICY_APPLY makes none larger than 2M of
+ * smaller ones.
+ *
  * VFIO_PGSIZE_GET_POLICY: writes @pgsizes: of the container, or with
  * VFIO_PGSIZE_POLICY_RANGE of the address @iova. @size, on return, is then the
  * number of bytes from @iova on for which the same policy holds, and the flag
@@ -102,7 +117,9 @@ struct vfio_pgsize_info_cap {
  * -ENOSPC: too many ranges with a policy of their own (see max_ranges);
  * -ENOMEM: no memory. With APPLY the policy is unchanged then, and each leaf
  *	is one that the old or the new policy would give;
- * -EOPNOTSUPP: APPLY, and a domain's page table can not be edited in place;
+ * -EOPNOTSUPP: APPLY or ON_SMASH_SPLIT, and a domain's page table can not be
+ *	edited in place; ON_SMASH_SPLIT, and this is no SNP host or its kernel can
+ *	not be followed;
  * -EINTR: APPLY, and a fatal signal came; as -ENOMEM;
  * -EIO: APPLY, and the page table is not as it was left: a bug. The kernel's log
  *	says where; as -ENOMEM;
@@ -114,6 +131,8 @@ struct vfio_pgsize_policy {
 #define VFIO_PGSIZE_POLICY_RANGE	(1 << 0)
 #define VFIO_PGSIZE_POLICY_APPLY	(1 << 1)
 #define VFIO_PGSIZE_POLICY_INHERIT	(1 << 2)
+#define VFIO_PGSIZE_POLICY_ON_SMASH_SPLIT	(1 << 3)
+#define VFIO_PGSIZE_POLICY_ON_WHOLE_MERGE	(1 << 4)
 	__aligned_u64 iova;
 	__aligned_u64 size;
 	__aligned_u64 pgsizes;
@@ -181,5 +200,29 @@ struct vfio_pgsize_query {
 };
 
 #define VFIO_PGSIZE_QUERY	_IO(VFIO_TYPE, VFIO_BASE + 102)
+
+/**
+ * struct vfio_pgsize_stats - VFIO_PGSIZE_GET_STATS: what following the RMP did
+ * @argsz: size of this structure, in bytes
+ * @flags: must be 0
+ * @splits: leaves that were split, in all domains
+ * @merges: leaves that stand where smaller ones stood
+ * @fallbacks: leaves that were unmapped, for there was no memory to split them
+ * @repairs: ranges that were mapped again after that
+ *
+ * Counted since VFIO_SET_IOMMU.
+ *
+ * Return: 0, or -EINVAL: bad @argsz or flag; -EFAULT: @arg is not accessible.
+ */
+struct vfio_pgsize_stats {
+	__u32 argsz;
+	__u32 flags;
+	__aligned_u64 splits;
+	__aligned_u64 merges;
+	__aligned_u64 fallbacks;
+	__aligned_u64 repairs;
+};
+
+#define VFIO_PGSIZE_GET_STATS	_IO(VFIO_TYPE, VFIO_BASE + 103)
 
 #endif /* _UAPI_LINUX_VFIO_PGSIZE_H */

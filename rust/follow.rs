@@ -1,0 +1,483 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Following the RMP, in process context: who follows, and what of it is followed.
+
+#![allow(unsafe_code)]
+
+use kernel::{
+    prelude::*,
+    rbtree::{
+        RBTree,
+        RBTreeNodeReservation, //
+    },
+    sync::Arc, //
+};
+
+use crate::{
+    bindings,
+    domain::{
+        give_way,
+        rest,
+        Domain, //
+    },
+    map::blocks_in,
+    pgtable::{
+        Conversion,
+        Iova,
+        IovaRange,
+        PageSize,
+        PageSizes,
+        Phys, //
+    },
+    policy::{
+        Policy,
+        Rule, //
+    },
+    rmap::{
+        count,
+        Block,
+        Guard,
+        Stats,
+        Watch, //
+    },
+    smash::{
+        make_large,
+        make_small,
+        AROUND, //
+    },
+    table::Memory, //
+};
+
+kernel::sync::global_lock! {
+    // SAFETY: Initialised when the module is loaded, before anything else.
+    pub(crate) unsafe(uninit) static HOOKS: Mutex<u32> = 0;
+}
+
+/// The hook is registered as long as one of these is there.
+pub(crate) struct Hook(());
+
+impl Hook {
+    /// May sleep. Fails with `EOPNOTSUPP` where there is nothing to follow: on no SNP host, or where
+    /// the kernel's functions can not be probed.
+    pub(crate) fn new() -> Result<Self> {
+        let mut users = HOOKS.lock();
+
+        if *users == 0 {
+            Guard::lock().reset();
+            // SAFETY: The lock is held, and it is not registered.
+            kernel::error::to_result(unsafe { bindings::pgsize_hook_register() })?;
+        }
+        *users = users.saturating_add(1);
+        Ok(Self(()))
+    }
+}
+
+impl Drop for Hook {
+    fn drop(&mut self) {
+        let mut users = HOOKS.lock();
+
+        *users = users.saturating_sub(1);
+        if *users == 0 {
+            // SAFETY: The lock is held, and it is registered.
+            unsafe { bindings::pgsize_hook_unregister() };
+        }
+    }
+}
+
+/// The followed stretches of a domain, by their last address.
+///
+/// # Invariants
+///
+/// No two overlap.
+pub(crate) struct Watches(RBTree<Iova, KBox<Watch>>);
+
+impl Watches {
+    pub(crate) fn new() -> Self {
+        Self(RBTree::new())
+    }
+
+    /// The first that overlaps `range`.
+    pub(crate) fn first_in(&self, range: IovaRange) -> Option<&Watch> {
+        let cursor = self.0.cursor_lower_bound(&range.start())?;
+        let key = *cursor.current().0;
+        let watch = self.0.get(&key)?;
+
+        (watch.range().start() <= range.last()).then_some(&**watch)
+    }
+
+    /// All that overlap `range`, in rising order.
+    pub(crate) fn overlapping(&self, range: IovaRange) -> impl Iterator<Item = &Watch> {
+        let mut left = Some(range);
+
+        core::iter::from_fn(move || {
+            let todo = left?;
+            let found = self.first_in(todo)?;
+            left = found.range().last().next().and_then(|next| todo.from(next));
+            Some(found)
+        })
+    }
+
+    /// What overlaps `range` is not followed any more, as a whole.
+    pub(crate) fn remove_in(&mut self, range: IovaRange) {
+        while let Some(last) = self.first_in(range).map(|watch| watch.range().last()) {
+            drop(self.0.remove(&last));
+        }
+    }
+
+    /// The hook leaves what overlaps `range` alone. Says whether it had to unmap anything there.
+    pub(crate) fn hold_in(&self, range: IovaRange) -> bool {
+        let mut lost = false;
+
+        for watch in self.overlapping(range) {
+            let mut guard = Guard::lock();
+            let marks = guard.marks(watch);
+            marks.pending = true;
+            lost |= marks.lost;
+        }
+        lost
+    }
+
+    /// Adds one, which overlaps no other.
+    fn insert(&mut self, new: NewWatch) {
+        let last = new.watch.range().last();
+
+        drop(self.0.insert(new.room.into_node(last, new.watch)));
+    }
+}
+
+/// A stretch that the hook knows already, and its domain does not yet.
+struct NewWatch {
+    room: RBTreeNodeReservation<Iova, KBox<Watch>>,
+    watch: KBox<Watch>,
+}
+
+/// Whether a leaf of 2M can be at `iova`, given where it is in memory.
+fn alike(iova: Iova, phys: Phys) -> bool {
+    (iova.get() ^ phys.get()) & PageSize::SIZE_2M.mask() == 0
+}
+
+/// Whether a block is broken, or about to be.
+fn is_unsafe(block: Block) -> bool {
+    Guard::lock().is_in_transit(block) || block.is_broken()
+}
+
+impl Domain {
+    /// Has the hook watch `range`, which is contiguous from `phys` on, if there are blocks in it that
+    /// leaves of 2M can have.
+    fn watch(
+        &self,
+        range: IovaRange,
+        phys: Phys,
+        rule: Rule,
+        pending: bool,
+        stats: &Arc<Stats>,
+    ) -> Result<Option<NewWatch>> {
+        let Some(blocks) = blocks_in(range).filter(|_| alike(range.start(), phys)) else {
+            return Ok(None);
+        };
+        let room = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
+        let at = phys.at(range.start(), blocks.start());
+        let merge = rule.merge && rule.sizes.allows(PageSize::SIZE_2M);
+        // SAFETY: The domain drops its watches before it is freed.
+        let watch = unsafe { Watch::new(self.raw(), blocks, at, merge, pending, stats.clone()) }?;
+
+        Ok(Some(NewWatch { room, watch }))
+    }
+
+    /// Maps `range` to the frames from `phys` on with leaves of `rule`, of 4K where the RMP wants it,
+    /// and follows it; all of it, or nothing.
+    pub(crate) fn map_followed(
+        &mut self,
+        range: IovaRange,
+        phys: Phys,
+        access: crate::domain::Access,
+        rule: Rule,
+        stats: &Arc<Stats>,
+    ) -> Result {
+        // From here on what breaks is noted.
+        let watch = self.watch(range, phys, rule, true, stats)?;
+        let blocks = watch.as_ref().map(|new| new.watch.range());
+        let mut left = Some(range);
+        let mut mapped = None;
+
+        if let Some(watch) = watch {
+            self.watches_mut().insert(watch);
+        }
+
+        let mut result = Ok(());
+        while let Some(todo) = left {
+            let (part, broken) = alike_part(todo, blocks, |iova| phys.at(range.start(), iova));
+            let sizes = if broken {
+                PageSizes::ONLY_4K
+            } else {
+                rule.sizes
+            };
+
+            let at = phys.at(range.start(), part.start());
+            result = self.map(part, at, access, sizes).and_then(|()| {
+                mapped = IovaRange::new(range.start(), part.last());
+                give_way()
+            });
+            if result.is_err() {
+                break;
+            }
+            left = part.last().next().and_then(|next| todo.from(next));
+        }
+        let result = result.and_then(|()| self.publish(range));
+        if result.is_err() {
+            self.watches_mut().remove_in(range);
+            if let Some(mapped) = mapped {
+                self.unmap(mapped);
+            }
+        }
+        result
+    }
+
+    /// Leaves the stretches of `range` to the hook, once they agree with the RMP.
+    fn publish(&self, range: IovaRange) -> Result {
+        for watch in self.watches().overlapping(range) {
+            loop {
+                {
+                    let mut guard = Guard::lock();
+                    let marks = guard.marks(watch);
+                    if !marks.hit {
+                        marks.pending = false;
+                        break;
+                    }
+                    marks.hit = false;
+                }
+                let table = self.table().ok_or(EOPNOTSUPP)?;
+                for block in blocks_of(watch.range()) {
+                    let large = |leaf: crate::pgtable::Leaf| leaf.size() >= PageSize::SIZE_2M;
+                    let at = watch.phys_at(block.start()).ok_or(EFAULT)?;
+
+                    if table.view().leaf_at(block.start()).is_some_and(large)
+                        && is_unsafe(Block::of(at))
+                    {
+                        table.edit(|editor| editor.carve(block, PageSizes::ONLY_4K, AROUND))?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Follows what is mapped in `range`, of one mapping, where `policy` says so, and nothing else.
+    /// What it says and said before is followed all the time. After an error all is as before.
+    pub(crate) fn adopt(
+        &mut self,
+        range: IovaRange,
+        policy: &Policy,
+        stats: &Arc<Stats>,
+    ) -> Result {
+        let mut found = KVVec::with_capacity(256, GFP_KERNEL_ACCOUNT)?;
+        let mut new = KVVec::new();
+
+        for segment in policy
+            .segments(range)
+            .filter(|segment| segment.rule.follows())
+        {
+            let mut left = Some(segment.range);
+            while let Some(todo) = left {
+                let Some(piece) = self.stretches(todo, &mut found) else {
+                    break;
+                };
+                for stretch in &found {
+                    let watch =
+                        self.watch(stretch.range, stretch.phys, segment.rule, false, stats)?;
+                    if let Some(watch) = watch {
+                        new.push(watch, GFP_KERNEL_ACCOUNT)?;
+                    }
+                }
+                left = piece.last().next().and_then(|next| todo.from(next));
+                give_way()?;
+            }
+        }
+        self.watches_mut().remove_in(range);
+        for watch in new {
+            self.watches_mut().insert(watch);
+        }
+        Ok(())
+    }
+
+    /// Splits the leaves of followed stretches of `range` that disagree with the RMP.
+    pub(crate) fn mend(&self, range: IovaRange) {
+        for watch in self.watches().overlapping(range) {
+            for block in blocks_of(watch.range()) {
+                let unsafe_block = |at| is_unsafe(Block::of(at));
+
+                if watch.phys_at(block.start()).is_some_and(unsafe_block) {
+                    make_small(&mut Guard::lock(), watch, block);
+                }
+                rest();
+            }
+        }
+    }
+
+    /// Merges what became whole page by page.
+    pub(crate) fn merge_shared(&self) {
+        for watch in self.watches().overlapping(IovaRange::ALL) {
+            {
+                let mut guard = Guard::lock();
+                let marks = guard.marks(watch);
+                if !core::mem::take(&mut marks.shared) || marks.pending || marks.lost {
+                    continue;
+                }
+            }
+            for block in blocks_of(watch.range()) {
+                let small = |leaf: crate::pgtable::Leaf| leaf.size() < PageSize::SIZE_2M;
+                let is_small = self
+                    .table()
+                    .and_then(|table| table.view().leaf_at(block.start()))
+                    .is_some_and(small);
+                let Some(at) = watch.phys_at(block.start()).filter(|_| is_small) else {
+                    continue;
+                };
+                let generation = Guard::lock().generation();
+                if is_unsafe(Block::of(at)) {
+                    continue;
+                }
+                let mut guard = Guard::lock();
+                if guard.generation() == generation {
+                    make_large(&mut guard, watch, block);
+                }
+            }
+            rest();
+        }
+    }
+
+    /// Maps what had to be unmapped again, with leaves of 4K. Says whether all is well.
+    pub(crate) fn repair(
+        &mut self,
+        access_of: impl Fn(IovaRange) -> Option<crate::domain::Access>,
+    ) -> bool {
+        let mut well = true;
+        let mut next = Some(IovaRange::ALL);
+
+        while let Some(todo) = next {
+            let Some((range, phys, lost)) = self.watches().first_in(todo).map(|watch| {
+                let lost = Guard::lock().marks(watch).lost;
+                (watch.range(), watch.phys_at(watch.range().start()), lost)
+            }) else {
+                break;
+            };
+            next = range.last().next().and_then(|next| todo.from(next));
+            if let (true, Some(phys), Some(access)) = (lost, phys, access_of(range)) {
+                well &= self.fill_holes(range, phys, access).is_ok();
+            }
+        }
+        well
+    }
+
+    fn fill_holes(
+        &mut self,
+        range: IovaRange,
+        phys: Phys,
+        access: crate::domain::Access,
+    ) -> Result {
+        let mut left = Some(range);
+
+        while let Some(todo) = left {
+            let leaf = self.table().ok_or(EOPNOTSUPP)?.view().leaves(todo).next();
+            let (hole, next) = match leaf {
+                Some(leaf) => (
+                    leaf.iova
+                        .before()
+                        .and_then(|last| IovaRange::new(todo.start(), last)),
+                    leaf.range().last(),
+                ),
+                None => (Some(todo), todo.last()),
+            };
+            if let Some(hole) = hole {
+                // Piece by piece: each leaf that is there again is worth having.
+                let at = phys.at(range.start(), hole.start());
+                self.map(hole, at, access, PageSizes::ONLY_4K)?;
+                if let Some(watch) = self.watches().first_in(range) {
+                    count(&watch.stats().repairs, 1);
+                }
+            }
+            left = next.next().and_then(|next| todo.from(next));
+            rest();
+        }
+        if let Some(watch) = self.watches().first_in(range) {
+            Guard::lock().marks(watch).lost = false;
+        }
+        Ok(())
+    }
+
+    /// Gives `part`, of one segment, leaves of `sizes`, none larger than it was or than 2M, while the
+    /// hook may be at work; of 4K where the RMP wants it, if `follow`.
+    pub(crate) fn convert_live(&self, part: IovaRange, sizes: PageSizes, follow: bool) -> Result {
+        let table = self.table().ok_or(EOPNOTSUPP)?;
+        let mut left = Some(part);
+
+        while let Some(todo) = left {
+            let piece = crate::domain::first_piece(todo, PageSize::SIZE_2M);
+            left = piece.last().next().and_then(|next| todo.from(next));
+            let Some(leaf) = table.view().leaf_at(piece.start()) else {
+                continue;
+            };
+            let at = leaf.phys().at(leaf.iova, piece.start());
+            let whole = blocks_in(piece).is_some() && alike(piece.start(), at);
+            let generation = Guard::lock().generation();
+            let mut broken = follow && whole && is_unsafe(Block::of(at));
+
+            let mut guard = Guard::lock();
+            if follow && whole && guard.generation() != generation {
+                broken = guard.is_in_transit(Block::of(at)) || Block::of(at).is_broken();
+            }
+            let sizes = if broken { PageSizes::ONLY_4K } else { sizes };
+            let leaf = table.view().leaf_at(piece.start());
+            if leaf.is_some_and(|leaf| leaf.range().covers(piece) && sizes.allows(leaf.size())) {
+                continue;
+            }
+            let (_, cut) =
+                table.edit_with(Memory::Atomic, |editor| editor.carve(piece, sizes, AROUND));
+            cut?;
+            let mut conversion = Conversion::new(piece, sizes.up_to(PageSize::SIZE_2M));
+            let (_, done) =
+                table.edit_with(Memory::Atomic, |editor| conversion.step(editor, u32::MAX));
+            done?;
+            drop(guard);
+            give_way()?;
+        }
+        Ok(())
+    }
+}
+
+/// The blocks of 2M in a range that consists of them.
+fn blocks_of(range: IovaRange) -> impl Iterator<Item = IovaRange> {
+    let mut left = Some(range);
+
+    core::iter::from_fn(move || {
+        let todo = left?;
+        let block = IovaRange::block(todo.start(), PageSize::SIZE_2M);
+        left = block.last().next().and_then(|next| todo.from(next));
+        Some(block)
+    })
+}
+
+/// How far from the start of `todo` on all blocks are broken, or none; and which.
+fn alike_part(
+    todo: IovaRange,
+    blocks: Option<IovaRange>,
+    phys_at: impl Fn(Iova) -> Phys,
+) -> (IovaRange, bool) {
+    let is_broken = |iova: Iova| {
+        let block = IovaRange::block(iova, PageSize::SIZE_2M);
+        let followed = blocks.is_some_and(|blocks| blocks.covers(block));
+
+        followed && is_unsafe(Block::of(phys_at(block.start())))
+    };
+    let broken = is_broken(todo.start());
+    let mut last = todo.last().min(todo.start().align_last(PageSize::SIZE_2M));
+
+    while let Some(next) = last.next().filter(|next| *next <= todo.last()) {
+        if is_broken(next) != broken {
+            break;
+        }
+        last = todo.last().min(next.align_last(PageSize::SIZE_2M));
+        rest();
+    }
+    (IovaRange::new(todo.start(), last).unwrap_or(todo), broken)
+}

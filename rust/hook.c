@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <linux/fprobe.h>
+#include <linux/module.h>
+#include <linux/spinlock.h>
+#include <linux/workqueue.h>
+
+#include <asm/pgtable_types.h>
+#include <asm/sev.h>
+
+#include "hook.h"
+
+/*
+ * Probed are functions of arch/x86/virt/svm/sev.c. What makes a 2M RMP entry, or
+ * a 2M of shared pages, into one of 4K entries is told at entry, before it takes
+ * effect; what makes it whole again is told at exit, if it was done.
+ */
+struct call {
+	u64 pfn;
+	bool large;
+};
+
+static int psmash_entry(struct fprobe *fp, unsigned long entry_ip, unsigned long ret_ip,
+			struct ftrace_regs *regs, void *data)
+{
+	struct call *call = data;
+
+	call->pfn = ftrace_regs_get_argument(regs, 0);
+	pgsize_smash_begin(call->pfn);
+	return 0;
+}
+
+static void psmash_exit(struct fprobe *fp, unsigned long entry_ip, unsigned long ret_ip,
+			struct ftrace_regs *regs, void *data)
+{
+	struct call *call = data;
+
+	pgsize_smash_end(call->pfn);
+}
+
+static int private_entry(struct fprobe *fp, unsigned long entry_ip, unsigned long ret_ip,
+			 struct ftrace_regs *regs, void *data)
+{
+	struct call *call = data;
+
+	call->pfn = ftrace_regs_get_argument(regs, 0);
+	call->large = ftrace_regs_get_argument(regs, 2) != PG_LEVEL_4K;
+	if (!call->large)
+		pgsize_smash_begin(call->pfn);
+	return 0;
+}
+
+static void private_exit(struct fprobe *fp, unsigned long entry_ip, unsigned long ret_ip,
+			 struct ftrace_regs *regs, void *data)
+{
+	struct call *call = data;
+
+	if (!call->large)
+		pgsize_smash_end(call->pfn);
+	else if (!ftrace_regs_get_return_value(regs))
+		pgsize_became_whole(call->pfn);
+}
+
+static int shared_entry(struct fprobe *fp, unsigned long entry_ip, unsigned long ret_ip,
+			struct ftrace_regs *regs, void *data)
+{
+	struct call *call = data;
+
+	call->pfn = ftrace_regs_get_argument(regs, 0);
+	call->large = ftrace_regs_get_argument(regs, 1) != PG_LEVEL_4K;
+	return 0;
+}
+
+static void shared_exit(struct fprobe *fp, unsigned long entry_ip, unsigned long ret_ip,
+			struct ftrace_regs *regs, void *data)
+{
+	struct call *call = data;
+
+	if (ftrace_regs_get_return_value(regs))
+		return;
+	if (call->large)
+		pgsize_became_whole(call->pfn);
+	else
+		pgsize_became_shared(call->pfn);
+}
+
+static struct probe {
+	const char *symbol;
+	struct fprobe fprobe;
+} probes[] = {
+	{ "psmash", { .entry_handler = psmash_entry, .exit_handler = psmash_exit } },
+	{ "rmp_make_private", { .entry_handler = private_entry, .exit_handler = private_exit } },
+	{ "rmp_make_shared", { .entry_handler = shared_entry, .exit_handler = shared_exit } },
+};
+
+static typeof(snp_lookup_rmpentry) *lookup;
+
+static void unregister_first(unsigned int count)
+{
+	while (count--)
+		unregister_fprobe(&probes[count].fprobe);
+	symbol_put(snp_lookup_rmpentry);
+	lookup = NULL;
+}
+
+int pgsize_hook_register(void)
+{
+	bool assigned, large;
+
+	lookup = symbol_get(snp_lookup_rmpentry);
+	if (!lookup)
+		return -EOPNOTSUPP;
+	if (pgsize_rmp_lookup(0, &assigned, &large) == -ENODEV) {
+		unregister_first(0);
+		return -EOPNOTSUPP;
+	}
+	for (unsigned int i = 0; i < ARRAY_SIZE(probes); i++) {
+		struct probe *probe = &probes[i];
+		int ret;
+
+		probe->fprobe.entry_data_size = sizeof(struct call);
+		probe->fprobe.nmissed = 0;
+		ret = register_fprobe_syms(&probe->fprobe, &probe->symbol, 1);
+		if (ret) {
+			pr_warn("vfio_pgsize: %s can not be probed: %d\n", probe->symbol, ret);
+			unregister_first(i);
+			return ret == -ENOMEM ? ret : -EOPNOTSUPP;
+		}
+	}
+	return 0;
+}
+
+void pgsize_hook_unregister(void)
+{
+	unregister_first(ARRAY_SIZE(probes));
+}
+
+int pgsize_rmp_lookup(u64 pfn, bool *assigned, bool *large)
+{
+	int level, ret = lookup(pfn, assigned, &level);
+
+	if (!ret)
+		*large = level != PG_LEVEL_4K;
+	return ret;
+}
+
+static DEFINE_SPINLOCK(rmap_lock);
+
+unsigned long pgsize_rmap_lock(void)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&rmap_lock, flags);
+	return flags;
+}
+
+void pgsize_rmap_unlock(unsigned long flags)
+{
+	spin_unlock_irqrestore(&rmap_lock, flags);
+}
+
+static void work_fn(struct work_struct *work)
+{
+	pgsize_work();
+}
+
+static DECLARE_DELAYED_WORK(work, work_fn);
+
+void pgsize_work_schedule(unsigned int delay_ms)
+{
+	queue_delayed_work(system_unbound_wq, &work, msecs_to_jiffies(delay_ms));
+}
+
+void pgsize_work_cancel(void)
+{
+	cancel_delayed_work_sync(&work);
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The hook on the functions that change the RMP, the RMP itself, and the lock
+ * that the hook and everybody else take to edit leaves that are followed.
+ */
+#ifndef VFIO_PGSIZE_HOOK_H
+#define VFIO_PGSIZE_HOOK_H
+
+#include <linux/interval_tree.h>
+#include <linux/types.h>
+
+/* May sleep. -EOPNOTSUPP: this is no SNP host, or its kernel can not be hooked. */
+int pgsize_hook_register(void);
+/* May sleep. No handler runs any more when it returns. */
+void pgsize_hook_unregister(void);
+
+/* As snp_lookup_rmpentry(); between register and unregister. */
+int pgsize_rmp_lookup(u64 pfn, bool *assigned, bool *large);
+
+unsigned long pgsize_rmap_lock(void);
+void pgsize_rmap_unlock(unsigned long flags);
+
+void pgsize_work_schedule(unsigned int delay_ms);
+/* The work is not running any more when it returns. */
+void pgsize_work_cancel(void);
+
+/* In Rust. The first four run with preemption off: see smash.rs. */
+void pgsize_smash_begin(u64 pfn);
+void pgsize_smash_end(u64 pfn);
+void pgsize_became_whole(u64 pfn);
+void pgsize_became_shared(u64 pfn);
+void pgsize_work(void);
+
+#endif

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The hook: a leaf of 2M or more is split before the RMP entry under it is smashed, and merged when
+//! it is whole again.
+//!
+//! The functions that `hook.c` calls run where KVM changes the RMP, with preemption off: they take
+//! the lock of the [`rmap`](crate::rmap), allocate without sleeping, and flush before they return.
+
+#![allow(unsafe_code)]
+
+use kernel::prelude::*;
+
+use crate::{
+    bindings,
+    pgtable::{
+        Conversion,
+        IovaRange,
+        Leaf,
+        PageSize,
+        PageSizes, //
+    },
+    rmap::{
+        count,
+        Block,
+        Guard,
+        Watch, //
+    },
+    table::{
+        Memory,
+        PageTable, //
+    }, //
+};
+
+/// Milliseconds until what was left for later is done.
+const SOON: c_uint = 10;
+/// Until it is looked whether blocks that became shared page by page are whole.
+const LATER: c_uint = 500;
+
+/// What a split leaves around the block: leaves of 2M, whatever was there.
+pub(crate) const AROUND: PageSizes = PageSizes::only(PageSize::SIZE_2M).union(PageSizes::ONLY_4K);
+
+/// A call begins that may leave a block with entries of 4K, one of them assigned.
+#[no_mangle]
+extern "C" fn pgsize_smash_begin(pfn: u64) {
+    let block = Block::of_pfn(pfn);
+    let mut guard = Guard::lock();
+
+    guard.begin(block);
+    guard.each_over(block, |guard, watch, range| {
+        let marks = guard.marks(watch);
+        if marks.pending {
+            marks.hit = true;
+        } else {
+            make_small(guard, watch, range);
+        }
+    });
+}
+
+/// The call has returned.
+#[no_mangle]
+extern "C" fn pgsize_smash_end(pfn: u64) {
+    Guard::lock().end(Block::of_pfn(pfn));
+}
+
+/// A block has a 2M entry, or is shared as a whole.
+#[no_mangle]
+extern "C" fn pgsize_became_whole(pfn: u64) {
+    let block = Block::of_pfn(pfn);
+    let mut guard = Guard::lock();
+
+    if guard.is_in_transit(block) {
+        return;
+    }
+    guard.each_over(block, |guard, watch, range| {
+        if watch.merges() && !guard.marks(watch).pending {
+            make_large(guard, watch, range);
+        }
+    });
+}
+
+/// One of a block's pages became shared.
+#[no_mangle]
+extern "C" fn pgsize_became_shared(pfn: u64) {
+    let mut any = false;
+
+    Guard::lock().each_over(Block::of_pfn(pfn), |guard, watch, _| {
+        if watch.merges() {
+            guard.marks(watch).shared = true;
+            any = true;
+        }
+    });
+    if any {
+        work_later();
+    }
+}
+
+/// Has the worker run when things have calmed down.
+pub(crate) fn work_later() {
+    // SAFETY: It may be called from anywhere.
+    unsafe { bindings::pgsize_work_schedule(LATER) };
+}
+
+/// The table of a followed stretch.
+fn table(watch: &Watch) -> Option<PageTable<'_>> {
+    // SAFETY: A watch's domain is valid as long as the watch is.
+    unsafe { PageTable::of(watch.domain()) }
+}
+
+/// A leaf of at least 2M that translates `range`, a block.
+fn large_leaf(table: &PageTable<'_>, range: IovaRange) -> Option<Leaf> {
+    table
+        .view()
+        .leaf_at(range.start())
+        .filter(|leaf| leaf.size() >= PageSize::SIZE_2M)
+}
+
+/// Gives `range`, a block of a stretch that is not pending, leaves of 4K. If there is no memory for
+/// the table, the leaf goes altogether: DMA that faults is better than DMA that goes on by chance.
+pub(crate) fn make_small(guard: &mut Guard, watch: &Watch, range: IovaRange) {
+    let Some(table) = table(watch) else {
+        return;
+    };
+    let Some(leaf) = large_leaf(&table, range) else {
+        return;
+    };
+    let (changes, result) = table.edit_with(Memory::Atomic, |editor| {
+        editor.carve(range, PageSizes::ONLY_4K, AROUND)
+    });
+
+    count(&watch.stats().splits, changes.splits());
+    if result.is_err() {
+        table.take_out(leaf.range());
+        guard.marks(watch).lost = true;
+        count(&watch.stats().fallbacks, 1);
+        // SAFETY: It may be called from anywhere.
+        unsafe { bindings::pgsize_work_schedule(SOON) };
+    }
+}
+
+/// Gives `range`, a block of a stretch that is not pending, which is whole, a leaf of 2M, if it has
+/// smaller ones.
+pub(crate) fn make_large(_guard: &mut Guard, watch: &Watch, range: IovaRange) {
+    let Some(table) = table(watch) else {
+        return;
+    };
+    let leaf = table.view().leaf_at(range.start());
+    if leaf.is_none_or(|leaf| leaf.size() >= PageSize::SIZE_2M) {
+        return;
+    }
+    let mut conversion = Conversion::new(range, PageSizes::only(PageSize::SIZE_2M));
+    // A merge allocates nothing. A block takes one step, and a hole in it ends it.
+    let (changes, _) = table.edit_with(Memory::Atomic, |editor| conversion.step(editor, u32::MAX));
+
+    count(&watch.stats().merges, changes.merges());
+}
