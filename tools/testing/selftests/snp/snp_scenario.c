@@ -25,15 +25,19 @@ struct backend {
 	unsigned long type;
 	const char *parameters;	/* of vfio_pgsize; NULL: it is not loaded */
 	bool small;		/* vfio_iommu_type1's disable_hugepages */
-	uint64_t sizes;		/* vfio_pgsize's policy; 0: none is set */
+	uint64_t sizes;		/* vfio_pgsize's policy; 0: none is set ... */
+	uint32_t flags;		/* ... and its flags */
 	bool hazard;		/* is DMA expected to fail? */
 };
+
+#define FOLLOW	(VFIO_PGSIZE_POLICY_ON_SMASH_SPLIT | VFIO_PGSIZE_POLICY_ON_WHOLE_MERGE)
 
 static const struct backend backends[] = {
 	{ "type1", VFIO_TYPE1v2_IOMMU, .hazard = true },
 	{ "type1, disable_hugepages", VFIO_TYPE1v2_IOMMU, .small = true },
 	{ "vfio_pgsize, no policy", VFIO_PGSIZE_IOMMU, "", .hazard = true },
 	{ "vfio_pgsize, 4K", VFIO_PGSIZE_IOMMU, "", .sizes = ONLY_4K },
+	{ "vfio_pgsize, follow", VFIO_PGSIZE_IOMMU, "", .sizes = ANY_SIZE, .flags = FOLLOW },
 };
 
 struct figures {
@@ -161,7 +165,7 @@ static problem run(const struct backend *backend, struct figures *figures)
 	if (!wrong)
 		wrong = vmm_open(&vmm, backend->type, 1);
 	if (!wrong && backend->sizes)
-		wrong = vmm_policy(&vmm, 0, backend->sizes);
+		wrong = vmm_policy(&vmm, backend->flags, backend->sizes);
 	if (wrong)
 		return wrong;
 	vmm.faults_expected = backend->hazard;
