@@ -167,7 +167,7 @@ static DECLARE_DELAYED_WORK(work, work_fn);
 
 void pgsize_work_schedule(unsigned int delay_ms)
 {
-	queue_delayed_work(system_unbound_wq, &work, msecs_to_jiffies(delay_ms));
+	queue_delayed_work(system_dfl_wq, &work, msecs_to_jiffies(delay_ms));
 }
 
 void pgsize_work_cancel(void)
