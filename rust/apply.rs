@@ -37,6 +37,16 @@ pub(crate) enum Scope {
     Range(IovaRange, Option<Rule>),
 }
 
+impl Scope {
+    /// Where it can change anything.
+    fn range(&self) -> IovaRange {
+        match self {
+            Self::Container(_) => IovaRange::ALL,
+            Self::Range(range, _) => *range,
+        }
+    }
+}
+
 impl State {
     /// Sets the policy; with `apply`, also converts what is mapped.
     ///
@@ -65,7 +75,7 @@ impl State {
         let result = self.put_in_force(&policy, scope, apply);
         if result.is_ok() {
             self.policy = policy;
-        } else if self.adopt_all(None).is_err() {
+        } else if self.adopt_all(None, scope.range()).is_err() {
             pr_err!("no memory to go on as before: leaves may not follow the RMP\n");
         }
         if !self.policy.follows() {
@@ -74,14 +84,17 @@ impl State {
         result
     }
 
-    /// Follows all mappings as `policy` says, or as the present one does.
-    fn adopt_all(&mut self, policy: Option<&Policy>) -> Result {
+    /// Follows all mappings that have a part in `scope` as `policy` says, or as the present one does.
+    /// Only there something new is followed.
+    fn adopt_all(&mut self, policy: Option<&Policy>, scope: IovaRange) -> Result {
         let policy = policy.unwrap_or(&self.policy);
 
-        for mapping in self.mappings.overlapping(IovaRange::ALL) {
+        for mapping in self.mappings.overlapping(scope) {
             for domain in self.domains.iter_mut() {
-                domain.adopt(mapping.range, policy, &self.stats)?;
-                domain.mend(mapping.range);
+                domain.adopt(mapping.range, policy, &self.follower)?;
+                if let Some(changed) = mapping.range.intersect(scope) {
+                    domain.mend(changed);
+                }
             }
         }
         Ok(())
@@ -107,7 +120,7 @@ impl State {
     fn put_in_force(&mut self, policy: &Policy, scope: Scope, apply: bool) -> Result {
         if policy.follows() || self.policy.follows() {
             self.repair()?;
-            self.adopt_all(Some(policy))?;
+            self.adopt_all(Some(policy), scope.range())?;
         }
         if apply {
             match scope {

@@ -151,7 +151,7 @@ impl State {
             stretch.range,
             stretch.phys,
             access,
-            &self.stats,
+            &self.follower,
         )
     }
 

@@ -25,7 +25,7 @@ use crate::{
     mapping::Mappings,
     pin::Buffer,
     policy::Policy,
-    rmap::Stats,
+    rmap::Follower,
     smash::work_later,
     windows::Windows, //
 };
@@ -55,7 +55,7 @@ pub(crate) struct State {
     pub(crate) policy: Policy,
     /// There if anything is followed.
     pub(crate) hook: Option<Hook>,
-    pub(crate) stats: Arc<Stats>,
+    pub(crate) follower: Arc<Follower>,
     /// How many mappings there may be in addition.
     pub(crate) avail: u32,
     pub(crate) scratch: Scratch,
@@ -101,6 +101,8 @@ extern "C" fn pgsize_work() {
         for domain in &state.domains {
             domain.merge_shared();
         }
+        // SAFETY: The mutex is held, and nothing is read any more.
+        unsafe { state.follower.free_retired() };
     }
 }
 
@@ -123,7 +125,7 @@ impl Container {
             windows: Windows::none(),
             policy: Policy::any_size(),
             hook: None,
-            stats: Arc::new(Stats::default(), GFP_KERNEL_ACCOUNT)?,
+            follower: Follower::new()?,
             avail: limit,
             scratch: Scratch {
                 pages: Buffer::new()?,

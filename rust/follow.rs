@@ -36,8 +36,8 @@ use crate::{
     rmap::{
         count,
         Block,
+        Follower,
         Guard,
-        Stats,
         Watch, //
     },
     smash::{
@@ -170,7 +170,7 @@ impl Domain {
         phys: Phys,
         rule: Rule,
         pending: bool,
-        stats: &Arc<Stats>,
+        follower: &Arc<Follower>,
     ) -> Result<Option<NewWatch>> {
         let Some(blocks) = blocks_in(range).filter(|_| alike(range.start(), phys)) else {
             return Ok(None);
@@ -179,7 +179,8 @@ impl Domain {
         let at = phys.at(range.start(), blocks.start());
         let merge = rule.merge && rule.sizes.allows(PageSize::SIZE_2M);
         // SAFETY: The domain drops its watches before it is freed.
-        let watch = unsafe { Watch::new(self.raw(), blocks, at, merge, pending, stats.clone()) }?;
+        let watch =
+            unsafe { Watch::new(self.raw(), blocks, at, merge, pending, follower.clone()) }?;
 
         Ok(Some(NewWatch { room, watch }))
     }
@@ -192,10 +193,10 @@ impl Domain {
         phys: Phys,
         access: crate::domain::Access,
         rule: Rule,
-        stats: &Arc<Stats>,
+        follower: &Arc<Follower>,
     ) -> Result {
         // From here on what breaks is noted.
-        let watch = self.watch(range, phys, rule, true, stats)?;
+        let watch = self.watch(range, phys, rule, true, follower)?;
         let blocks = watch.as_ref().map(|new| new.watch.range());
         let mut left = Some(range);
         let mut mapped = None;
@@ -268,7 +269,7 @@ impl Domain {
         &mut self,
         range: IovaRange,
         policy: &Policy,
-        stats: &Arc<Stats>,
+        follower: &Arc<Follower>,
     ) -> Result {
         let mut found = KVVec::with_capacity(256, GFP_KERNEL_ACCOUNT)?;
         let mut new = KVVec::new();
@@ -284,7 +285,7 @@ impl Domain {
                 };
                 for stretch in &found {
                     let watch =
-                        self.watch(stretch.range, stretch.phys, segment.rule, false, stats)?;
+                        self.watch(stretch.range, stretch.phys, segment.rule, false, follower)?;
                     if let Some(watch) = watch {
                         new.push(watch, GFP_KERNEL_ACCOUNT)?;
                     }
@@ -303,7 +304,14 @@ impl Domain {
     /// Splits the leaves of followed stretches of `range` that disagree with the RMP.
     pub(crate) fn mend(&self, range: IovaRange) {
         for watch in self.watches().overlapping(range) {
-            for block in blocks_of(watch.range()) {
+            // Blocks at the ends may lie in the range in part only.
+            let blocks = range
+                .hull(IovaRange::block(range.start(), PageSize::SIZE_2M))
+                .hull(IovaRange::block(range.last(), PageSize::SIZE_2M));
+            let Some(blocks) = blocks.intersect(watch.range()) else {
+                continue;
+            };
+            for block in blocks_of(blocks) {
                 let unsafe_block = |at| is_unsafe(Block::of(at));
 
                 if watch.phys_at(block.start()).is_some_and(unsafe_block) {

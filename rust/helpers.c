@@ -23,6 +23,16 @@ void pgsize_gather_add_table(struct iommu_iotlb_gather *gather, void *table)
 	iommu_pages_list_add(&gather->freelist, table);
 }
 
+void pgsize_list_init(struct iommu_pages_list *list)
+{
+	INIT_LIST_HEAD(&list->pages);
+}
+
+void pgsize_list_add_table(struct iommu_pages_list *list, void *table)
+{
+	iommu_pages_list_add(list, table);
+}
+
 void *pgsize_phys_to_virt(phys_addr_t phys)
 {
 	return phys_to_virt(phys);

@@ -10,6 +10,9 @@ void pgsize_gather_init(struct iommu_iotlb_gather *gather);
 void pgsize_gather_sync(struct iommu_domain *domain, struct iommu_iotlb_gather *gather);
 void pgsize_gather_add_table(struct iommu_iotlb_gather *gather, void *table);
 
+void pgsize_list_init(struct iommu_pages_list *list);
+void pgsize_list_add_table(struct iommu_pages_list *list, void *table);
+
 void *pgsize_phys_to_virt(phys_addr_t phys);
 phys_addr_t pgsize_virt_to_phys(void *virt);
 u64 pgsize_sme_me_mask(void);

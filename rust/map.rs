@@ -43,7 +43,7 @@ use crate::{
         Policy,
         Rule, //
     },
-    rmap::Stats, //
+    rmap::Follower, //
 };
 
 /// A map request.
@@ -122,8 +122,8 @@ impl State {
             } else {
                 mapped(batch.map(&mut self.domains, access, segment.rule.sizes)?);
                 map_in_all(&mut self.domains, here, |domain| {
-                    let (policy, stats) = (&self.policy, &self.stats);
-                    map_stretch(domain, policy, here, run.phys(), access, stats)
+                    let (policy, follower) = (&self.policy, &self.follower);
+                    map_stretch(domain, policy, here, run.phys(), access, follower)
                 })?;
                 run.keep();
                 mapped(Some(here.last()));
@@ -144,7 +144,7 @@ pub(crate) fn map_stretch(
     range: IovaRange,
     phys: Phys,
     access: Access,
-    stats: &Arc<Stats>,
+    follower: &Arc<Follower>,
 ) -> Result {
     for segment in policy.segments(range) {
         let sizes = domain.usable(segment.rule.sizes);
@@ -159,7 +159,7 @@ pub(crate) fn map_stretch(
         while let Some(todo) = left {
             let piece = first_piece(todo, size);
             let result = if rule.follows() {
-                domain.map_followed(piece, at(piece.start()), access, rule, stats)
+                domain.map_followed(piece, at(piece.start()), access, rule, follower)
             } else {
                 map_piece(domain, piece, at(piece.start()), access, sizes)
             };

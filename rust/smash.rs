@@ -123,7 +123,7 @@ pub(crate) fn make_small(guard: &mut Guard, watch: &Watch, range: IovaRange) {
     let Some(leaf) = large_leaf(&table, range) else {
         return;
     };
-    let (changes, result) = table.edit_with(Memory::Atomic, |editor| {
+    let (changes, result) = table.edit_with(Memory::Hook(watch.retired()), |editor| {
         editor.carve(range, PageSizes::ONLY_4K, AROUND)
     });
 
@@ -149,7 +149,13 @@ pub(crate) fn make_large(_guard: &mut Guard, watch: &Watch, range: IovaRange) {
     }
     let mut conversion = Conversion::new(range, PageSizes::only(PageSize::SIZE_2M));
     // A merge allocates nothing. A block takes one step, and a hole in it ends it.
-    let (changes, _) = table.edit_with(Memory::Atomic, |editor| conversion.step(editor, u32::MAX));
+    let (changes, _) = table.edit_with(Memory::Hook(watch.retired()), |editor| {
+        conversion.step(editor, u32::MAX)
+    });
 
-    count(&watch.stats().merges, changes.merges());
+    if changes.merges() != 0 {
+        count(&watch.stats().merges, changes.merges());
+        // The table is to be freed.
+        work_later();
+    }
 }

@@ -217,6 +217,9 @@ pub(crate) enum Memory {
     Sleeping,
     /// At once, or not at all.
     Atomic,
+    /// At once, by the hook: tables that it takes out go to this list, for somebody may be reading
+    /// them.
+    Hook(*mut bindings::iommu_pages_list),
 }
 
 /// Edits a table with such a pool.
@@ -242,7 +245,7 @@ impl TablePages for Pool<'_, '_> {
                 self.node,
                 match self.memory {
                     Memory::Sleeping => bindings::GFP_KERNEL_ACCOUNT,
-                    Memory::Atomic => bindings::GFP_ATOMIC,
+                    Memory::Atomic | Memory::Hook(_) => bindings::GFP_ATOMIC,
                 },
                 to_usize(PAGE_BYTES),
             )
@@ -258,8 +261,11 @@ impl TablePages for Pool<'_, '_> {
         // SAFETY: The editor took it out of the page table. All tables of a domain come from
         // `iommu_alloc_pages_node_sz`: the driver's too (`generic_pt/iommu_pt.h: _table_alloc`).
         unsafe {
-            self.gather
-                .free_table(bindings::pgsize_phys_to_virt(table.phys().get()))
+            let table = bindings::pgsize_phys_to_virt(table.phys().get());
+            match self.memory {
+                Memory::Hook(list) => bindings::pgsize_list_add_table(list, table),
+                _ => self.gather.free_table(table),
+            }
         };
     }
 

@@ -284,7 +284,7 @@ fn get_stats(container: &Container, user: UserPtr) -> Result {
     }
     {
         let state = container.state.lock();
-        let stats: &Stats = &state.stats;
+        let stats: &Stats = &state.follower.stats;
         request.splits = number(&stats.splits);
         request.merges = number(&stats.merges);
         request.fallbacks = number(&stats.fallbacks);
