@@ -22,10 +22,10 @@ use crate::{
         Stretch, //
     },
     follow::Hook,
+    follower::Follower,
     mapping::Mappings,
     pin::Buffer,
     policy::Policy,
-    rmap::Follower,
     smash::work_later,
     windows::Windows, //
 };

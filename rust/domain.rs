@@ -1,18 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! IOMMU domains: mapping, unmapping, and the flush that follows.
-//!
-//! What was taken out of a page table may still be in the IOTLB. So it is taken out by a [`Gather`]
-//! only, which [`Domain::flushed`] lends and flushes; the [`Flushed`] that comes back is what
-//! unpinning asks for.
+//! IOMMU domains: attaching, mapping and unmapping.
 
 #![allow(unsafe_code)]
 
-use core::{
-    marker::PhantomData,
-    mem::MaybeUninit,
-    ptr::NonNull, //
-};
+use core::ptr::NonNull;
 
 use kernel::{
     error::to_result,
@@ -21,7 +13,11 @@ use kernel::{
 
 use crate::{
     bindings,
-    follow::Watches,
+    flush::{
+        flushed,
+        Flushed,
+        Gather, //
+    },
     group::Group,
     num::{
         to_u64,
@@ -35,6 +31,7 @@ use crate::{
         Phys, //
     },
     table::PageTable,
+    watches::Watches,
     windows::Span, //
 };
 
@@ -382,82 +379,3 @@ impl Drop for Domain {
         unsafe { bindings::iommu_domain_free(self.raw.as_ptr()) };
     }
 }
-
-/// See [`Domain::flushed`]. Atomic, if `work` is.
-///
-/// # Safety
-///
-/// `domain` is a paging domain that stays valid for `'d`.
-pub(crate) unsafe fn flushed<'d, R>(
-    domain: NonNull<bindings::iommu_domain>,
-    work: impl FnOnce(&mut Gather<'d>) -> R,
-) -> (R, Flushed<'d>) {
-    let mut storage = MaybeUninit::uninit();
-
-    // SAFETY: `storage` is valid for writing.
-    unsafe { bindings::pgsize_gather_init(storage.as_mut_ptr()) };
-    // INVARIANT: It is initialised, and stays where it is until the end of this function.
-    let mut gather = Gather {
-        raw: storage.as_mut_ptr(),
-        domain,
-        _domain: PhantomData,
-    };
-    let result = work(&mut gather);
-    // SAFETY: Both are valid, by the invariants.
-    unsafe { bindings::pgsize_gather_sync(domain.as_ptr(), gather.raw) };
-    (result, Flushed(PhantomData))
-}
-
-/// What was taken out of a page table and is to be flushed.
-///
-/// # Invariants
-///
-/// `raw` points to an initialised gather of `domain`, which does not move; `domain` is valid.
-pub(crate) struct Gather<'d> {
-    raw: *mut bindings::iommu_iotlb_gather,
-    domain: NonNull<bindings::iommu_domain>,
-    _domain: PhantomData<&'d Domain>,
-}
-
-impl Gather<'_> {
-    /// Unmaps `range`, up to the first hole in it. Returns how many bytes that was.
-    pub(crate) fn unmap(&mut self, range: IovaRange) -> u64 {
-        let Some(bytes) = range.bytes() else {
-            return 0;
-        };
-
-        // SAFETY: Domain and gather are valid, by the invariants. The driver checks address and size.
-        let unmapped = unsafe {
-            bindings::iommu_unmap_fast(
-                self.domain.as_ptr(),
-                to_usize(range.start().get()),
-                to_usize(bytes),
-                self.raw,
-            )
-        };
-        to_u64(unmapped)
-    }
-
-    /// What the IOTLB holds of `range` is old.
-    pub(crate) fn touch(&mut self, range: IovaRange) {
-        // SAFETY: By the type invariant.
-        let gather = unsafe { &mut *self.raw };
-
-        gather.start = gather.start.min(to_usize(range.start().get()));
-        gather.end = gather.end.max(to_usize(range.last().get()));
-    }
-
-    /// Frees `table` after the flush.
-    ///
-    /// # Safety
-    ///
-    /// It came from `iommu_alloc_pages_node_sz`, and no entry that the hardware may read after the
-    /// flush leads to it.
-    pub(crate) unsafe fn free_table(&mut self, table: *mut c_void) {
-        // SAFETY: The gather is valid; the table is as it is to be.
-        unsafe { bindings::pgsize_gather_add_table(self.raw, table) };
-    }
-}
-
-/// The proof that what was taken out of the domain's page table is in no IOTLB.
-pub(crate) struct Flushed<'d>(PhantomData<&'d Domain>);

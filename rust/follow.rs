@@ -6,10 +6,6 @@
 
 use kernel::{
     prelude::*,
-    rbtree::{
-        RBTree,
-        RBTreeNodeReservation, //
-    },
     sync::Arc, //
 };
 
@@ -19,6 +15,10 @@ use crate::{
         give_way,
         rest,
         Domain, //
+    },
+    follower::{
+        count,
+        Follower, //
     },
     map::blocks_in,
     pgtable::{
@@ -34,9 +34,7 @@ use crate::{
         Rule, //
     },
     rmap::{
-        count,
         Block,
-        Follower,
         Guard,
         Watch, //
     },
@@ -45,7 +43,11 @@ use crate::{
         make_small,
         AROUND, //
     },
-    table::Memory, //
+    table::Memory,
+    watches::{
+        NewWatch,
+        Room, //
+    }, //
 };
 
 kernel::sync::global_lock! {
@@ -84,73 +86,6 @@ impl Drop for Hook {
     }
 }
 
-/// The followed stretches of a domain, by their last address.
-///
-/// # Invariants
-///
-/// No two overlap.
-pub(crate) struct Watches(RBTree<Iova, KBox<Watch>>);
-
-impl Watches {
-    pub(crate) fn new() -> Self {
-        Self(RBTree::new())
-    }
-
-    /// The first that overlaps `range`.
-    pub(crate) fn first_in(&self, range: IovaRange) -> Option<&Watch> {
-        let cursor = self.0.cursor_lower_bound(&range.start())?;
-        let key = *cursor.current().0;
-        let watch = self.0.get(&key)?;
-
-        (watch.range().start() <= range.last()).then_some(&**watch)
-    }
-
-    /// All that overlap `range`, in rising order.
-    pub(crate) fn overlapping(&self, range: IovaRange) -> impl Iterator<Item = &Watch> {
-        let mut left = Some(range);
-
-        core::iter::from_fn(move || {
-            let todo = left?;
-            let found = self.first_in(todo)?;
-            left = found.range().last().next().and_then(|next| todo.from(next));
-            Some(found)
-        })
-    }
-
-    /// What overlaps `range` is not followed any more, as a whole.
-    pub(crate) fn remove_in(&mut self, range: IovaRange) {
-        while let Some(last) = self.first_in(range).map(|watch| watch.range().last()) {
-            drop(self.0.remove(&last));
-        }
-    }
-
-    /// The hook leaves what overlaps `range` alone. Says whether it had to unmap anything there.
-    pub(crate) fn hold_in(&self, range: IovaRange) -> bool {
-        let mut lost = false;
-
-        for watch in self.overlapping(range) {
-            let mut guard = Guard::lock();
-            let marks = guard.marks(watch);
-            marks.pending = true;
-            lost |= marks.lost;
-        }
-        lost
-    }
-
-    /// Adds one, which overlaps no other.
-    fn insert(&mut self, new: NewWatch) {
-        let last = new.watch.range().last();
-
-        drop(self.0.insert(new.room.into_node(last, new.watch)));
-    }
-}
-
-/// A stretch that the hook knows already, and its domain does not yet.
-struct NewWatch {
-    room: RBTreeNodeReservation<Iova, KBox<Watch>>,
-    watch: KBox<Watch>,
-}
-
 /// Whether a leaf of 2M can be at `iova`, given where it is in memory.
 fn alike(iova: Iova, phys: Phys) -> bool {
     (iova.get() ^ phys.get()) & PageSize::SIZE_2M.mask() == 0
@@ -175,14 +110,14 @@ impl Domain {
         let Some(blocks) = blocks_in(range).filter(|_| alike(range.start(), phys)) else {
             return Ok(None);
         };
-        let room = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
+        let room = Room::new()?;
         let at = phys.at(range.start(), blocks.start());
         let merge = rule.merge && rule.sizes.allows(PageSize::SIZE_2M);
+        let follower = follower.clone();
         // SAFETY: The domain drops its watches before it is freed.
-        let watch =
-            unsafe { Watch::new(self.raw(), blocks, at, merge, pending, follower.clone()) }?;
+        let watch = unsafe { Watch::new(self.raw(), blocks, at, merge, pending, follower) }?;
 
-        Ok(Some(NewWatch { room, watch }))
+        Ok(Some(NewWatch::new(watch, room)))
     }
 
     /// Maps `range` to the frames from `phys` on with leaves of `rule`, of 4K where the RMP wants it,
@@ -197,7 +132,7 @@ impl Domain {
     ) -> Result {
         // From here on what breaks is noted.
         let watch = self.watch(range, phys, rule, true, follower)?;
-        let blocks = watch.as_ref().map(|new| new.watch.range());
+        let blocks = watch.as_ref().map(NewWatch::range);
         let mut left = Some(range);
         let mut mapped = None;
 

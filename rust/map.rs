@@ -22,6 +22,7 @@ use crate::{
         Domain,
         PIECE, //
     },
+    follower::Follower, //
     mapping::{
         Mapping,
         Room, //
@@ -43,7 +44,6 @@ use crate::{
         Policy,
         Rule, //
     },
-    rmap::Follower, //
 };
 
 /// A map request.

@@ -6,21 +6,16 @@
 
 use kernel::{
     alloc::AllocError,
-    error::to_result,
-    mm::virt::{
-        flags,
-        VmaRef, //
-    },
+    mm::virt::flags,
     prelude::*, //
 };
 
 use crate::{
     account::Locked,
     bindings,
-    domain::{
-        give_way,
-        Flushed, //
-    },
+    domain::give_way,
+    flush::Flushed,
+    frames::frames_at,
     num::{
         to_u64,
         to_usize, //
@@ -45,6 +40,11 @@ impl UserAddr {
     /// The address `value`.
     pub(crate) const fn new(value: usize) -> Self {
         Self(value)
+    }
+
+    /// The address as a number.
+    pub(crate) const fn get(self) -> usize {
+        self.0
     }
 
     /// The address `pages` further on, modulo the size of the address space.
@@ -301,7 +301,8 @@ impl<'a> Pinner<'a> {
             if vma.flags() & flags::PFNMAP == 0 {
                 return Err(refused);
             }
-            if let Some(found) = follow(vma, self.next, self.flags & bindings::FOLL_WRITE != 0)? {
+            if let Some(found) = frames_at(vma, self.next, self.flags & bindings::FOLL_WRITE != 0)?
+            {
                 break found;
             }
         };
@@ -380,51 +381,4 @@ fn frame(pfn: u64) -> Result<Phys> {
     pfn.checked_mul(PAGE_BYTES)
         .and_then(Phys::new)
         .ok_or(EFAULT)
-}
-
-/// The frame behind an address of a VM_PFNMAP mapping, and how many follow it, itself included, in
-/// the same entry of the process's page table. `None`: mmap_lock was let go meanwhile, and the VMA
-/// may be gone.
-fn follow(vma: &VmaRef, address: UserAddr, write: bool) -> Result<Option<(u64, u64)>> {
-    let mut args = bindings::follow_pfnmap_args {
-        vma: vma.as_ptr(),
-        address: address.0,
-        ..Default::default()
-    };
-
-    // SAFETY: `args` names a VMA, whose mmap_lock is held for there is a reference to it. That the
-    // address is in it is checked there.
-    if unsafe { bindings::follow_pfnmap_start(&mut args) } != 0 {
-        let write = if write {
-            bindings::fault_flag_FAULT_FLAG_WRITE
-        } else {
-            0
-        };
-        let mut unlocked = false;
-        // SAFETY: The VMA's mm is valid; its mmap_lock is held, and is so afterwards.
-        to_result(unsafe {
-            bindings::fixup_user_fault(
-                vma.mm().as_raw(),
-                address.0,
-                bindings::fault_flag_FAULT_FLAG_REMOTE | write,
-                &mut unlocked,
-            )
-        })?;
-        if unlocked {
-            return Ok(None);
-        }
-        // SAFETY: As above: the lock was not let go.
-        to_result(unsafe { bindings::follow_pfnmap_start(&mut args) })?;
-    }
-    // The entry covers an aligned power of two of frames.
-    let within = to_u64(!args.addr_mask) / PAGE_BYTES;
-    let pfn = to_u64(args.pfn);
-    let found = if write && !args.writable {
-        Err(EFAULT)
-    } else {
-        Ok(Some((pfn, (within & !pfn).wrapping_add(1))))
-    };
-    // SAFETY: It was started, with these arguments.
-    unsafe { bindings::follow_pfnmap_end(&mut args) };
-    found
 }

@@ -17,11 +17,7 @@
 
 use core::{
     cell::UnsafeCell,
-    ptr::NonNull,
-    sync::atomic::{
-        AtomicU64,
-        Ordering, //
-    }, //
+    ptr::NonNull, //
 };
 
 use kernel::{
@@ -31,6 +27,10 @@ use kernel::{
 
 use crate::{
     bindings,
+    follower::{
+        Follower,
+        Stats, //
+    },
     num::{
         to_u64,
         to_usize, //
@@ -94,92 +94,6 @@ impl Block {
         }
         false
     }
-}
-
-/// What became of a container's leaves, counted from its first group on.
-#[derive(Default)]
-pub(crate) struct Stats {
-    pub(crate) splits: AtomicU64,
-    pub(crate) merges: AtomicU64,
-    pub(crate) fallbacks: AtomicU64,
-    pub(crate) repairs: AtomicU64,
-}
-
-/// What a container and the hook have in common.
-pub(crate) struct Follower {
-    pub(crate) stats: Stats,
-    retired: Retired,
-}
-
-impl Follower {
-    pub(crate) fn new() -> Result<Arc<Self>> {
-        Ok(Arc::new(
-            Self {
-                stats: Stats::default(),
-                retired: Retired::new()?,
-            },
-            GFP_KERNEL_ACCOUNT,
-        )?)
-    }
-
-    /// Frees the tables that the hook took out.
-    ///
-    /// # Safety
-    ///
-    /// The container's mutex is held, and nobody who holds it reads its page tables.
-    pub(crate) unsafe fn free_retired(&self) {
-        let _guard = Guard::lock();
-        // SAFETY: The lock is held, and by the requirement no reader is left.
-        unsafe { self.retired.free() };
-    }
-}
-
-/// Tables that are in no page table and in no IOTLB any more, but which somebody may be reading who
-/// holds the container's mutex.
-///
-/// # Invariants
-///
-/// The head of a list, at its place on the heap; read and written under the lock of the tree.
-struct Retired(KBox<UnsafeCell<bindings::iommu_pages_list>>);
-
-// SAFETY: It is touched under the lock of the tree.
-unsafe impl Send for Retired {}
-// SAFETY: As above.
-unsafe impl Sync for Retired {}
-
-impl Retired {
-    fn new() -> Result<Self> {
-        let list = KBox::new(
-            UnsafeCell::new(bindings::iommu_pages_list::default()),
-            GFP_KERNEL_ACCOUNT,
-        )?;
-        // SAFETY: It is valid for writing. An empty list's head points at itself.
-        unsafe { bindings::pgsize_list_init(list.get()) };
-        // INVARIANT: Just made.
-        Ok(Self(list))
-    }
-
-    /// # Safety
-    ///
-    /// The lock of the tree is held; nobody reads a table that is in the list.
-    unsafe fn free(&self) {
-        // SAFETY: The list is valid, and its tables are of nobody any more.
-        unsafe { bindings::iommu_put_pages_list(self.0.get()) };
-        // SAFETY: As in `new`.
-        unsafe { bindings::pgsize_list_init(self.0.get()) };
-    }
-}
-
-impl Drop for Retired {
-    fn drop(&mut self) {
-        // SAFETY: Nobody else has it; the container is gone, or never was.
-        unsafe { self.free() };
-    }
-}
-
-/// Counts one.
-pub(crate) fn count(counter: &AtomicU64, number: u64) {
-    counter.fetch_add(number, Ordering::Relaxed);
 }
 
 /// A followed stretch: frames of one domain, from an IOVA on, that are contiguous.
@@ -268,7 +182,7 @@ impl Watch {
 
     /// Where tables go that the hook takes out.
     pub(crate) fn retired(&self) -> *mut bindings::iommu_pages_list {
-        self.follower.retired.0.get()
+        self.follower.retired()
     }
 
     pub(crate) fn merges(&self) -> bool {

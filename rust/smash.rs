@@ -12,6 +12,7 @@ use kernel::prelude::*;
 
 use crate::{
     bindings,
+    follower::count,
     pgtable::{
         Conversion,
         IovaRange,
@@ -20,7 +21,6 @@ use crate::{
         PageSizes, //
     },
     rmap::{
-        count,
         Block,
         Guard,
         Watch, //

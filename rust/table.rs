@@ -22,11 +22,13 @@ use crate::{
     bindings,
     domain::{
         first_piece,
-        flushed,
         Domain,
-        Gather,
         Stretch,
         PIECE, //
+    },
+    flush::{
+        flushed,
+        Gather, //
     },
     num::to_usize,
     pgtable::{

@@ -29,6 +29,7 @@ use crate::{
         Access,
         Domain, //
     },
+    follower::Stats, //
     info,
     map::MapRequest,
     num::to_usize,
@@ -41,7 +42,6 @@ use crate::{
     },
     pin::UserAddr,
     policy::Rule,
-    rmap::Stats, //
 };
 
 /// Runs that one QUERY reports, at most.

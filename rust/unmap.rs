@@ -13,10 +13,10 @@ use crate::{
         first_piece,
         rest,
         Domain,
-        Flushed,
         Stretch,
         PIECE, //
     },
+    flush::Flushed,
     map::blocks_in,
     mapping::Mapping,
     pgtable::{
@@ -128,7 +128,7 @@ impl State {
                 if piece.is_none() {
                     // Nothing more in this piece.
                     let end = first_piece(todo, PIECE);
-                    let (_, flushed) = domain.flushed(|_| ());
+                    let ((), flushed) = domain.flushed(|_| ());
                     holes(domain, Some(end), |phys, hole| {
                         release(phys, hole, &flushed)
                     });

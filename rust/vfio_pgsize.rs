@@ -13,7 +13,11 @@
 //!   behind it. *run*: pages of a mapping that are contiguous in physical memory.
 //! - *leaf*: an entry of the page table that translates; its size is the page size that the device
 //!   sees. More words on page tables are in [`pgtable`].
-//! - *policy*: which leaf sizes are allowed, for the container and for ranges of it.
+//! - *policy*: which leaf sizes are allowed, and whether leaves follow the RMP, for the container and
+//!   for ranges of it. *rule*: what it says of one leaf.
+//! - *RMP*: an SNP host's reverse map table: to whom a frame belongs. *smash*: to replace an entry of
+//!   2M by 512 of 4K. A *block* of 2M is *broken* if its entries are of 4K and one is assigned: a
+//!   leaf over it disagrees, and the IOMMU refuses DMA through it.
 //! - *segment*: a range of IOVAs with one policy.
 //!
 //! # How data flows
@@ -23,14 +27,19 @@
 //!                          (void *)    (bytes)              ├──► mapping   what is mapped where
 //!                                                           ├──► pin       process memory → runs
 //!                                                           │     └─ account   locked_vm
-//!                                                           └──► domain    runs → leaves, and back
-//!                                                                 ├─ group     attach, reserved regions
-//!                                                                 └─ table     read, split, merge
-//!                                                                     └─ pgtable  (core only)
+//!                                                           ├──► domain    runs → leaves, and back
+//!                                                           │     ├─ group     attach, reserved regions
+//!                                                           │     ├─ flush     the IOTLB
+//!                                                           │     └─ table     read, split, merge
+//!                                                           │         └─ pgtable  (core only)
+//!                                                           └──► follow    what follows the RMP
+//!                                                                 └─ watches ─► rmap
+//! KVM ── psmash() ... ── fprobe ──► hook.c ──► smash ──► rmap (block → stretches) ──► table
 //!
 //! map:    request → pinned run → segments → leaves in each domain → mapping
 //! unmap:  mapping → extents read from the table → leaves gone → IOTLB flushed → unpinned
 //! apply:  policy → segments → cuts and conversions → IOTLB flushed → tables freed
+//! smash:  block → stretches → leaf → table built, one store → IOTLB flushed → then the RMP changes
 //! ```
 //!
 //! Each arrow points one way. The page table is the only record of which frames a mapping has:
@@ -40,12 +49,17 @@
 //!
 //! ```text
 //! vfio's group_lock, iommu_drivers_lock
-//!   └─ Container::state (mutex)          all that a container has; held over every call
-//!        ├─ mmap_lock                    read: to pin; write: to account
-//!        └─ the IOMMU core's group mutex, the driver's locks
+//!   └─ container::CONTAINERS (mutex)     which containers there are, for the worker
+//!        └─ Container::state (mutex)     all that a container has; held over every call
+//!             ├─ follow::HOOKS (mutex)   how many want the hook
+//!             ├─ mmap_lock               read: to pin; write: to account
+//!             ├─ the IOMMU core's group mutex
+//!             └─ the rmap's lock (spin, irq-safe)   leaves of 2M and more that are followed
+//!                  └─ the driver's locks (spin): the flush
 //! ```
 //!
-//! Everything runs in process context and may sleep.
+//! All but [`smash`] runs in process context and may sleep. [`smash`] runs with preemption off, under
+//! the rmap's lock.
 
 #![deny(unsafe_code)]
 
@@ -60,7 +74,10 @@ mod batch;
 mod bindings;
 mod container;
 mod domain;
+mod flush;
 mod follow;
+mod follower;
+mod frames;
 mod group;
 mod info;
 mod map;
@@ -77,6 +94,7 @@ mod smash;
 mod table;
 mod uapi;
 mod unmap;
+mod watches;
 mod windows;
 
 module! {
