@@ -41,6 +41,7 @@ use crate::{
     smash::{
         make_large,
         make_small,
+        work_later,
         AROUND, //
     },
     table::Memory,
@@ -277,11 +278,13 @@ impl Domain {
                     continue;
                 };
                 let generation = Guard::lock().generation();
-                if is_unsafe(Block::of(at)) {
-                    continue;
-                }
+                let broken = Block::of(at).is_broken();
                 let mut guard = Guard::lock();
-                if guard.generation() == generation {
+                if guard.generation() != generation || guard.is_in_transit(Block::of(at)) {
+                    // It is looked at again when things have calmed down.
+                    guard.marks(watch).shared = true;
+                    work_later();
+                } else if !broken {
                     make_large(&mut guard, watch, block);
                 }
             }

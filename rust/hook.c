@@ -134,6 +134,15 @@ void pgsize_hook_unregister(void)
 	unregister_first(ARRAY_SIZE(probes));
 }
 
+u64 pgsize_hook_missed(void)
+{
+	u64 missed = 0;
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(probes); i++)
+		missed += READ_ONCE(probes[i].fprobe.nmissed);
+	return missed;
+}
+
 int pgsize_rmp_lookup(u64 pfn, bool *assigned, bool *large)
 {
 	int level, ret = lookup(pfn, assigned, &level);

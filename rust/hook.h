@@ -14,6 +14,9 @@ int pgsize_hook_register(void);
 /* May sleep. No handler runs any more when it returns. */
 void pgsize_hook_unregister(void);
 
+/* Calls that went by unseen since then. */
+u64 pgsize_hook_missed(void);
+
 /* As snp_lookup_rmpentry(); between register and unregister. */
 int pgsize_rmp_lookup(u64 pfn, bool *assigned, bool *large);
 

@@ -289,6 +289,8 @@ fn get_stats(container: &Container, user: UserPtr) -> Result {
         request.merges = number(&stats.merges);
         request.fallbacks = number(&stats.fallbacks);
         request.repairs = number(&stats.repairs);
+        // SAFETY: It may be called from anywhere.
+        request.missed = unsafe { bindings::pgsize_hook_missed() };
     }
     write(user, &request)
 }

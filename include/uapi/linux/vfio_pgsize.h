@@ -209,8 +209,10 @@ struct vfio_pgsize_query {
  * @merges: leaves that stand where smaller ones stood
  * @fallbacks: leaves that were unmapped, for there was no memory to split them
  * @repairs: ranges that were mapped again after that
+ * @missed: calls that the kernel let go by unseen, of all containers, since one
+ *	began to follow: if it is not 0, a leaf may disagree with the RMP
  *
- * Counted since VFIO_SET_IOMMU.
+ * All but @missed are counted since VFIO_SET_IOMMU.
  *
  * Return: 0, or -EINVAL: bad @argsz or flag; -EFAULT: @arg is not accessible.
  */
@@ -221,6 +223,7 @@ struct vfio_pgsize_stats {
 	__aligned_u64 merges;
 	__aligned_u64 fallbacks;
 	__aligned_u64 repairs;
+	__aligned_u64 missed;
 };
 
 #define VFIO_PGSIZE_GET_STATS	_IO(VFIO_TYPE, VFIO_BASE + 103)
