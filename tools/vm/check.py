@@ -21,7 +21,7 @@ from tap.parser import Parser
 
 from kernels import NAMES, kernel
 from module import build_module
-from paths import CACHE, SRC, Problem, outside, require_build_root, say
+from paths import CACHE, SRC, Problem, locked, outside, require_build_root, say
 from programs import programs
 from suites import VM, Output, Suite, suites
 
@@ -176,6 +176,12 @@ def main() -> int:
     if arguments.list:
         print("\n".join(suite.name for suite in chosen))
         return 0
+    # One at a time: the machines want the processors, and the logs have one place.
+    with locked(LOGS):
+        return check(chosen)
+
+
+def check(chosen: list[Suite]) -> int:
     LOGS.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     total = prepare(chosen)

@@ -26,7 +26,12 @@ def tracked(*patterns: str) -> list[Path]:
     """The files that git knows of, and new ones that it does not ignore."""
     command = ["git", "-c", f"safe.directory={SRC}", "-C", str(SRC), "ls-files", "-z"]
     command += ["--cached", "--others", "--exclude-standard", "--", *patterns]
-    listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    git = subprocess.run(command, check=False, capture_output=True, text=True)
+    if git.returncode:
+        # The build root sees the checkout and nothing around it.
+        said = git.stderr.strip()
+        raise Problem(f"git does not list the files ({said}): is this a worktree? clone it instead")
+    listed = git.stdout
     return [SRC / name for name in sorted(set(listed.split("\0"))) if name and (SRC / name).exists()]
 
 

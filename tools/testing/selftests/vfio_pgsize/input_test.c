@@ -17,6 +17,8 @@
 #define APPLY	VFIO_PGSIZE_POLICY_APPLY
 #define RANGE	VFIO_PGSIZE_POLICY_RANGE
 #define INHERIT	VFIO_PGSIZE_POLICY_INHERIT
+#define ON_SMASH_SPLIT	VFIO_PGSIZE_POLICY_ON_SMASH_SPLIT
+#define ON_WHOLE_MERGE	VFIO_PGSIZE_POLICY_ON_WHOLE_MERGE
 
 FIXTURE(input) {
 	struct vmm vmm;
@@ -172,7 +174,11 @@ TEST_F_TIMEOUT(input, set_policy, TIMEOUT)
 
 	WRONG(EINVAL, VFIO_PGSIZE_SET_POLICY, whole, argsz, 0);
 	WRONG(EINVAL, VFIO_PGSIZE_SET_POLICY, whole, argsz, sizeof(whole) - 1);
-	WRONG(EINVAL, VFIO_PGSIZE_SET_POLICY, whole, flags, APPLY | 1 << 3);
+	WRONG(EINVAL, VFIO_PGSIZE_SET_POLICY, whole, flags, APPLY | 1 << 5);
+	WRONG(EINVAL, VFIO_PGSIZE_SET_POLICY, whole, flags, ON_WHOLE_MERGE);
+	/* No SNP host: there is nothing to follow. */
+	WRONG(EOPNOTSUPP, VFIO_PGSIZE_SET_POLICY, whole, flags, ON_SMASH_SPLIT);
+	WRONG(EOPNOTSUPP, VFIO_PGSIZE_SET_POLICY, range, flags, RANGE | APPLY | ON_SMASH_SPLIT);
 	WRONG(EINVAL, VFIO_PGSIZE_SET_POLICY, whole, flags, APPLY | 1U << 31);
 	WRONG(EINVAL, VFIO_PGSIZE_SET_POLICY, whole, flags, APPLY | INHERIT);
 	WRONG2(EINVAL, VFIO_PGSIZE_SET_POLICY, whole, flags, INHERIT, pgsizes, 0);
@@ -185,7 +191,8 @@ TEST_F_TIMEOUT(input, set_policy, TIMEOUT)
 	WRONG(EINVAL, VFIO_PGSIZE_SET_POLICY, whole, pgsizes, PAGE | 1ULL << 63);
 	WRONG(EINVAL, VFIO_PGSIZE_SET_POLICY, whole, pgsizes, ~1ULL);
 	WRONG(EINVAL, VFIO_PGSIZE_SET_POLICY, range, argsz, sizeof(range) - 1);
-	WRONG(EINVAL, VFIO_PGSIZE_SET_POLICY, range, flags, RANGE | APPLY | 1 << 3);
+	WRONG(EINVAL, VFIO_PGSIZE_SET_POLICY, range, flags, RANGE | APPLY | 1 << 5);
+	WRONG(EINVAL, VFIO_PGSIZE_SET_POLICY, range, flags, RANGE | INHERIT | ON_SMASH_SPLIT);
 	WRONG(EINVAL, VFIO_PGSIZE_SET_POLICY, range, flags, RANGE | APPLY | INHERIT);
 	WRONG(EINVAL, VFIO_PGSIZE_SET_POLICY, range, flags, APPLY);
 	WRONG(EINVAL, VFIO_PGSIZE_SET_POLICY, range, iova, AT + 1);
@@ -316,6 +323,16 @@ TEST_F_TIMEOUT(input, get_info, TIMEOUT)
 	WRONG(EINVAL, VFIO_IOMMU_GET_INFO, good, argsz,
 	      offsetof(struct vfio_iommu_type1_info, iova_pgsizes));
 	UNREADABLE(VFIO_IOMMU_GET_INFO, good);
+}
+
+TEST_F_TIMEOUT(input, get_stats, TIMEOUT)
+{
+	struct vfio_pgsize_stats good = { .argsz = sizeof(good) };
+
+	WRONG(EINVAL, VFIO_PGSIZE_GET_STATS, good, argsz, 0);
+	WRONG(EINVAL, VFIO_PGSIZE_GET_STATS, good, argsz, sizeof(good) - 1);
+	WRONG(EINVAL, VFIO_PGSIZE_GET_STATS, good, flags, 1);
+	UNREADABLE(VFIO_PGSIZE_GET_STATS, good);
 }
 
 TEST_F_TIMEOUT(input, unknown_calls, TIMEOUT)
