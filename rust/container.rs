@@ -114,7 +114,13 @@ impl Container {
 
     /// No more.
     pub(crate) fn part(&self) {
-        CONTAINERS.lock().retain(|known| known.0 != self.into());
+        let mut containers = CONTAINERS.lock();
+
+        containers.retain(|known| known.0 != self.into());
+        if containers.is_empty() {
+            // Nobody drops what is static: the module may go.
+            *containers = KVec::new();
+        }
     }
 
     /// A container without groups, which can have `limit` mappings.
