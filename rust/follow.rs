@@ -392,7 +392,7 @@ impl Domain {
 }
 
 /// The blocks of 2M in a range that consists of them.
-fn blocks_of(range: IovaRange) -> impl Iterator<Item = IovaRange> {
+pub(crate) fn blocks_of(range: IovaRange) -> impl Iterator<Item = IovaRange> {
     let mut left = Some(range);
 
     core::iter::from_fn(move || {

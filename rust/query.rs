@@ -11,47 +11,78 @@ use crate::{
         give_way,
         PIECE, //
     },
+    follow::blocks_of,
     pgtable::{
         IovaRange,
-        LikeRun, //
-    }, //
+        Leaf,
+        LikeRun,
+        PageSize, //
+    },
+    rmap::Block, //
 };
 
 impl State {
-    /// Fills `runs`, as far as it has room, with the leaves that have an address in `range`. Returns
-    /// what is left to be asked for.
+    /// Fills `runs`, as far as it has room, with the leaves that have an address in `range`; if
+    /// `audit`, only with those that disagree with the RMP. Returns what is left to be asked for.
     ///
-    /// Errors: `ENOENT` no such domain; `EOPNOTSUPP` its page table can not be read; `EINTR` a fatal
-    /// signal came.
+    /// Errors: `ENOENT` no such domain; `EOPNOTSUPP` its page table can not be read, or nothing is
+    /// followed, so that nobody can audit; `EINTR` a fatal signal came.
     pub(crate) fn query(
         &self,
         domain: usize,
         range: IovaRange,
+        audit: bool,
         runs: &mut KVVec<LikeRun>,
     ) -> Result<Option<IovaRange>> {
         let table = self.domains.get(domain).ok_or(ENOENT)?;
-        let table = table.table().ok_or(EOPNOTSUPP)?;
+        let view = table.table().ok_or(EOPNOTSUPP)?.view();
 
+        if audit && self.hook.is_none() {
+            return Err(EOPNOTSUPP);
+        }
         // Where nothing is mapped there is nothing to look for.
         for mapping in self.mappings.overlapping(range) {
             let mut left = mapping.range.intersect(range);
 
             while let Some(todo) = left {
                 let piece = first_piece(todo, PIECE);
-                let mut reached = piece.last();
+                let mut all = view.like_runs(piece);
+                let mut wrong = view.leaves(piece).filter(disagrees).map(run_of);
+                let found: &mut dyn Iterator<Item = LikeRun> =
+                    if audit { &mut wrong } else { &mut all };
 
-                for run in table.view().like_runs(piece) {
+                for run in found {
                     if !append(runs, run) {
                         return Ok(range.from(run.range.start()));
                     }
-                    reached = reached.max(run.range.last());
                 }
-                left = reached.next().and_then(|next| todo.from(next));
+                // A leaf that goes on behind the piece was seen.
+                let seen = view.leaf_at(piece.last()).map(|leaf| leaf.range().last());
+                left = seen
+                    .unwrap_or(piece.last())
+                    .next()
+                    .and_then(|next| todo.from(next));
                 give_way()?;
             }
         }
         Ok(None)
     }
+}
+
+/// A leaf by itself.
+fn run_of(leaf: Leaf) -> LikeRun {
+    LikeRun {
+        range: leaf.range(),
+        size: leaf.size(),
+        attrs: leaf.attrs(),
+    }
+}
+
+/// Whether a leaf disagrees with the RMP.
+fn disagrees(leaf: &Leaf) -> bool {
+    leaf.size() >= PageSize::SIZE_2M
+        && blocks_of(leaf.range())
+            .any(|block| Block::of(leaf.phys().at(leaf.iova, block.start())).is_broken())
 }
 
 /// Adds `run`; one that goes on where the last ended is a part of it. False if there is no room.

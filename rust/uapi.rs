@@ -250,7 +250,9 @@ fn set_policy(container: &Container, user: UserPtr) -> Result {
 fn query(container: &Container, user: UserPtr) -> Result {
     let mut request = read(user, |query: &bindings::vfio_pgsize_query| query.argsz)?;
 
-    if request.flags != 0 || request.nr == 0 {
+    let audit = request.flags == bindings::VFIO_PGSIZE_QUERY_MISMATCH;
+
+    if (request.flags != 0 && !audit) || request.nr == 0 {
         return Err(EINVAL);
     }
     let range = range(request.iova, request.size)?;
@@ -258,7 +260,10 @@ fn query(container: &Container, user: UserPtr) -> Result {
     let mut found = KVVec::with_capacity(room, GFP_KERNEL_ACCOUNT)?;
     let mut runs = KVVec::with_capacity(room, GFP_KERNEL_ACCOUNT)?;
     let domain = to_usize(request.domain.into());
-    let left = container.state.lock().query(domain, range, &mut found)?;
+    let left = container
+        .state
+        .lock()
+        .query(domain, range, audit, &mut found)?;
 
     for run in &found {
         runs.push(report(run), GFP_KERNEL_ACCOUNT)?;

@@ -165,7 +165,7 @@ struct vfio_pgsize_run {
 /**
  * struct vfio_pgsize_query - VFIO_PGSIZE_QUERY: the leaves of a range
  * @argsz: size of this structure, in bytes
- * @flags: must be 0
+ * @flags: 0, or VFIO_PGSIZE_QUERY_MISMATCH
  * @iova: in: where to start, in bytes, a multiple of 4096. Out: where to start
  *	the next call
  * @size: in: length of the range, in bytes, a multiple of 4096, not 0. Out:
@@ -180,18 +180,24 @@ struct vfio_pgsize_run {
  * @size that came back until @size is 0. Each call is atomic against map,
  * unmap and policy changes, a sequence of calls is not.
  *
+ * With VFIO_PGSIZE_QUERY_MISMATCH, an audit: only leaves that disagree with the
+ * RMP, through which DMA fails: of 2M or more, over a 2M whose RMP entries are of 4K,
+ * one of them assigned. Where leaves follow the RMP there is none.
+ *
  * Return: 0, or
  * -EINVAL: bad @argsz, flag, alignment, or @nr is 0;
  * -EOVERFLOW: @iova + @size - 1 overflows;
  * -ENOENT: there is no such domain: @domain is their number or more;
  * -EOPNOTSUPP: the domain's page table is in a format that the module can not
- *	read (any but AMD's host format);
+ *	read (any but AMD's host format); MISMATCH, and nothing in the container
+ *	follows the RMP;
  * -ENOMEM: no memory; -EINTR: a fatal signal came;
  * -EFAULT: @arg or @runs is not accessible.
  */
 struct vfio_pgsize_query {
 	__u32 argsz;
 	__u32 flags;
+#define VFIO_PGSIZE_QUERY_MISMATCH	(1 << 0)
 	__aligned_u64 iova;
 	__aligned_u64 size;
 	__u32 domain;
