@@ -11,6 +11,7 @@ use crate::{
         Domain, //
     },
     follow::Hook,
+    num::unsupported,
     pgtable::{
         Conversion,
         IovaRange,
@@ -67,7 +68,7 @@ impl State {
         let editable = self.domains.iter().all(|domain| domain.table().is_some());
 
         if (apply || policy.follows()) && !editable {
-            return Err(EOPNOTSUPP);
+            return Err(unsupported());
         }
         if (asks || policy.follows()) && self.hook.is_none() {
             self.hook = Some(Hook::new()?);
@@ -183,7 +184,7 @@ impl State {
 
 /// Gives `part`, the ends of which no leaf crosses, leaves of `sizes`, each as large as fits.
 pub(crate) fn convert_part(domain: &Domain, part: IovaRange, sizes: PageSizes) -> Result {
-    let table = domain.table().ok_or(EOPNOTSUPP)?;
+    let table = domain.table().ok_or_else(unsupported)?;
     let mut conversion = Conversion::new(part, sizes);
 
     while table.edit(|editor| conversion.step(editor, WORK))? == Progress::More {
@@ -195,7 +196,7 @@ pub(crate) fn convert_part(domain: &Domain, part: IovaRange, sizes: PageSizes) -
 /// Sees to it that no leaf crosses an end of `part`, which is to have `sizes`. What lies outside of
 /// it gets leaves that the policy there allows.
 fn cut_ends(domain: &Domain, policy: &Policy, part: IovaRange, sizes: PageSizes) -> Result {
-    let table = domain.table().ok_or(EOPNOTSUPP)?;
+    let table = domain.table().ok_or_else(unsupported)?;
     let outside = |iova| domain.usable(policy.at(iova).rule.sizes);
     let left = part.start().before().map_or(sizes, outside);
 

@@ -15,6 +15,7 @@ use crate::{
     group::Group,
     map::map_stretch,
     mapping::Mapping,
+    num::unsupported,
     pgtable::IovaRange,
     windows::Windows, //
 };
@@ -45,7 +46,7 @@ impl State {
             return Err(EPERM);
         }
         if self.policy.follows() && domain.table().is_none() {
-            return Err(EOPNOTSUPP);
+            return Err(unsupported());
         }
         domain.enforce_coherency();
 

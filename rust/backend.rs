@@ -20,8 +20,10 @@ use crate::{
     bindings,
     container::Container,
     group::Group,
-    module_parameters,
-    num::from_i32,
+    num::{
+        from_i32,
+        unsupported, //
+    },
     uapi, //
 };
 
@@ -62,7 +64,7 @@ unsafe impl Sync for Operations {}
 static OPERATIONS: Operations = Operations(bindings::vfio_iommu_driver_ops {
     // VFIO does not write to the name.
     name: as_char_ptr_in_const_context(c"vfio-pgsize").cast_mut(),
-    owner: kernel::module::this_module::<crate::LocalModule>().as_ptr(),
+    owner: (&raw const bindings::__this_module).cast_mut(),
     open: Some(open),
     release: Some(release),
     ioctl: Some(ioctl),
@@ -78,7 +80,8 @@ static OPERATIONS: Operations = Operations(bindings::vfio_iommu_driver_ops {
 });
 
 fn serves_type1v2() -> bool {
-    module_parameters::serve_type1v2.value()
+    // SAFETY: It may be called from anywhere.
+    unsafe { bindings::pgsize_serve_type1v2() }
 }
 
 /// An error as an ioctl answers it.
@@ -92,7 +95,8 @@ fn errno(error: Error) -> c_long {
 ///
 /// None: it is unsafe as the table's type is.
 unsafe extern "C" fn open(kind: c_ulong) -> *mut c_void {
-    let limit = module_parameters::dma_entry_limit.value();
+    // SAFETY: It may be called from anywhere.
+    let limit = unsafe { bindings::pgsize_dma_entry_limit() };
     let container = match u32::try_from(kind) {
         Ok(bindings::VFIO_PGSIZE_IOMMU) => Container::new(limit),
         Ok(bindings::VFIO_TYPE1v2_IOMMU) if serves_type1v2() => Container::new(limit),
@@ -150,13 +154,14 @@ unsafe extern "C" fn attach_group(
     from_result(|| {
         // Devices that do no DMA of their own are type1's: VFIO asks it next.
         if kind != bindings::vfio_group_type_VFIO_IOMMU {
-            return Err(EOPNOTSUPP);
+            return Err(unsupported());
         }
         // SAFETY: By the requirement.
         let container = unsafe { Owned::borrow(data) };
         // SAFETY: By the requirement.
         let group = unsafe { Group::new(NonNull::new(group).ok_or(EINVAL)?) };
-        let unsafe_interrupts = module_parameters::allow_unsafe_interrupts.value();
+        // SAFETY: It may be called from anywhere.
+        let unsafe_interrupts = unsafe { bindings::pgsize_allow_unsafe_interrupts() };
 
         container.state.lock().attach(group, unsafe_interrupts)?;
         Ok(0)

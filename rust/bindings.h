@@ -15,6 +15,7 @@
 
 #include "helpers.h"
 #include "hook.h"
+#include "parameters.h"
 
 /* Numbers that the headers make of other macros, which bindgen does not follow. */
 const u32 RUST_CONST_HELPER_VFIO_CHECK_EXTENSION = VFIO_CHECK_EXTENSION;

@@ -21,6 +21,7 @@ use crate::{
         Follower, //
     },
     map::blocks_in,
+    num::unsupported,
     pgtable::{
         Conversion,
         Iova,
@@ -183,7 +184,7 @@ impl Domain {
                     }
                     marks.hit = false;
                 }
-                let table = self.table().ok_or(EOPNOTSUPP)?;
+                let table = self.table().ok_or_else(unsupported)?;
                 for block in blocks_of(watch.range()) {
                     let large = |leaf: crate::pgtable::Leaf| leaf.size() >= PageSize::SIZE_2M;
                     let at = watch.phys_at(block.start()).ok_or(EFAULT)?;
@@ -324,7 +325,12 @@ impl Domain {
         let mut left = Some(range);
 
         while let Some(todo) = left {
-            let leaf = self.table().ok_or(EOPNOTSUPP)?.view().leaves(todo).next();
+            let leaf = self
+                .table()
+                .ok_or_else(unsupported)?
+                .view()
+                .leaves(todo)
+                .next();
             let (hole, next) = match leaf {
                 Some(leaf) => (
                     leaf.iova
@@ -354,7 +360,7 @@ impl Domain {
     /// Gives `part`, of one segment, leaves of `sizes`, none larger than it was or than 2M, while the
     /// hook may be at work; of 4K where the RMP wants it, if `follow`.
     pub(crate) fn convert_live(&self, part: IovaRange, sizes: PageSizes, follow: bool) -> Result {
-        let table = self.table().ok_or(EOPNOTSUPP)?;
+        let table = self.table().ok_or_else(unsupported)?;
         let mut left = Some(part);
 
         while let Some(todo) = left {

@@ -2,11 +2,15 @@
 #include <linux/io.h>
 #include <linux/kmod.h>
 #include <linux/mem_encrypt.h>
+#include <linux/module.h>
 #include <linux/sched/signal.h>
 
 #include <drivers/iommu/iommu-pages.h>
 
 #include "helpers.h"
+
+/* Here, for not every kernel's module! macro can say it. */
+MODULE_IMPORT_NS("GENERIC_PT_IOMMU");
 
 void pgsize_gather_init(struct iommu_iotlb_gather *gather)
 {

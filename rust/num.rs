@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Conversions between integers that lose nothing on the machines that this module runs on.
+//! Conversions between integers that lose nothing on the machines that this module runs on, and an
+//! error that not every kernel's `kernel::error` has.
 
 use kernel::prelude::*;
 
@@ -25,4 +26,9 @@ pub(crate) const fn to_usize(value: u64) -> usize {
 #[inline]
 pub(crate) const fn from_i32(value: c_int) -> c_long {
     value as c_long
+}
+
+/// `EOPNOTSUPP`.
+pub(crate) fn unsupported() -> Error {
+    Error::from_errno(-(kernel::bindings::EOPNOTSUPP as c_int))
 }

@@ -12,6 +12,7 @@ use crate::{
         PIECE, //
     },
     follow::blocks_of,
+    num::unsupported,
     pgtable::{
         IovaRange,
         Leaf,
@@ -35,10 +36,10 @@ impl State {
         runs: &mut KVVec<LikeRun>,
     ) -> Result<Option<IovaRange>> {
         let table = self.domains.get(domain).ok_or(ENOENT)?;
-        let view = table.table().ok_or(EOPNOTSUPP)?.view();
+        let view = table.table().ok_or_else(unsupported)?.view();
 
         if audit && self.hook.is_none() {
-            return Err(EOPNOTSUPP);
+            return Err(unsupported());
         }
         // Where nothing is mapped there is nothing to look for.
         for mapping in self.mappings.overlapping(range) {

@@ -103,21 +103,6 @@ module! {
     authors: ["The vfio-pgsize authors"],
     description: "VFIO IOMMU backend with IOMMU page sizes chosen by the VMM",
     license: "GPL v2",
-    imports_ns: ["GENERIC_PT_IOMMU"],
-    params: {
-        serve_type1v2: bool {
-            default: false,
-            description: "Serve VFIO_TYPE1v2_IOMMU too, ahead of vfio_iommu_type1 (default: N)",
-        },
-        allow_unsafe_interrupts: bool {
-            default: false,
-            description: "Take devices without interrupt isolation (default: N)",
-        },
-        dma_entry_limit: u32 {
-            default: 65535,
-            description: "Mappings that a container can have (default: 65535)",
-        },
-    },
 }
 
 /// The module, loaded: it serves containers until it is dropped.

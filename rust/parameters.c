@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * In C: Rust's module! has no parameters that can be changed, and before Linux
+ * 7.3 none that are bool. Two are vfio_iommu_type1's, by name and meaning.
+ */
+#include <linux/moduleparam.h>
+
+#include "parameters.h"
+
+static bool serve_type1v2;
+module_param(serve_type1v2, bool, 0444);
+MODULE_PARM_DESC(serve_type1v2,
+		 "Serve VFIO_TYPE1v2_IOMMU too, ahead of vfio_iommu_type1 (default: N)");
+
+static bool allow_unsafe_interrupts;
+module_param(allow_unsafe_interrupts, bool, 0644);
+MODULE_PARM_DESC(allow_unsafe_interrupts,
+		 "Take devices without interrupt isolation (default: N)");
+
+static unsigned int dma_entry_limit = U16_MAX;
+module_param(dma_entry_limit, uint, 0644);
+MODULE_PARM_DESC(dma_entry_limit, "Mappings that a container can have (default: 65535)");
+
+bool pgsize_serve_type1v2(void)
+{
+	return serve_type1v2;
+}
+
+bool pgsize_allow_unsafe_interrupts(void)
+{
+	return READ_ONCE(allow_unsafe_interrupts);
+}
+
+unsigned int pgsize_dma_entry_limit(void)
+{
+	return READ_ONCE(dma_entry_limit);
+}
