@@ -30,7 +30,7 @@ use crate::{
 /// them, for some hundred instructions each.
 const BATCH: usize = 512;
 /// And where they are in large folios, which cost some instructions a page.
-const LARGE_BATCH: usize = 8192;
+const LARGE_BATCH: usize = 16384;
 
 /// An address of the process whose memory is mapped.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -21,7 +21,7 @@ def _cost_rows(results):
         ours, target = costs.get(OURS), row.target(results)
         reached = ""
         if None not in (ours, target):
-            reached = "yes" if ours <= target else "NO"
+            reached = "yes" if round(ours, 1) <= round(target, 1) else "NO"
         yield (
             row.text,
             *(_figure(costs.get(column)) for column in COLUMNS),
