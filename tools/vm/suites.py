@@ -19,6 +19,9 @@ LINT = str(HERE / "lint.py")
 SNP_SELFTESTS = SRC / "tools/testing/selftests/snp/suites"
 SELFTESTS = SRC / "tools/testing/selftests/vfio_pgsize/suites"
 
+# Those of the SNP selftests that the debug kernel runs, too.
+DEBUGGED_SNP_SELFTESTS = ("snp_follow_test", "snp_random_test")
+
 # Seconds for one machine; the debug kernel is several times slower.
 TIMEOUTS = {"stock": 900, "debug": 2400}
 
@@ -62,6 +65,8 @@ def selftests(kernel_name: str) -> Iterator[Suite]:
 def snp_selftests(kernel_name: str) -> Iterator[Suite]:
     """Those that want an SNP host, and the one that wants it not to be one."""
     for program, model, options in rows(SNP_SELFTESTS):
+        if kernel_name == "debug" and program not in DEBUGGED_SNP_SELFTESTS:
+            continue
         load = "load_vfio && bind_edu" + ("" if model == "off" else " && load_snp_host")
         command = f". /lib/vm.sh; {load} && exec /tests/{program}"
         options = f"--snp {model} {options}"
@@ -92,3 +97,4 @@ def suites() -> Iterator[Suite]:
     yield from selftests("stock")
     yield Suite("demo@debug", machine("debug", "--oracle", "/demo/guest.sh --tap"))
     yield from selftests("debug")
+    yield from snp_selftests("debug")

@@ -5,7 +5,9 @@
  */
 #include <stdlib.h>
 
+#include "follow.h"
 #include "harness.h"
+#include "module.h"
 #include "units.h"
 #include "vmm.h"
 
@@ -32,6 +34,40 @@ TEST(dma_works)
 	/* The log is not read in vain: a fault of the other kind is seen in it. */
 	EXPECT_SOUND(vmm_fetch_faults(&vmm, 0, AT + SIZE));
 	EXPECT_EQ(0, vmm.log.rmp_faults);
+	EXPECT_SOUND(vmm_close(&vmm));
+	memory_free(&memory);
+	huge_pages_release();
+}
+
+/* There is nothing to follow, and all else works. */
+TEST(nothing_to_follow)
+{
+	struct vfio_pgsize_policy policy;
+	struct vfio_pgsize_stats stats;
+	struct memory memory = {};
+	struct vmm vmm;
+
+	ASSERT_SOUND(module_require(""));
+	ASSERT_SOUND(memory_alloc(&memory, HUGETLB_2M, SIZE));
+	ASSERT_SOUND(vmm_open(&vmm, VFIO_PGSIZE_IOMMU, 1));
+	EXPECT_EQ(-EOPNOTSUPP, policy_of_all(vmm.container, SPLIT, ANY_SIZE));
+	EXPECT_EQ(-EOPNOTSUPP, policy_of_all(vmm.container, FOLLOW, ANY_SIZE));
+	EXPECT_EQ(-EOPNOTSUPP, policy_set(vmm.container, VFIO_PGSIZE_POLICY_RANGE | SPLIT, AT,
+					  SIZE, ANY_SIZE));
+	EXPECT_EQ(-EINVAL, policy_of_all(vmm.container, MERGE, ANY_SIZE));
+	EXPECT_FALSE(follow_is_hooked());
+	ASSERT_EQ(0, policy_get(vmm.container, &policy, 0, 0));
+	EXPECT_EQ(0, policy.flags & FOLLOW);
+	ASSERT_SOUND(vmm_map(&vmm, AT, memory.va, SIZE, READ_WRITE));
+	EXPECT_SOUND(vmm_has_tiles(&vmm, AT, memory.va, SIZE, ANY_SIZE, READ_WRITE));
+	EXPECT_EQ(-EOPNOTSUPP, policy_of_all(vmm.container, SPLIT | VFIO_PGSIZE_POLICY_APPLY,
+					     UPTO_2M));
+	EXPECT_SOUND(vmm_has_tiles(&vmm, AT, memory.va, SIZE, ANY_SIZE, READ_WRITE));
+	ASSERT_SOUND(vmm_policy(&vmm, VFIO_PGSIZE_POLICY_APPLY, ONLY_4K));
+	EXPECT_SOUND(vmm_has_tiles(&vmm, AT, memory.va, SIZE, ONLY_4K, READ_WRITE));
+	EXPECT_SOUND(vmm_moves_bytes(&vmm, 0, AT, memory.va, SIZE));
+	ASSERT_SOUND(follow_stats(&vmm, &stats));
+	EXPECT_EQ(0, stats.splits | stats.merges | stats.fallbacks | stats.repairs);
 	EXPECT_SOUND(vmm_close(&vmm));
 	memory_free(&memory);
 	huge_pages_release();

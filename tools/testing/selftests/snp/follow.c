@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+
+#include "follow.h"
+#include "units.h"
+
+/* Hundredths of a second in which what is lazy is done. */
+#define PATIENCE	1500
+
+static const struct timespec a_moment = { .tv_nsec = 10000000 };
+
+problem follow_has(struct vmm *vmm, const struct mapped *mapped, int nr, int devices)
+{
+	struct leaves expected = {};
+	problem wrong = NULL;
+
+	for (int i = 0; !wrong && i < nr; i++) {
+		for (uint64_t at = 0; !wrong && at < mapped[i].size; at += MIB(2)) {
+			bool small = mapped[i].small >> at / MIB(2) & 1;
+
+			wrong = leaves_tile(&expected, mapped[i].iova + at, mapped[i].va + at,
+					    MIB(2), small ? ONLY_4K : UPTO_2M, READ_WRITE);
+		}
+	}
+	for (int i = 0; i < devices; i++)
+		leaves_add(&expected, SCRATCH_IOVA + i * PAGE, PAGE, PAGE, READ_WRITE);
+	if (!wrong)
+		wrong = vmm_has_leaves(vmm, &expected);
+	leaves_free(&expected);
+	return wrong;
+}
+
+problem follow_has_soon(struct vmm *vmm, const struct mapped *mapped, int nr, int devices)
+{
+	problem wrong = follow_has(vmm, mapped, nr, devices);
+
+	for (int i = 0; wrong && i < PATIENCE / 10; i++) {
+		nanosleep(&(struct timespec){ .tv_nsec = 100000000 }, NULL);
+		wrong = follow_has(vmm, mapped, nr, devices);
+	}
+	return wrong;
+}
+
+problem follow_stats(struct vmm *vmm, struct vfio_pgsize_stats *stats)
+{
+	*stats = (struct vfio_pgsize_stats){ .argsz = sizeof(*stats) };
+	if (ioctl(vmm->container, VFIO_PGSIZE_GET_STATS, stats))
+		return problem_is("GET_STATS: %m");
+	return NULL;
+}
+
+problem follow_counted(struct vmm *vmm, const struct vfio_pgsize_stats *before, uint64_t splits,
+		       uint64_t merges)
+{
+	struct vfio_pgsize_stats now;
+	problem wrong = follow_stats(vmm, &now);
+
+	if (wrong || (now.splits - before->splits == splits &&
+		      now.merges - before->merges == merges && !now.fallbacks && !now.repairs))
+		return wrong;
+	return problem_is("%llu splits and %llu merges were counted, not %lu and %lu; "
+			  "%llu fallbacks, %llu repairs", now.splits - before->splits,
+			  now.merges - before->merges, splits, merges, now.fallbacks, now.repairs);
+}
+
+bool follow_is_hooked(void)
+{
+	FILE *file = fopen("/sys/kernel/tracing/enabled_functions", "r");
+	bool hooked = false;
+	char line[512];
+
+	while (file && fgets(line, sizeof(line), file))
+		hooked |= !strncmp(line, "psmash ", 7);
+	if (file)
+		fclose(file);
+	return hooked;
+}
+
+problem follow_open(struct vmm *vmm, int index)
+{
+	struct vmm_device *device = &vmm->devices[index];
+	problem wrong;
+	int ret, fd;
+
+	memset(vmm, 0, sizeof(*vmm));
+	for (int i = 0; i < MAX_DEVICES; i++)
+		vmm->devices[i].group = -1;
+	wrong = kernel_log_start(&vmm->log);
+	if (!wrong)
+		wrong = account_read(&vmm->before);
+	if (!wrong)
+		wrong = edu_find(index, device->bdf);
+	if (wrong)
+		return wrong;
+	vmm->container = container_open();
+	device->group = group_open(device->bdf);
+	ret = group_join(device->group, vmm->container);
+	if (!ret)
+		ret = container_set_type(vmm->container, VFIO_PGSIZE_IOMMU);
+	if (ret)
+		return problem_is("a container of %s: %s", device->bdf, strerror(-ret));
+	fd = group_device(device->group, device->bdf);
+	vmm->sizes = ANY_SIZE;
+	return edu_open(&device->edu, fd, device->bdf);
+}
+
+static void *probe(void *arg)
+{
+	struct prober *prober = arg;
+
+	while (!prober->stop && !prober->wrong) {
+		for (int page = 0; page < PROBED && !prober->stop; page++) {
+			struct access access = {};
+			uint64_t at = page * PAGE;
+			problem wrong;
+
+			prober->page = page;
+			if (prober->skipped[page])
+				continue;
+			wrong = device_try(prober->device, prober->iova + at, prober->va + at, &access);
+			if (wrong) {
+				snprintf(prober->text, sizeof(prober->text), "%s", wrong);
+				prober->wrong = prober->text;
+				break;
+			}
+			prober->done += access.read + access.written;
+			prober->lost += !access.read + !access.written;
+			prober->page = -1;
+		}
+		prober->rounds++;
+	}
+	prober->page = -1;
+	return NULL;
+}
+
+problem prober_start(struct prober *prober, struct device *device, uint64_t iova,
+		     const uint8_t *va)
+{
+	memset(prober, 0, sizeof(*prober));
+	prober->page = -1;
+	prober->device = device;
+	prober->iova = iova;
+	prober->va = va;
+	return pthread_create(&prober->thread, NULL, probe, prober) ?
+		problem_is("no thread for the device") : NULL;
+}
+
+problem prober_stop(struct prober *prober)
+{
+	prober->stop = true;
+	pthread_join(prober->thread, NULL);
+	if (prober->wrong)
+		return prober->wrong;
+	if (prober->lost || !prober->done)
+		return problem_is("%lu transfers were done, and %lu lost", prober->done,
+				  prober->lost);
+	return NULL;
+}
+
+void prober_skip(struct prober *prober, int page, bool on)
+{
+	prober->skipped[page] = on;
+	while (on && prober->page == page && !prober->wrong)
+		nanosleep(&a_moment, NULL);
+}

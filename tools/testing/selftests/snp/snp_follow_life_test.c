@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Followed memory that comes and goes, and large leaves: nothing stays pinned,
+ * locked or watched, and who smashes afterwards meets nobody.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <sys/wait.h>
+
+#include "follow.h"
+#include "guest.h"
+#include "harness.h"
+#include "module.h"
+#include "units.h"
+
+#define AT	GIB(4)
+#define SIZE	MIB(16)
+#define PIECE(i) ((i) * MIB(2))
+#define PAGE_OF(i, page) (PIECE(i) + (page) * PAGE)
+#define BIT(i)	(1ULL << (i))
+
+FIXTURE(life) {
+	struct vmm vmm;
+	struct memory memory;
+	struct guest guest;
+};
+
+FIXTURE_SETUP(life)
+{
+	ASSERT_SOUND(module_require(""));
+	ASSERT_SOUND(memory_alloc(&self->memory, HUGETLB_2M, SIZE));
+	ASSERT_SOUND(guest_start(&self->guest, self->memory.va, SIZE));
+	ASSERT_SOUND(vmm_open(&self->vmm, VFIO_PGSIZE_IOMMU, 1));
+	ASSERT_SOUND(vmm_policy(&self->vmm, FOLLOW, UPTO_2M));
+	ASSERT_SOUND(vmm_map(&self->vmm, AT, self->memory.va, SIZE, READ_WRITE));
+	/* One split, one that is about to be merged, one private. */
+	ASSERT_SOUND(guest_assign(&self->guest, PAGE_OF(1, 5), false));
+	ASSERT_SOUND(guest_assign(&self->guest, PAGE_OF(2, 5), false));
+	ASSERT_SOUND(guest_share(&self->guest, PAGE_OF(2, 5), false));
+	ASSERT_SOUND(guest_assign(&self->guest, PIECE(3), true));
+}
+
+FIXTURE_TEARDOWN(life)
+{
+	guest_stop(&self->guest);
+	memory_free(&self->memory);
+	huge_pages_release();
+}
+
+/* All that the hook is told of, where nothing is mapped any more. */
+static problem smash_on(struct guest *guest)
+{
+	problem wrong = guest_smash(guest, PIECE(3));
+
+	if (!wrong)
+		wrong = guest_share_pages(guest, PIECE(3), MIB(2));
+	if (!wrong)
+		wrong = guest_share(guest, PIECE(3), true);
+	if (!wrong)
+		wrong = guest_assign(guest, PAGE_OF(1, 6), false);
+	if (!wrong)
+		wrong = guest_assign(guest, PAGE_OF(4, 6), false);
+	return wrong;
+}
+
+TEST_F_TIMEOUT(life, unmap_and_map, TIMEOUT)
+{
+	struct mapped mapped = { AT, self->memory.va, SIZE, BIT(1) | BIT(4) };
+	struct vfio_pgsize_stats stats;
+
+	ASSERT_SOUND(dma_unmap_exactly(self->vmm.container, AT, SIZE));
+	EXPECT_SOUND(vmm_has_nothing(&self->vmm));
+	ASSERT_SOUND(follow_stats(&self->vmm, &stats));
+	ASSERT_SOUND(smash_on(&self->guest));
+	EXPECT_SOUND(follow_counted(&self->vmm, &stats, 0, 0));
+	ASSERT_SOUND(vmm_map(&self->vmm, AT, self->memory.va, SIZE, READ_WRITE));
+	EXPECT_SOUND(follow_has(&self->vmm, &mapped, 1, 0));
+	ASSERT_SOUND(guest_assign(&self->guest, PAGE_OF(6, 6), false));
+	mapped.small |= BIT(6);
+	EXPECT_SOUND(follow_has(&self->vmm, &mapped, 1, 0));
+	EXPECT_SOUND(vmm_close(&self->vmm));
+}
+
+TEST_F_TIMEOUT(life, close, TIMEOUT)
+{
+	EXPECT_TRUE(follow_is_hooked());
+	EXPECT_EQ(-EAGAIN, module_unload());
+	EXPECT_SOUND(vmm_close(&self->vmm));
+	EXPECT_FALSE(follow_is_hooked());
+	EXPECT_SOUND(smash_on(&self->guest));
+}
+
+TEST_F_TIMEOUT(life, last_group_detached, TIMEOUT)
+{
+	vmm_detach(&self->vmm, 0);
+	EXPECT_SOUND(account_rose(&self->vmm.before, 0, 0));
+	EXPECT_SOUND(smash_on(&self->guest));
+	EXPECT_FALSE(follow_is_hooked());
+	EXPECT_EQ(0, module_unload());
+	EXPECT_SOUND(vmm_close(&self->vmm));
+}
+
+TEST_F_TIMEOUT(life, module_unloaded, TIMEOUT)
+{
+	/* What was left for later is not done any more. */
+	EXPECT_SOUND(vmm_close(&self->vmm));
+	ASSERT_SOUND(module_require_none());
+	EXPECT_SOUND(smash_on(&self->guest));
+	sleep(1);
+}
+
+/* --- the VMM is killed -------------------------------------------------------- */
+
+FIXTURE(killed) {
+	struct kernel_log log;
+};
+
+FIXTURE_SETUP(killed)
+{
+	ASSERT_SOUND(module_require(""));
+	ASSERT_SOUND(kernel_log_start(&self->log));
+}
+
+FIXTURE_TEARDOWN(killed)
+{
+	kernel_log_read(&self->log);
+	EXPECT_STREQ("", self->log.bug);
+	kernel_log_stop(&self->log);
+	huge_pages_release();
+}
+
+/* Maps and unmaps, splits and merges, until it is killed. */
+static void be_killed(void)
+{
+	struct memory memory = {};
+	struct guest guest;
+	struct vmm vmm;
+
+	if (memory_alloc(&memory, HUGETLB_2M, SIZE) || guest_start(&guest, memory.va, SIZE) ||
+	    vmm_open(&vmm, VFIO_PGSIZE_IOMMU, 1) || vmm_policy(&vmm, FOLLOW, UPTO_2M))
+		_exit(1);
+	for (;;) {
+		if (vmm_map(&vmm, AT, memory.va, SIZE, READ_WRITE) ||
+		    guest_assign(&guest, PAGE_OF(1, 5), false) ||
+		    guest_assign(&guest, PIECE(3), true) || guest_smash(&guest, PIECE(3)) ||
+		    guest_share_pages(&guest, PIECE(3), MIB(2)) ||
+		    guest_share(&guest, PAGE_OF(1, 5), false) ||
+		    dma_unmap_exactly(vmm.container, AT, SIZE))
+			_exit(2);
+	}
+}
+
+TEST_F_TIMEOUT(killed, in_the_middle, TIMEOUT)
+{
+	struct account before;
+
+	ASSERT_SOUND(account_read(&before));
+	for (int round = 0; round < 10; round++) {
+		problem wrong = "not yet looked at";
+		pid_t child = fork();
+		int status;
+
+		ASSERT_LE(0, child);
+		if (!child)
+			be_killed();
+		usleep(400000 + round * 7919);
+		kill(child, SIGKILL);
+		ASSERT_EQ(child, waitpid(child, &status, 0));
+		EXPECT_TRUE(WIFSIGNALED(status));
+		for (int i = 0; wrong && i < 500; i++) {
+			usleep(10000);
+			wrong = account_rose(&before, 0, 0);
+			if (!wrong && follow_is_hooked())
+				wrong = "psmash is probed still";
+		}
+		ASSERT_SOUND(wrong);
+	}
+}
+
+TEST_PROGRAM("Followed memory that is unmapped, closed, detached and killed.")
