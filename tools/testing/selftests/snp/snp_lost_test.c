@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * No memory in the hook (fault injection of the debug kernel): the leaf is gone,
+ * not wrong, and comes back with leaves of 4K.
+ */
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "follow.h"
+#include "guest.h"
+#include "harness.h"
+#include "module.h"
+#include "units.h"
+
+#define AT	GIB(4)
+#define SIZE	MIB(16)
+#define PIECE(i) ((i) * MIB(2))
+#define BIT(i)	(1ULL << (i))
+#define FAIL	"/sys/kernel/debug/fail_page_alloc/"
+
+FIXTURE(lost) {
+	struct vmm vmm;
+	struct memory memory;
+	struct guest guest;
+};
+
+static problem put(const char *path, const char *text)
+{
+	FILE *file = fopen(path, "w");
+
+	if (!file || fputs(text, file) < 0 || fclose(file))
+		return problem_is("%s: %m", path);
+	return NULL;
+}
+
+/* Allocations of this task that can not sleep fail, or succeed again. */
+static problem fail(bool on)
+{
+	return put("/proc/thread-self/make-it-fail", on ? "1" : "0");
+}
+
+FIXTURE_SETUP(lost)
+{
+	if (access(FAIL, F_OK))
+		SKIP(return, "the kernel injects no faults");
+	ASSERT_SOUND(put(FAIL "task-filter", "Y"));
+	ASSERT_SOUND(put(FAIL "ignore-gfp-wait", "Y"));
+	ASSERT_SOUND(put(FAIL "min-order", "0"));
+	ASSERT_SOUND(put(FAIL "verbose", "0"));
+	ASSERT_SOUND(put(FAIL "times", "-1"));
+	ASSERT_SOUND(put(FAIL "probability", "100"));
+	ASSERT_SOUND(module_require(""));
+	ASSERT_SOUND(memory_alloc(&self->memory, HUGETLB_2M, SIZE));
+	ASSERT_SOUND(guest_start(&self->guest, self->memory.va, SIZE));
+	ASSERT_SOUND(vmm_open(&self->vmm, VFIO_PGSIZE_IOMMU, 1));
+	ASSERT_SOUND(vmm_policy(&self->vmm, FOLLOW, UPTO_2M));
+	ASSERT_SOUND(vmm_map(&self->vmm, AT, self->memory.va, SIZE, READ_WRITE));
+}
+
+FIXTURE_TEARDOWN(lost)
+{
+	if (!self->memory.va)
+		return;
+	EXPECT_SOUND(vmm_close(&self->vmm));
+	guest_stop(&self->guest);
+	memory_free(&self->memory);
+	huge_pages_release();
+}
+
+/* One page is assigned while there is no memory. */
+static problem assign_without_memory(struct guest *guest, uint64_t gpa)
+{
+	problem wrong = fail(true), at_end;
+
+	if (!wrong)
+		wrong = guest_assign(guest, gpa, false);
+	at_end = fail(false);
+	return wrong ? wrong : at_end;
+}
+
+TEST_F_TIMEOUT(lost, comes_back, TIMEOUT)
+{
+	struct mapped mapped = { AT, self->memory.va, SIZE, BIT(3) };
+	struct vfio_pgsize_stats stats;
+
+	ASSERT_SOUND(assign_without_memory(&self->guest, PIECE(3) + PAGE));
+	ASSERT_SOUND(follow_stats(&self->vmm, &stats));
+	EXPECT_EQ(1, stats.fallbacks);
+	EXPECT_EQ(0, stats.splits);
+	EXPECT_SOUND(follow_has_soon(&self->vmm, &mapped, 1, 0));
+	ASSERT_SOUND(follow_stats(&self->vmm, &stats));
+	EXPECT_EQ(1, stats.fallbacks);
+	EXPECT_EQ(1, stats.repairs);
+	/* It is followed as ever. */
+	ASSERT_SOUND(guest_share(&self->guest, PIECE(3) + PAGE, false));
+	mapped.small = 0;
+	EXPECT_SOUND(follow_has_soon(&self->vmm, &mapped, 1, 0));
+}
+
+/* Unmapped and closed at once, whether the leaf is back or not: nothing stays pinned. */
+TEST_F_TIMEOUT(lost, unmapped, TIMEOUT)
+{
+	for (int round = 0; round < 20; round++) {
+		for (int i = 1; i < 4; i++)
+			ASSERT_SOUND(assign_without_memory(&self->guest, PIECE(i) + PAGE));
+		usleep(round * 1009);
+		ASSERT_SOUND(dma_unmap_exactly(self->vmm.container, AT, SIZE));
+		EXPECT_SOUND(vmm_has_nothing(&self->vmm));
+		for (int i = 1; i < 4; i++)
+			ASSERT_SOUND(guest_share(&self->guest, PIECE(i) + PAGE, false));
+		ASSERT_SOUND(vmm_map(&self->vmm, AT, self->memory.va, SIZE, READ_WRITE));
+	}
+	ASSERT_SOUND(assign_without_memory(&self->guest, PIECE(1) + PAGE));
+}
+
+/* A new policy while a leaf is gone. */
+TEST_F_TIMEOUT(lost, policy, TIMEOUT)
+{
+	struct mapped mapped = { AT, self->memory.va, SIZE, BIT(2) };
+
+	ASSERT_SOUND(assign_without_memory(&self->guest, PIECE(2)));
+	ASSERT_SOUND(vmm_policy(&self->vmm, SPLIT, UPTO_2M));
+	EXPECT_SOUND(follow_has_soon(&self->vmm, &mapped, 1, 0));
+	ASSERT_SOUND(assign_without_memory(&self->guest, PIECE(5)));
+	ASSERT_SOUND(vmm_policy(&self->vmm, 0, UPTO_2M));
+	mapped.small |= BIT(5);
+	EXPECT_SOUND(follow_has_soon(&self->vmm, &mapped, 1, 0));
+}
+
+/* The leaf that is lost is larger than the range that is followed. */
+TEST_F_TIMEOUT(lost, larger_than_the_range, TIMEOUT)
+{
+	struct memory memory = {};
+	struct guest guest;
+	struct leaves found = {};
+	uint64_t covered = 0;
+
+	if (memory_alloc(&memory, HUGETLB_1G, GIB(1)))
+		SKIP(return, "no page of 1G");
+	ASSERT_SOUND(guest_start(&guest, memory.va, MIB(64)));
+	ASSERT_SOUND(vmm_policy(&self->vmm, 0, ANY_SIZE));
+	ASSERT_SOUND(vmm_map(&self->vmm, GIB(8), memory.va, MIB(64), READ_WRITE));
+	ASSERT_EQ(0, policy_set(self->vmm.container, VFIO_PGSIZE_POLICY_RANGE | FOLLOW,
+				GIB(8) + PIECE(4), PIECE(2), ANY_SIZE));
+	ASSERT_SOUND(assign_without_memory(&guest, PIECE(4)));
+	sleep(3);
+	ASSERT_SOUND(leaves_query(&found, self->vmm.container, 0, GIB(8), MIB(64)));
+	for (size_t i = 0; i < found.nr; i++)
+		covered += found.runs[i].size;
+	EXPECT_EQ(MIB(64), covered);
+	leaves_free(&found);
+	guest_stop(&guest);
+	EXPECT_SOUND(dma_unmap_exactly(self->vmm.container, GIB(8), MIB(64)));
+	memory_free(&memory);
+}
+
+TEST_PROGRAM("Leaves that can not be split for want of memory.")
