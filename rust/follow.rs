@@ -215,6 +215,10 @@ impl Domain {
             .segments(range)
             .filter(|segment| segment.rule.follows())
         {
+            self.cut_live(segment.range.start())?;
+            if let Some(behind) = segment.range.last().next() {
+                self.cut_live(behind)?;
+            }
             let mut left = Some(segment.range);
             while let Some(todo) = left {
                 let Some(piece) = self.stretches(todo, &mut found) else {
@@ -231,11 +235,26 @@ impl Domain {
                 give_way()?;
             }
         }
+        // What the hook noted of the old ones it noted of the same memory.
+        self.watches().hold_in(range);
+        for new in &new {
+            new.inherit(self.watches());
+        }
         self.watches_mut().remove_in(range);
         for watch in new {
             self.watches_mut().insert(watch);
         }
         Ok(())
+    }
+
+    /// No leaf that is followed crosses the ends of where it is: what has to be unmapped, if it has to
+    /// be, is then followed as a whole.
+    fn cut_live(&self, at: Iova) -> Result {
+        let table = self.table().ok_or_else(unsupported)?;
+        let _guard = Guard::lock();
+        let (_, result) = table.edit_with(Memory::Atomic, |editor| editor.cut(at, AROUND, AROUND));
+
+        result
     }
 
     /// Splits the leaves of followed stretches of `range` that disagree with the RMP.

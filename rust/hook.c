@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/fprobe.h>
 #include <linux/module.h>
+#include <linux/rcupdate.h>
 #include <linux/spinlock.h>
 #include <linux/workqueue.h>
 
@@ -126,6 +127,8 @@ int pgsize_hook_register(void)
 			return ret == -ENOMEM ? ret : -EOPNOTSUPP;
 		}
 	}
+	/* A call that began before goes by unseen: they do not sleep, so wait for them. */
+	synchronize_rcu_tasks();
 	return 0;
 }
 

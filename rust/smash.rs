@@ -67,12 +67,17 @@ extern "C" fn pgsize_smash_end(pfn: u64) {
 extern "C" fn pgsize_became_whole(pfn: u64) {
     let block = Block::of_pfn(pfn);
     let mut guard = Guard::lock();
+    let busy = guard.is_in_transit(block);
 
-    if guard.is_in_transit(block) {
-        return;
-    }
     guard.each_over(block, |guard, watch, range| {
-        if watch.merges() && !guard.marks(watch).pending {
+        if !watch.merges() {
+            return;
+        }
+        if busy || guard.marks(watch).pending {
+            // The worker looks at it when things have calmed down.
+            guard.marks(watch).shared = true;
+            work_later();
+        } else {
             make_large(guard, watch, range);
         }
     });

@@ -99,6 +99,18 @@ impl NewWatch {
     pub(crate) fn range(&self) -> IovaRange {
         self.watch.range()
     }
+
+    /// Takes over what was noted of those that it replaces.
+    pub(crate) fn inherit(&self, old: &Watches) {
+        for before in old.overlapping(self.range()) {
+            let mut guard = Guard::lock();
+            let noted = *guard.marks(before);
+            let marks = guard.marks(&self.watch);
+
+            marks.lost |= noted.lost;
+            marks.shared |= noted.shared;
+        }
+    }
 }
 
 /// Room for one more.
