@@ -322,14 +322,22 @@ impl Domain {
 
         while let Some(todo) = next {
             let Some((range, phys, lost)) = self.watches().first_in(todo).map(|watch| {
-                let lost = Guard::lock().marks(watch).lost;
+                // What is lost from now on is marked anew.
+                let lost = core::mem::take(&mut Guard::lock().marks(watch).lost);
                 (watch.range(), watch.phys_at(watch.range().start()), lost)
             }) else {
                 break;
             };
             next = range.last().next().and_then(|next| todo.from(next));
-            if let (true, Some(phys), Some(access)) = (lost, phys, access_of(range)) {
-                well &= self.fill_holes(range, phys, access).is_ok();
+            let Some(phys) = phys.filter(|_| lost) else {
+                continue;
+            };
+            let filled = access_of(range).map(|access| self.fill_holes(range, phys, access));
+            if !matches!(filled, Some(Ok(()))) {
+                well = false;
+                if let Some(watch) = self.watches().first_in(range) {
+                    Guard::lock().marks(watch).lost = true;
+                }
             }
         }
         well
@@ -369,9 +377,6 @@ impl Domain {
             }
             left = next.next().and_then(|next| todo.from(next));
             rest();
-        }
-        if let Some(watch) = self.watches().first_in(range) {
-            Guard::lock().marks(watch).lost = false;
         }
         Ok(())
     }
