@@ -127,10 +127,7 @@ impl State {
                 }
                 held = Some(*stretch);
             }
-            left = piece
-                .last()
-                .next()
-                .and_then(|next| mapping.range.from(next));
+            left = mapping.range.behind(piece.last());
             rest();
         }
         if let Some(last) = held {

@@ -338,7 +338,7 @@ impl Domain {
 
         while let Some(todo) = left {
             let page = IovaRange::block(todo.start(), PageSize::SIZE_4K);
-            left = page.last().next().and_then(|next| todo.from(next));
+            left = todo.behind(page.last());
             let Some(phys) = self.translate(todo.start()) else {
                 continue;
             };

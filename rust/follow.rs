@@ -159,7 +159,7 @@ impl Domain {
             if result.is_err() {
                 break;
             }
-            left = part.last().next().and_then(|next| todo.from(next));
+            left = todo.behind(part.last());
         }
         let result = result.and_then(|()| self.publish(range));
         if result.is_err() {
@@ -231,7 +231,7 @@ impl Domain {
                         new.push(watch, GFP_KERNEL_ACCOUNT)?;
                     }
                 }
-                left = piece.last().next().and_then(|next| todo.from(next));
+                left = todo.behind(piece.last());
                 give_way()?;
             }
         }
@@ -328,7 +328,7 @@ impl Domain {
             }) else {
                 break;
             };
-            next = range.last().next().and_then(|next| todo.from(next));
+            next = todo.behind(range.last());
             let Some(phys) = phys.filter(|_| lost) else {
                 continue;
             };
@@ -375,7 +375,7 @@ impl Domain {
                     count(&watch.stats().repairs, 1);
                 }
             }
-            left = next.next().and_then(|next| todo.from(next));
+            left = todo.behind(next);
             rest();
         }
         Ok(())
@@ -389,7 +389,7 @@ impl Domain {
 
         while let Some(todo) = left {
             let piece = crate::domain::first_piece(todo, PageSize::SIZE_2M);
-            left = piece.last().next().and_then(|next| todo.from(next));
+            left = todo.behind(piece.last());
             let Some(leaf) = table.view().leaf_at(piece.start()) else {
                 continue;
             };
@@ -428,7 +428,7 @@ pub(crate) fn blocks_of(range: IovaRange) -> impl Iterator<Item = IovaRange> {
     core::iter::from_fn(move || {
         let todo = left?;
         let block = IovaRange::block(todo.start(), PageSize::SIZE_2M);
-        left = block.last().next().and_then(|next| todo.from(next));
+        left = todo.behind(block.last());
         Some(block)
     })
 }

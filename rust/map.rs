@@ -128,7 +128,7 @@ impl State {
                 run.keep();
                 mapped(Some(here.last()));
             }
-            left = here.last().next().and_then(|next| range.from(next));
+            left = range.behind(here.last());
         }
         mapped(batch.map(&mut self.domains, access, segment.rule.sizes)?);
         Ok(())
@@ -177,7 +177,7 @@ pub(crate) fn map_stretch(
                 }
                 return Err(error);
             }
-            left = piece.last().next().and_then(|next| todo.from(next));
+            left = todo.behind(piece.last());
         }
     }
     Ok(())

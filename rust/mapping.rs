@@ -69,7 +69,7 @@ impl Mappings {
         core::iter::from_fn(move || {
             let todo = left?;
             let found = self.first_in(todo)?;
-            left = found.range.last().next().and_then(|next| todo.from(next));
+            left = todo.behind(found.range.last());
             Some(found)
         })
     }

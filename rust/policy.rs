@@ -177,7 +177,7 @@ impl Policy {
             let todo = left?;
             let found = self.at(todo.start());
             let range = found.range.intersect(todo)?;
-            left = range.last().next().and_then(|next| todo.from(next));
+            left = todo.behind(range.last());
             Some(Segment { range, ..found })
         })
     }

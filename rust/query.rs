@@ -59,10 +59,7 @@ impl State {
                 }
                 // A leaf that goes on behind the piece was seen.
                 let seen = view.leaf_at(piece.last()).map(|leaf| leaf.range().last());
-                left = seen
-                    .unwrap_or(piece.last())
-                    .next()
-                    .and_then(|next| todo.from(next));
+                left = todo.behind(seen.unwrap_or(piece.last()));
                 give_way()?;
             }
         }

@@ -123,7 +123,7 @@ impl State {
                     let (_, flushed) = domain.flushed(|gather| gather.unmap(stretch.range));
                     release(stretch.phys, stretch.range, &flushed);
                     holes(domain, hole, |phys, hole| release(phys, hole, &flushed));
-                    next = stretch.range.last().next().and_then(|next| todo.from(next));
+                    next = todo.behind(stretch.range.last());
                 }
                 if piece.is_none() {
                     // Nothing more in this piece.
@@ -132,7 +132,7 @@ impl State {
                     holes(domain, Some(end), |phys, hole| {
                         release(phys, hole, &flushed)
                     });
-                    next = end.last().next().and_then(|next| todo.from(next));
+                    next = todo.behind(end.last());
                 }
                 left = next;
                 rest();
@@ -174,7 +174,7 @@ impl State {
                     )
                 };
             }
-            left = piece.last().next().and_then(|next| range.from(next));
+            left = range.behind(piece.last());
             rest();
         }
     }

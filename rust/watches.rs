@@ -49,7 +49,7 @@ impl Watches {
         core::iter::from_fn(move || {
             let todo = left?;
             let found = self.first_in(todo)?;
-            left = found.range().last().next().and_then(|next| todo.from(next));
+            left = todo.behind(found.range().last());
             Some(found)
         })
     }

@@ -152,7 +152,7 @@ impl Conversion {
             put_span(editor, &leaf, span, work, changes)?
         };
 
-        self.rest = last.next().and_then(|next| rest.from(next));
+        self.rest = rest.behind(last);
         Ok(())
     }
 
@@ -183,7 +183,7 @@ fn look<P: TablePages>(
 ) -> Known {
     let extent = known.extent;
     let ended = Known { extent, ends: true };
-    let Some(ahead) = extent.range.last().next().and_then(|next| rest.from(next)) else {
+    let Some(ahead) = rest.behind(extent.range.last()) else {
         return ended;
     };
     let window = IovaRange::with_len(ahead.start(), LOOK).unwrap_or(ahead);

@@ -126,4 +126,10 @@ impl IovaRange {
             Self::new(start, self.last)
         }
     }
+
+    /// The range without what lies up to `last`, the last byte of a page; `None` if nothing is left.
+    #[inline]
+    pub fn behind(self, last: Iova) -> Option<Self> {
+        last.next().and_then(|next| self.from(next))
+    }
 }

@@ -136,7 +136,7 @@ impl<'p, P: TablePages> Editor<'p, P> {
                     }
                 }
             }
-            rest = whole.last().next().and_then(|next| todo.from(next));
+            rest = todo.behind(whole.last());
         }
 
         (changes, Ok(()))

@@ -91,6 +91,10 @@ fn ranges_meet_and_join() {
     assert_eq!(low.from(Iova::new(0)), Some(low));
     assert_eq!(low.from(Iova::new(0x3000)), range(0x3000, 0x3fff));
     assert_eq!(low.from(Iova::new(0x4000)), None);
+    assert_eq!(low.behind(Iova::new(0xfff)), Some(low));
+    assert_eq!(low.behind(Iova::new(0x2fff)), range(0x3000, 0x3fff));
+    assert_eq!(low.behind(Iova::new(0x3fff)), None);
+    assert_eq!(low.behind(Iova::MAX), None);
     assert_eq!(low.intersect(range(0x4000, 0x4fff).unwrap()), None);
     assert!(low.covers(low) && !low.covers(high));
     assert!(low.contains(Iova::new(0x3fff)) && !low.contains(Iova::new(0x4000)));
