@@ -8,15 +8,14 @@ use crate::{
     container::State,
     domain::{
         rest,
-        Access,
-        Domain,
-        Stretch, //
+        Domain, //
     },
     group::Group,
     map::map_stretch,
     mapping::Mapping,
     num::unsupported,
     pgtable::IovaRange,
+    stretch::Stretch,
     windows::Windows, //
 };
 
@@ -106,7 +105,14 @@ impl State {
         let mut held: Option<Stretch> = None;
         let mut mapped: Option<IovaRange> = None;
         let mut put = |stretch: Stretch, domain: &mut Domain| {
-            self.replay_stretch(stretch, mapping.access, domain)?;
+            map_stretch(
+                domain,
+                &self.policy,
+                stretch.range,
+                stretch.phys,
+                mapping.access,
+                &self.follower,
+            )?;
             mapped = IovaRange::new(mapping.range.start(), stretch.range.last());
             Ok(())
         };
@@ -114,12 +120,12 @@ impl State {
         let mut result = Ok(());
         'all: while let Some(piece) = left.and_then(|todo| source.stretches(todo, &mut found)) {
             for stretch in &found {
-                if let Some(before) = held {
-                    if let Some(joined) = joined(before, *stretch) {
-                        held = Some(joined);
+                if let Some(before) = &mut held {
+                    if before.goes_on_in(stretch) {
+                        before.range = before.range.hull(stretch.range);
                         continue;
                     }
-                    result = put(before, domain);
+                    result = put(*before, domain);
                     if result.is_err() {
                         held = None;
                         break 'all;
@@ -138,19 +144,6 @@ impl State {
             domain.unmap(range);
         }
         result
-    }
-
-    fn replay_stretch(&self, stretch: Stretch, access: Access, domain: &mut Domain) -> Result {
-        let policy = &self.policy;
-
-        map_stretch(
-            domain,
-            policy,
-            stretch.range,
-            stretch.phys,
-            access,
-            &self.follower,
-        )
     }
 
     /// Detaches `group`. With the last group of a domain the domain goes, and with the last domain
@@ -184,17 +177,6 @@ impl State {
             self.windows = windows;
         }
     }
-}
-
-/// Two stretches as one, if they are.
-fn joined(one: Stretch, two: Stretch) -> Option<Stretch> {
-    let follows = one.range.last().next() == Some(two.range.start())
-        && one.phys.at(one.range.start(), two.range.start()) == two.phys;
-
-    follows.then_some(Stretch {
-        range: one.range.hull(two.range),
-        ..one
-    })
 }
 
 /// What all the domains reach, without what their groups keep to themselves.

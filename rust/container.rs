@@ -17,16 +17,14 @@ use kernel::{
 
 use crate::{
     batch::Buffers,
-    domain::{
-        Domain,
-        Stretch, //
-    },
+    domain::Domain,
     follow::Hook,
     follower::Follower,
     mapping::Mappings,
     pin::Buffer,
     policy::Policy,
     smash::work_later,
+    stretch::Stretch,
     windows::Windows, //
 };
 

@@ -30,6 +30,7 @@ use crate::{
         PageSizes,
         Phys, //
     },
+    stretch::Stretch,
     table::PageTable,
     watches::Watches,
     windows::Span, //
@@ -76,14 +77,6 @@ impl Access {
 
         (read | write | bindings::IOMMU_CACHE) as c_int
     }
-}
-
-/// IOVAs that are contiguous in physical memory.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Stretch {
-    pub(crate) range: IovaRange,
-    /// Where `range.start()` is.
-    pub(crate) phys: Phys,
 }
 
 /// A domain, and the groups that are attached to it.
@@ -342,15 +335,10 @@ impl Domain {
             let Some(phys) = self.translate(todo.start()) else {
                 continue;
             };
+            let stretch = Stretch { range: page, phys };
             match found.last_mut() {
-                Some(last)
-                    if last.range.last().next() == Some(page.start())
-                        && last.phys.at(last.range.start(), page.start()) == phys =>
-                {
-                    last.range = last.range.hull(page);
-                }
+                Some(last) if last.goes_on_in(&stretch) => last.range = last.range.hull(page),
                 _ => {
-                    let stretch = Stretch { range: page, phys };
                     if found.push_within_capacity(stretch).is_err() {
                         return;
                     }

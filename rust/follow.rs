@@ -12,20 +12,22 @@ use kernel::{
 use crate::{
     bindings,
     domain::{
+        first_piece,
         give_way,
         rest,
+        Access,
         Domain, //
     },
     follower::{
         count,
         Follower, //
     },
-    map::blocks_in,
     num::unsupported,
     pgtable::{
         Conversion,
         Iova,
         IovaRange,
+        Leaf,
         PageSize,
         PageSizes,
         Phys, //
@@ -45,6 +47,7 @@ use crate::{
         work_later,
         AROUND, //
     },
+    stretch::Stretch,
     table::Memory,
     watches::{
         NewWatch,
@@ -88,11 +91,6 @@ impl Drop for Hook {
     }
 }
 
-/// Whether a leaf of 2M can be at `iova`, given where it is in memory.
-fn alike(iova: Iova, phys: Phys) -> bool {
-    (iova.get() ^ phys.get()) & PageSize::SIZE_2M.mask() == 0
-}
-
 /// Whether a block is broken, or about to be.
 fn is_unsafe(block: Block) -> bool {
     Guard::lock().is_in_transit(block) || block.is_broken()
@@ -109,11 +107,12 @@ impl Domain {
         pending: bool,
         follower: &Arc<Follower>,
     ) -> Result<Option<NewWatch>> {
-        let Some(blocks) = blocks_in(range).filter(|_| alike(range.start(), phys)) else {
+        let stretch = Stretch { range, phys };
+        let Some(blocks) = stretch.blocks() else {
             return Ok(None);
         };
         let room = Room::new()?;
-        let at = phys.at(range.start(), blocks.start());
+        let at = stretch.phys_at(blocks.start());
         let merge = rule.merge && rule.sizes.allows(PageSize::SIZE_2M);
         let follower = follower.clone();
         // SAFETY: The domain drops its watches before it is freed.
@@ -128,7 +127,7 @@ impl Domain {
         &mut self,
         range: IovaRange,
         phys: Phys,
-        access: crate::domain::Access,
+        access: Access,
         rule: Rule,
         follower: &Arc<Follower>,
     ) -> Result {
@@ -186,7 +185,7 @@ impl Domain {
                 }
                 let table = self.table().ok_or_else(unsupported)?;
                 for block in blocks_of(watch.range()) {
-                    let large = |leaf: crate::pgtable::Leaf| leaf.size() >= PageSize::SIZE_2M;
+                    let large = |leaf: Leaf| leaf.size() >= PageSize::SIZE_2M;
                     let at = watch.phys_at(block.start()).ok_or(EFAULT)?;
 
                     if table.view().leaf_at(block.start()).is_some_and(large)
@@ -289,7 +288,7 @@ impl Domain {
                 }
             }
             for block in blocks_of(watch.range()) {
-                let small = |leaf: crate::pgtable::Leaf| leaf.size() < PageSize::SIZE_2M;
+                let small = |leaf: Leaf| leaf.size() < PageSize::SIZE_2M;
                 let is_small = self
                     .table()
                     .and_then(|table| table.view().leaf_at(block.start()))
@@ -313,10 +312,7 @@ impl Domain {
     }
 
     /// Maps what had to be unmapped again, with leaves of 4K. Says whether all is well.
-    pub(crate) fn repair(
-        &mut self,
-        access_of: impl Fn(IovaRange) -> Option<crate::domain::Access>,
-    ) -> bool {
+    pub(crate) fn repair(&mut self, access_of: impl Fn(IovaRange) -> Option<Access>) -> bool {
         let mut well = true;
         let mut next = Some(IovaRange::ALL);
 
@@ -343,12 +339,7 @@ impl Domain {
         well
     }
 
-    fn fill_holes(
-        &mut self,
-        range: IovaRange,
-        phys: Phys,
-        access: crate::domain::Access,
-    ) -> Result {
+    fn fill_holes(&mut self, range: IovaRange, phys: Phys, access: Access) -> Result {
         let mut left = Some(range);
 
         while let Some(todo) = left {
@@ -388,13 +379,17 @@ impl Domain {
         let mut left = Some(part);
 
         while let Some(todo) = left {
-            let piece = crate::domain::first_piece(todo, PageSize::SIZE_2M);
+            let piece = first_piece(todo, PageSize::SIZE_2M);
             left = todo.behind(piece.last());
             let Some(leaf) = table.view().leaf_at(piece.start()) else {
                 continue;
             };
             let at = leaf.phys().at(leaf.iova, piece.start());
-            let whole = blocks_in(piece).is_some() && alike(piece.start(), at);
+            let stretch = Stretch {
+                range: piece,
+                phys: at,
+            };
+            let whole = stretch.blocks().is_some();
             let generation = Guard::lock().generation();
             let mut broken = follow && whole && is_unsafe(Block::of(at));
 

@@ -44,6 +44,7 @@ use crate::{
         Policy,
         Rule, //
     },
+    stretch::Stretch, //
 };
 
 /// A map request.
@@ -204,10 +205,10 @@ fn map_piece(
     sizes: PageSizes,
 ) -> Result {
     const SIZE: PageSize = PageSize::SIZE_2M;
-    let alike = (range.start().get() ^ phys.get()) & SIZE.mask() == 0;
     let large = sizes.up_to(SIZE) != sizes || sizes.allows(SIZE);
+    let blocks = Stretch { range, phys }.blocks();
 
-    if large || !alike || blocks_in(range).is_none() || domain.table().is_none() {
+    if large || blocks.is_none() || domain.table().is_none() {
         return domain.map(range, phys, access, sizes);
     }
     // Large leaves first, then split: a table is filled several times as fast as leaves are mapped
@@ -216,16 +217,4 @@ fn map_piece(
     convert_part(domain, range, sizes).inspect_err(|_| {
         domain.unmap(range);
     })
-}
-
-/// The blocks of 2M that lie wholly in `range`.
-pub(crate) fn blocks_in(range: IovaRange) -> Option<IovaRange> {
-    const SIZE: PageSize = PageSize::SIZE_2M;
-    let start = range.start().checked_add(SIZE.mask())?.align_down(SIZE);
-    let last = match range.last() {
-        last if last == last.align_last(SIZE) => last,
-        last => last.align_down(SIZE).before()?,
-    };
-
-    IovaRange::new(start, last)
 }

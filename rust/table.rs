@@ -23,7 +23,6 @@ use crate::{
     domain::{
         first_piece,
         Domain,
-        Stretch,
         PIECE, //
     },
     flush::{
@@ -45,7 +44,8 @@ use crate::{
         Top,
         View,
         PAGE_BYTES, //
-    }, //
+    },
+    stretch::Stretch, //
 };
 
 /// The page table of a domain, of AMD's host format.

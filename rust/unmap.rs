@@ -13,11 +13,9 @@ use crate::{
         first_piece,
         rest,
         Domain,
-        Stretch,
         PIECE, //
     },
     flush::Flushed,
-    map::blocks_in,
     mapping::Mapping,
     pgtable::{
         IovaRange,
@@ -25,7 +23,8 @@ use crate::{
         PageSizes,
         Phys, //
     },
-    pin::unpin, //
+    pin::unpin,
+    stretch::Stretch, //
 };
 
 impl State {
@@ -203,8 +202,7 @@ fn merge(domain: &Domain, found: &[Stretch]) {
     };
 
     for stretch in found {
-        let alike = (stretch.range.start().get() ^ stretch.phys.get()) & SIZE.mask() == 0;
-        let Some(blocks) = blocks_in(stretch.range).filter(|_| alike) else {
+        let Some(blocks) = stretch.blocks() else {
             continue;
         };
         let is_small = |iova| {

@@ -91,6 +91,7 @@ mod policy;
 mod query;
 mod rmap;
 mod smash;
+mod stretch;
 mod table;
 mod uapi;
 mod unmap;
