@@ -88,8 +88,7 @@ impl State {
         if result.is_err() {
             let mappings = self.mappings.overlapping(IovaRange::ALL);
             for mapping in mappings.take(done) {
-                domain.watches_mut().remove_in(mapping.range);
-                domain.unmap(mapping.range);
+                domain.take_back(mapping.range);
             }
         }
         result
@@ -140,8 +139,7 @@ impl State {
             result = put(last, domain);
         }
         if let (Err(_), Some(range)) = (&result, mapped) {
-            domain.watches_mut().remove_in(range);
-            domain.unmap(range);
+            domain.take_back(range);
         }
         result
     }
@@ -163,10 +161,9 @@ impl State {
                 self.unmap_all();
             }
             if let Ok(mut domain) = self.domains.remove(index) {
-                domain.watches_mut().remove_in(IovaRange::ALL);
                 // Not only freed: IOMMU_DEBUG_PAGEALLOC counts what is mapped.
                 for mapping in self.mappings.overlapping(IovaRange::ALL) {
-                    domain.unmap(mapping.range);
+                    domain.take_back(mapping.range);
                 }
             }
         }

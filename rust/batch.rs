@@ -148,8 +148,7 @@ pub(crate) fn map_in_all(
         };
         if let Err(error) = map(domain) {
             for before in domains.iter_mut().take(index) {
-                before.watches_mut().remove_in(range);
-                before.unmap(range);
+                before.take_back(range);
             }
             return Err(error);
         }

@@ -307,6 +307,38 @@ impl Domain {
         true
     }
 
+    /// Unmaps all of `range` and follows it no more, though the hook may have taken leaves out. Says
+    /// whether it could.
+    ///
+    /// No leaf crosses an end of the range.
+    pub(crate) fn take_back(&mut self, range: IovaRange) -> bool {
+        let lost = self.watches.hold_in(range);
+        let done = if lost {
+            self.unmap_around_holes(range)
+        } else {
+            self.unmap(range)
+        };
+
+        self.watches.remove_in(range);
+        done
+    }
+
+    fn unmap_around_holes(&self, range: IovaRange) -> bool {
+        let mut done = true;
+        let mut left = Some(range);
+
+        while let (Some(todo), Some(table)) = (left, self.table()) {
+            let piece = first_piece(todo, PIECE);
+            let extent = table.view().extents(piece).next();
+            let seen = extent.map_or(piece, |extent| extent.range);
+
+            done &= extent.is_none() || self.unmap(seen);
+            left = todo.behind(seen.last());
+            rest();
+        }
+        done
+    }
+
     /// What `range` is mapped to: as many stretches from its start on as `found` has room for, and
     /// no more than a piece unless a leaf is larger. Returns what they cover; `None` if nothing is
     /// mapped.

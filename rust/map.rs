@@ -173,8 +173,7 @@ pub(crate) fn map_stretch(
                     piece.start().before()
                 };
                 if let Some(mapped) = end.and_then(|last| IovaRange::new(range.start(), last)) {
-                    domain.watches_mut().remove_in(mapped);
-                    domain.unmap(mapped);
+                    domain.take_back(mapped);
                 }
                 return Err(error);
             }

@@ -20,8 +20,7 @@ use crate::{
     pgtable::{
         IovaRange,
         PageSize,
-        PageSizes,
-        Phys, //
+        PageSizes, //
     },
     pin::unpin,
     stretch::Stretch, //
@@ -72,95 +71,18 @@ impl State {
         let Some(source) = self.source() else {
             return;
         };
-        let mut lost = false;
-        for domain in &self.domains {
-            lost |= domain.watches().hold_in(range);
-        }
-        if lost {
-            self.clear_with_holes(mapping, range, source);
-        } else {
-            self.clear_whole(mapping, range, source);
-        }
-        for domain in self.domains.iter_mut() {
-            domain.watches_mut().remove_in(range);
-        }
-    }
-
-    /// The same where the hook had to unmap leaves: stretch by stretch. What is not in the page table
-    /// that is read is in the watches of its domain.
-    fn clear_with_holes(&mut self, mapping: &Mapping, range: IovaRange, source: usize) {
-        let found = &mut self.scratch.stretches;
-        let indices = (0..self.domains.len()).filter(|index| *index != source);
-
-        for index in Iterator::chain(indices, [source]) {
-            let Some(domain) = self.domains.get(index) else {
-                continue;
-            };
-            let release = |phys, range: IovaRange, flushed: &Flushed<'_>| {
-                if index == source {
-                    // SAFETY: As in `clear_whole`.
-                    unsafe {
-                        unpin(
-                            phys,
-                            range.pages(),
-                            mapping.access.write,
-                            mapping.mixed,
-                            flushed,
-                        )
-                    };
-                }
-            };
-            let mut left = Some(range);
-            while let Some(todo) = left {
-                let piece = domain.stretches(todo, found);
-                let mut next = Some(todo);
-                for stretch in found.iter() {
-                    let before = stretch.range.start().before();
-                    let hole = next
-                        .zip(before)
-                        .and_then(|(next, last)| IovaRange::new(next.start(), last));
-                    let (_, flushed) = domain.flushed(|gather| gather.unmap(stretch.range));
-                    release(stretch.phys, stretch.range, &flushed);
-                    holes(domain, hole, |phys, hole| release(phys, hole, &flushed));
-                    next = todo.behind(stretch.range.last());
-                }
-                if piece.is_none() {
-                    // Nothing more in this piece.
-                    let end = first_piece(todo, PIECE);
-                    let ((), flushed) = domain.flushed(|_| ());
-                    holes(domain, Some(end), |phys, hole| {
-                        release(phys, hole, &flushed)
-                    });
-                    next = todo.behind(end.last());
-                }
-                left = next;
-                rest();
-            }
-        }
-    }
-
-    fn clear_whole(&mut self, mapping: &Mapping, range: IovaRange, source: usize) {
         // What is still mapped somewhere stays pinned, come what may.
         let mut safe = true;
-        for (index, domain) in self.domains.iter().enumerate() {
+        for (index, domain) in self.domains.iter_mut().enumerate() {
             if index != source {
-                safe &= domain.unmap(range);
+                safe &= domain.take_back(range);
             }
         }
-        let Some(domain) = self.domains.get(source) else {
+        let Some(domain) = self.domains.get_mut(source) else {
             return;
         };
-
-        let found = &mut self.scratch.stretches;
-        let mut left = Some(range);
-        while let Some(piece) = left.and_then(|todo| domain.stretches(todo, found)) {
-            merge(domain, found);
-            let (unmapped, flushed) = domain.flushed(|gather| gather.unmap(piece));
-            safe &= !kernel::warn_on!(Some(unmapped) != piece.bytes());
-            if !safe {
-                found.clear();
-            }
-            for stretch in found.iter() {
+        let release = |stretch: &Stretch, flushed: &Flushed<'_>| {
+            if safe {
                 // SAFETY: By the invariants the pages of a mapping are pinned once if they are
                 // memory, and they are in no domain any more.
                 unsafe {
@@ -169,26 +91,91 @@ impl State {
                         stretch.range.pages(),
                         mapping.access.write,
                         mapping.mixed,
-                        &flushed,
+                        flushed,
                     )
                 };
             }
-            left = range.behind(piece.last());
-            rest();
+        };
+
+        let found = &mut self.scratch.stretches;
+        if domain.watches().hold_in(range) {
+            clear_around_holes(domain, range, found, release);
+        } else {
+            clear_whole(domain, range, found, release);
         }
+        domain.watches_mut().remove_in(range);
     }
 }
 
-/// Calls `each` with the parts of `hole` that are followed, and where they are.
-fn holes(domain: &Domain, hole: Option<IovaRange>, mut each: impl FnMut(Phys, IovaRange)) {
+/// Unmaps `range`, in which there is no hole, and has what was there released.
+fn clear_whole(
+    domain: &Domain,
+    range: IovaRange,
+    found: &mut KVVec<Stretch>,
+    mut release: impl FnMut(&Stretch, &Flushed<'_>),
+) {
+    let mut safe = true;
+    let mut left = Some(range);
+
+    while let Some(piece) = left.and_then(|todo| domain.stretches(todo, found)) {
+        merge(domain, found);
+        let (unmapped, flushed) = domain.flushed(|gather| gather.unmap(piece));
+        safe &= !kernel::warn_on!(Some(unmapped) != piece.bytes());
+        if safe {
+            found.iter().for_each(|stretch| release(stretch, &flushed));
+        }
+        left = range.behind(piece.last());
+        rest();
+    }
+}
+
+/// The same where the hook had to unmap leaves: stretch by stretch. What is not in the page table is
+/// in the domain's watches.
+fn clear_around_holes(
+    domain: &Domain,
+    range: IovaRange,
+    found: &mut KVVec<Stretch>,
+    mut release: impl FnMut(&Stretch, &Flushed<'_>),
+) {
+    let mut left = Some(range);
+
+    while let Some(todo) = left {
+        let piece = domain.stretches(todo, found);
+        let mut next = Some(todo);
+
+        for stretch in found.iter() {
+            let before = stretch.range.start().before();
+            let hole = next
+                .zip(before)
+                .and_then(|(next, last)| IovaRange::new(next.start(), last));
+            let (_, flushed) = domain.flushed(|gather| gather.unmap(stretch.range));
+            release(stretch, &flushed);
+            holes(domain, hole, |hole| release(&hole, &flushed));
+            next = todo.behind(stretch.range.last());
+        }
+        if piece.is_none() {
+            // Nothing more in this piece.
+            let end = first_piece(todo, PIECE);
+            let ((), flushed) = domain.flushed(|_| ());
+            holes(domain, Some(end), |hole| release(&hole, &flushed));
+            next = todo.behind(end.last());
+        }
+        left = next;
+        rest();
+    }
+}
+
+/// Calls `each` with the parts of `hole` that are followed.
+fn holes(domain: &Domain, hole: Option<IovaRange>, mut each: impl FnMut(Stretch)) {
     let Some(hole) = hole else {
         return;
     };
     for watch in domain.watches().overlapping(hole) {
         let part = watch.range().intersect(hole);
-        if let Some((part, phys)) = part.and_then(|part| Some((part, watch.phys_at(part.start())?)))
+        if let Some((range, phys)) =
+            part.and_then(|part| Some((part, watch.phys_at(part.start())?)))
         {
-            each(phys, part);
+            each(Stretch { range, phys });
         }
     }
 }
