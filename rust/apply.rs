@@ -101,22 +101,6 @@ impl State {
         Ok(())
     }
 
-    /// Maps again what the hook had to unmap.
-    pub(crate) fn repair(&mut self) -> Result {
-        let mut well = true;
-        let mappings = &self.mappings;
-        let access_of = |range| mappings.first_in(range).map(|mapping| mapping.access);
-
-        for domain in self.domains.iter_mut() {
-            well &= domain.repair(access_of);
-        }
-        if well {
-            Ok(())
-        } else {
-            Err(ENOMEM)
-        }
-    }
-
     /// What a new policy does to what is mapped.
     fn put_in_force(&mut self, policy: &Policy, scope: Scope, apply: bool) -> Result {
         if policy.follows() || self.policy.follows() {

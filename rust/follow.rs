@@ -18,16 +18,12 @@ use crate::{
         Access,
         Domain, //
     },
-    follower::{
-        count,
-        Follower, //
-    },
+    follower::Follower,
     num::unsupported,
     pgtable::{
         Conversion,
         Iova,
         IovaRange,
-        Leaf,
         PageSize,
         PageSizes,
         Phys, //
@@ -42,9 +38,8 @@ use crate::{
         Watch, //
     },
     smash::{
-        make_large,
+        large_leaf,
         make_small,
-        work_later,
         AROUND, //
     },
     stretch::Stretch,
@@ -185,12 +180,9 @@ impl Domain {
                 }
                 let table = self.table().ok_or_else(unsupported)?;
                 for block in blocks_of(watch.range()) {
-                    let large = |leaf: Leaf| leaf.size() >= PageSize::SIZE_2M;
                     let at = watch.phys_at(block.start()).ok_or(EFAULT)?;
 
-                    if table.view().leaf_at(block.start()).is_some_and(large)
-                        && is_unsafe(Block::of(at))
-                    {
+                    if large_leaf(&table, block).is_some() && is_unsafe(Block::of(at)) {
                         table.edit(|editor| editor.carve(block, PageSizes::ONLY_4K, AROUND))?;
                     }
                 }
@@ -275,101 +267,6 @@ impl Domain {
                 rest();
             }
         }
-    }
-
-    /// Merges what became whole page by page.
-    pub(crate) fn merge_shared(&self) {
-        for watch in self.watches().overlapping(IovaRange::ALL) {
-            {
-                let mut guard = Guard::lock();
-                let marks = guard.marks(watch);
-                if !core::mem::take(&mut marks.shared) || marks.pending || marks.lost {
-                    continue;
-                }
-            }
-            for block in blocks_of(watch.range()) {
-                let small = |leaf: Leaf| leaf.size() < PageSize::SIZE_2M;
-                let is_small = self
-                    .table()
-                    .and_then(|table| table.view().leaf_at(block.start()))
-                    .is_some_and(small);
-                let Some(at) = watch.phys_at(block.start()).filter(|_| is_small) else {
-                    continue;
-                };
-                let generation = Guard::lock().generation();
-                let broken = Block::of(at).is_broken();
-                let mut guard = Guard::lock();
-                if guard.generation() != generation || guard.is_in_transit(Block::of(at)) {
-                    // It is looked at again when things have calmed down.
-                    guard.marks(watch).shared = true;
-                    work_later();
-                } else if !broken {
-                    make_large(&mut guard, watch, block);
-                }
-            }
-            rest();
-        }
-    }
-
-    /// Maps what had to be unmapped again, with leaves of 4K. Says whether all is well.
-    pub(crate) fn repair(&mut self, access_of: impl Fn(IovaRange) -> Option<Access>) -> bool {
-        let mut well = true;
-        let mut next = Some(IovaRange::ALL);
-
-        while let Some(todo) = next {
-            let Some((range, phys, lost)) = self.watches().first_in(todo).map(|watch| {
-                // What is lost from now on is marked anew.
-                let lost = core::mem::take(&mut Guard::lock().marks(watch).lost);
-                (watch.range(), watch.phys_at(watch.range().start()), lost)
-            }) else {
-                break;
-            };
-            next = todo.behind(range.last());
-            let Some(phys) = phys.filter(|_| lost) else {
-                continue;
-            };
-            let filled = access_of(range).map(|access| self.fill_holes(range, phys, access));
-            if !matches!(filled, Some(Ok(()))) {
-                well = false;
-                if let Some(watch) = self.watches().first_in(range) {
-                    Guard::lock().marks(watch).lost = true;
-                }
-            }
-        }
-        well
-    }
-
-    fn fill_holes(&mut self, range: IovaRange, phys: Phys, access: Access) -> Result {
-        let mut left = Some(range);
-
-        while let Some(todo) = left {
-            let leaf = self
-                .table()
-                .ok_or_else(unsupported)?
-                .view()
-                .leaves(todo)
-                .next();
-            let (hole, next) = match leaf {
-                Some(leaf) => (
-                    leaf.iova
-                        .before()
-                        .and_then(|last| IovaRange::new(todo.start(), last)),
-                    leaf.range().last(),
-                ),
-                None => (Some(todo), todo.last()),
-            };
-            if let Some(hole) = hole {
-                // Piece by piece: each leaf that is there again is worth having.
-                let at = phys.at(range.start(), hole.start());
-                self.map(hole, at, access, PageSizes::ONLY_4K)?;
-                if let Some(watch) = self.watches().first_in(range) {
-                    count(&watch.stats().repairs, 1);
-                }
-            }
-            left = todo.behind(next);
-            rest();
-        }
-        Ok(())
     }
 
     /// Gives `part`, of one segment, leaves of `sizes`, none larger than it was or than 2M, while the

@@ -112,7 +112,7 @@ fn table(watch: &Watch) -> Option<PageTable<'_>> {
 }
 
 /// A leaf of at least 2M that translates `range`, a block.
-fn large_leaf(table: &PageTable<'_>, range: IovaRange) -> Option<Leaf> {
+pub(crate) fn large_leaf(table: &PageTable<'_>, range: IovaRange) -> Option<Leaf> {
     table
         .view()
         .leaf_at(range.start())

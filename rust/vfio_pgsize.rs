@@ -33,7 +33,8 @@
 //!                                                           │     └─ table     read, split, merge
 //!                                                           │         └─ pgtable  (core only)
 //!                                                           └──► follow    what follows the RMP
-//!                                                                 └─ watches ─► rmap
+//!                                                                 ├─ watches ─► rmap
+//!                                                                 └─ repair    what the hook left
 //! KVM ── psmash() ... ── fprobe ──► hook.c ──► smash ──► rmap (block → stretches) ──► table
 //!
 //! map:    request → pinned run → segments → leaves in each domain → mapping
@@ -89,6 +90,7 @@ mod pgtable;
 mod pin;
 mod policy;
 mod query;
+mod repair;
 mod rmap;
 mod smash;
 mod stretch;

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the hook leaves to process context: leaves that it had to unmap, and blocks that became whole
+//! page by page.
+
+use kernel::prelude::*;
+
+use crate::{
+    container::State,
+    domain::{
+        rest,
+        Access,
+        Domain, //
+    },
+    follow::blocks_of,
+    follower::count,
+    num::unsupported,
+    pgtable::{
+        IovaRange,
+        Leaf,
+        PageSize,
+        PageSizes,
+        Phys, //
+    },
+    rmap::{
+        Block,
+        Guard, //
+    },
+    smash::{
+        make_large,
+        work_later, //
+    }, //
+};
+
+impl State {
+    /// Maps again what the hook had to unmap.
+    pub(crate) fn repair(&mut self) -> Result {
+        let mut well = true;
+        let mappings = &self.mappings;
+        let access_of = |range| mappings.first_in(range).map(|mapping| mapping.access);
+
+        for domain in self.domains.iter_mut() {
+            well &= domain.repair(access_of);
+        }
+        if well {
+            Ok(())
+        } else {
+            Err(ENOMEM)
+        }
+    }
+}
+
+impl Domain {
+    /// Merges what became whole page by page.
+    pub(crate) fn merge_shared(&self) {
+        for watch in self.watches().overlapping(IovaRange::ALL) {
+            {
+                let mut guard = Guard::lock();
+                let marks = guard.marks(watch);
+                if !core::mem::take(&mut marks.shared) || marks.pending || marks.lost {
+                    continue;
+                }
+            }
+            for block in blocks_of(watch.range()) {
+                let small = |leaf: Leaf| leaf.size() < PageSize::SIZE_2M;
+                let is_small = self
+                    .table()
+                    .and_then(|table| table.view().leaf_at(block.start()))
+                    .is_some_and(small);
+                let Some(at) = watch.phys_at(block.start()).filter(|_| is_small) else {
+                    continue;
+                };
+                let generation = Guard::lock().generation();
+                let broken = Block::of(at).is_broken();
+                let mut guard = Guard::lock();
+                if guard.generation() != generation || guard.is_in_transit(Block::of(at)) {
+                    // It is looked at again when things have calmed down.
+                    guard.marks(watch).shared = true;
+                    work_later();
+                } else if !broken {
+                    make_large(&mut guard, watch, block);
+                }
+            }
+            rest();
+        }
+    }
+
+    /// Maps what had to be unmapped again, with leaves of 4K. Says whether all is well.
+    pub(crate) fn repair(&mut self, access_of: impl Fn(IovaRange) -> Option<Access>) -> bool {
+        let mut well = true;
+        let mut next = Some(IovaRange::ALL);
+
+        while let Some(todo) = next {
+            let Some((range, phys, lost)) = self.watches().first_in(todo).map(|watch| {
+                // What is lost from now on is marked anew.
+                let lost = core::mem::take(&mut Guard::lock().marks(watch).lost);
+                (watch.range(), watch.phys_at(watch.range().start()), lost)
+            }) else {
+                break;
+            };
+            next = todo.behind(range.last());
+            let Some(phys) = phys.filter(|_| lost) else {
+                continue;
+            };
+            let filled = access_of(range).map(|access| self.fill_holes(range, phys, access));
+            if !matches!(filled, Some(Ok(()))) {
+                well = false;
+                if let Some(watch) = self.watches().first_in(range) {
+                    Guard::lock().marks(watch).lost = true;
+                }
+            }
+        }
+        well
+    }
+
+    fn fill_holes(&mut self, range: IovaRange, phys: Phys, access: Access) -> Result {
+        let mut left = Some(range);
+
+        while let Some(todo) = left {
+            let leaf = self
+                .table()
+                .ok_or_else(unsupported)?
+                .view()
+                .leaves(todo)
+                .next();
+            let (hole, next) = match leaf {
+                Some(leaf) => (
+                    leaf.iova
+                        .before()
+                        .and_then(|last| IovaRange::new(todo.start(), last)),
+                    leaf.range().last(),
+                ),
+                None => (Some(todo), todo.last()),
+            };
+            if let Some(hole) = hole {
+                // Piece by piece: each leaf that is there again is worth having.
+                let at = phys.at(range.start(), hole.start());
+                self.map(hole, at, access, PageSizes::ONLY_4K)?;
+                if let Some(watch) = self.watches().first_in(range) {
+                    count(&watch.stats().repairs, 1);
+                }
+            }
+            left = todo.behind(next);
+            rest();
+        }
+        Ok(())
+    }
+}
