@@ -80,34 +80,6 @@ bool follow_is_hooked(void)
 	return hooked;
 }
 
-problem follow_open(struct vmm *vmm, int index)
-{
-	struct vmm_device *device = &vmm->devices[index];
-	problem wrong;
-	int ret, fd;
-
-	memset(vmm, 0, sizeof(*vmm));
-	for (int i = 0; i < MAX_DEVICES; i++)
-		vmm->devices[i].group = -1;
-	wrong = kernel_log_start(&vmm->log);
-	if (!wrong)
-		wrong = account_read(&vmm->before);
-	if (!wrong)
-		wrong = edu_find(index, device->bdf);
-	if (wrong)
-		return wrong;
-	vmm->container = container_open();
-	device->group = group_open(device->bdf);
-	ret = group_join(device->group, vmm->container);
-	if (!ret)
-		ret = container_set_type(vmm->container, VFIO_PGSIZE_IOMMU);
-	if (ret)
-		return problem_is("a container of %s: %s", device->bdf, strerror(-ret));
-	fd = group_device(device->group, device->bdf);
-	vmm->sizes = ANY_SIZE;
-	return edu_open(&device->edu, fd, device->bdf);
-}
-
 static void *probe(void *arg)
 {
 	struct prober *prober = arg;

@@ -43,9 +43,6 @@ problem follow_counted(struct vmm *vmm, const struct vfio_pgsize_stats *before, 
 /* Is psmash() probed by anybody? */
 bool follow_is_hooked(void);
 
-/* A container of its own with the edu device number `index` alone. */
-problem follow_open(struct vmm *vmm, int index);
-
 #define PROBED	512
 
 /* A device that reads and writes a word of each page of a 2M in turn, all the time. */

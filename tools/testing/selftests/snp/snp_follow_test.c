@@ -294,7 +294,7 @@ TEST_F_TIMEOUT(follow, two_containers, TIMEOUT)
 
 	POLICY(FOLLOW);
 	MAP(AT);
-	ASSERT_SOUND(follow_open(&other, 1));
+	ASSERT_SOUND(vmm_open_with(&other, VFIO_PGSIZE_IOMMU, 1, 1));
 	ASSERT_SOUND(device_start(&device, &other, 1));
 	ASSERT_SOUND(dma_unmap_exactly(other.container, SCRATCH_IOVA + PAGE, PAGE));
 	ASSERT_SOUND(vmm_policy(&other, SPLIT, UPTO_2M));

@@ -65,7 +65,7 @@ void vmm_detach(struct vmm *vmm, int index)
 	device->group = -1;
 }
 
-problem vmm_open(struct vmm *vmm, unsigned long type, int devices)
+problem vmm_open_with(struct vmm *vmm, unsigned long type, int first, int devices)
 {
 	struct info info;
 	problem wrong;
@@ -82,19 +82,24 @@ problem vmm_open(struct vmm *vmm, unsigned long type, int devices)
 	vmm->container = container_open();
 	if (vmm->container < 0)
 		return problem_is("/dev/vfio/vfio: %s", strerror(-vmm->container));
-	wrong = join(vmm, 0);
+	wrong = join(vmm, first);
 	if (wrong)
 		return wrong;
 	ret = container_set_type(vmm->container, type);
 	if (ret)
 		return problem_is("VFIO_SET_IOMMU of type %#lx: %s", type, strerror(-ret));
-	wrong = start_device(vmm, 0);
+	wrong = start_device(vmm, first);
 	for (int i = 1; !wrong && i < devices; i++)
-		wrong = vmm_attach(vmm, i);
+		wrong = vmm_attach(vmm, first + i);
 	if (!wrong)
 		wrong = container_info(vmm->container, &info);
 	vmm->sizes = info.policy.header.id ? info.policy.supported : info.pgsizes;
 	return wrong;
+}
+
+problem vmm_open(struct vmm *vmm, unsigned long type, int devices)
+{
+	return vmm_open_with(vmm, type, 0, devices);
 }
 
 problem vmm_close(struct vmm *vmm)

@@ -30,6 +30,8 @@ struct vmm {
 
 /* A container of this IOMMU type with the first `devices` edu devices in it. */
 problem vmm_open(struct vmm *vmm, unsigned long type, int devices);
+/* The same, from edu device number `first` on. */
+problem vmm_open_with(struct vmm *vmm, unsigned long type, int first, int devices);
 /* Attach edu device number `index`, and have its registers mapped; detach it. */
 problem vmm_attach(struct vmm *vmm, int index);
 void vmm_detach(struct vmm *vmm, int index);
