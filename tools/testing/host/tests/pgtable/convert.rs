@@ -12,8 +12,10 @@ use pgtable_host::pgtable::{
 use crate::model::Tile;
 use crate::spec::{
     self,
+    G,
     IR,
     IW,
+    M,
     PAGE, //
 };
 use crate::world::{
@@ -23,8 +25,6 @@ use crate::world::{
     World, //
 };
 
-const M: u64 = 1 << 20;
-const G: u64 = 1 << 30;
 const ALL: u64 = u64::MAX;
 
 /// Every pair of sets, over ranges whose ends are in every position relative to large blocks.

@@ -12,7 +12,9 @@ use pgtable_host::pgtable::{
 
 use crate::arena::NoMemory;
 use crate::spec::{
+    G,
     IR,
+    M,
     PAGE, //
 };
 use crate::world::{
@@ -21,9 +23,6 @@ use crate::world::{
     sizes,
     World, //
 };
-
-const M: u64 = 1 << 20;
-const G: u64 = 1 << 30;
 
 /// A run of 2M entries, a single 2M leaf and a 1G leaf, each to be split to 4K.
 fn world() -> World {

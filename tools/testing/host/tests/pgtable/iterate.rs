@@ -11,8 +11,10 @@ use pgtable_host::pgtable::{
 use crate::spec::{
     self,
     FC,
+    G,
     IR,
     IW,
+    M,
     PAGE, //
 };
 use crate::world::{
@@ -20,9 +22,6 @@ use crate::world::{
     set,
     World, //
 };
-
-const M: u64 = 1 << 20;
-const G: u64 = 1 << 30;
 
 fn extents(world: &World, first: u64, last: u64) -> Vec<(u64, u64, u64)> {
     let plain = |e: Extent| (e.range.start().get(), e.range.last().get(), e.phys.get());

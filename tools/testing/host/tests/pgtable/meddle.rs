@@ -15,6 +15,7 @@ use crate::spec::{
     DIRTY,
     IR,
     IW,
+    M,
     PAGE, //
 };
 use crate::world::{
@@ -24,8 +25,6 @@ use crate::world::{
     Result,
     World, //
 };
-
-const M: u64 = 1 << 20;
 
 /// Where the leaf or the leaves are that are edited.
 const AT: u64 = 64 * M;

@@ -4,6 +4,8 @@
 //! of the IOMMU specification, as the hardware's table walk reads it.
 
 pub const PAGE: u64 = 4096;
+pub const M: u64 = 1 << 20;
+pub const G: u64 = 1 << 30;
 pub const DIRTY: u64 = 1 << 6;
 pub const ACCESSED: u64 = 1 << 5;
 pub const MARKS: u64 = DIRTY | ACCESSED;
