@@ -98,7 +98,7 @@ impl Gather<'_> {
     /// flush leads to it.
     pub(crate) unsafe fn free_table(&mut self, table: *mut c_void) {
         // SAFETY: The gather is valid; the table is as it is to be.
-        unsafe { bindings::pgsize_gather_add_table(self.raw, table) };
+        unsafe { bindings::pgsize_list_add_table(&raw mut (*self.raw).freelist, table) };
     }
 }
 

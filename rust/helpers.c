@@ -22,11 +22,6 @@ void pgsize_gather_sync(struct iommu_domain *domain, struct iommu_iotlb_gather *
 	iommu_iotlb_sync(domain, gather);
 }
 
-void pgsize_gather_add_table(struct iommu_iotlb_gather *gather, void *table)
-{
-	iommu_pages_list_add(&gather->freelist, table);
-}
-
 void pgsize_list_init(struct iommu_pages_list *list)
 {
 	INIT_LIST_HEAD(&list->pages);

@@ -8,7 +8,6 @@
 
 void pgsize_gather_init(struct iommu_iotlb_gather *gather);
 void pgsize_gather_sync(struct iommu_domain *domain, struct iommu_iotlb_gather *gather);
-void pgsize_gather_add_table(struct iommu_iotlb_gather *gather, void *table);
 
 void pgsize_list_init(struct iommu_pages_list *list);
 void pgsize_list_add_table(struct iommu_pages_list *list, void *table);

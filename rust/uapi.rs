@@ -29,7 +29,6 @@ use crate::{
         Access,
         Domain, //
     },
-    follower::Stats, //
     info,
     map::MapRequest,
     num::to_usize,
@@ -289,7 +288,7 @@ fn get_stats(container: &Container, user: UserPtr) -> Result {
     }
     {
         let state = container.state.lock();
-        let stats: &Stats = &state.follower.stats;
+        let stats = &state.follower.stats;
         request.splits = number(&stats.splits);
         request.merges = number(&stats.merges);
         request.fallbacks = number(&stats.fallbacks);
@@ -318,3 +317,4 @@ fn report(run: &LikeRun) -> bindings::vfio_pgsize_run {
 kernel::static_assert!(size_of::<bindings::vfio_pgsize_policy>() == 32);
 kernel::static_assert!(size_of::<bindings::vfio_pgsize_query>() == 40);
 kernel::static_assert!(size_of::<bindings::vfio_pgsize_run>() == 32);
+kernel::static_assert!(size_of::<bindings::vfio_pgsize_stats>() == 48);
