@@ -9,9 +9,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "clock.h"
+#include "cost.h"
 #include "kselftest.h"
 #include "module.h"
 #include "oracle.h"
@@ -56,24 +56,6 @@ struct figures {
 
 /* Does the clock count instructions (vm.py --icount)? */
 static bool counting;
-
-/*
- * Wait for the clock to count ours alone: shortly after boot interrupts may take
- * more of the processor than we do.
- */
-static bool wait_until_counting(void)
-{
-	const struct timespec pause = { .tv_nsec = 100000000 };
-
-	for (int i = 0; i < 20; i++) {
-		uint64_t loop = count_known_loop();
-
-		if (loop > LOOP_INSTRUCTIONS * 99 / 100 && loop < LOOP_INSTRUCTIONS * 101 / 100)
-			return true;
-		nanosleep(&pause, NULL);
-	}
-	return false;
-}
 
 static problem set_small(bool on)
 {

@@ -13,7 +13,7 @@
 #include "leaves.h"
 #include "problem.h"
 
-#define MAX_DEVICES	2
+#define MAX_DEVICES	8
 
 struct vmm {
 	int container;
