@@ -4,13 +4,21 @@
 
 #![allow(unsafe_code)]
 
+use core::sync::atomic::{
+    AtomicU64,
+    Ordering::Relaxed, //
+};
+
 use kernel::{
     mm::{
         Mm,
         MmWithUser, //
     },
     prelude::*,
-    sync::aref::ARef,
+    sync::{
+        aref::ARef,
+        Arc, //
+    },
     task::Task, //
 };
 
@@ -19,86 +27,132 @@ use crate::{
     num::to_usize, //
 };
 
-/// The process whose memory is mapped, and how many of its pages are charged to it.
+/// The process whose memory is mapped, and how many of its pages are charged to it. Mappings that
+/// were one have one in common.
 ///
-/// All that is charged is given back when this is dropped.
+/// To charge and to give back takes mmap_lock: what is given back is spare, for the next charge,
+/// until it is [settled](Self::settle). All goes back when this is dropped.
 pub(crate) struct Locked {
     mm: ARef<Mm>,
     task: ARef<Task>,
     /// The process had CAP_IPC_LOCK when it mapped: no limit.
     unlimited: bool,
-    pages: u64,
+    /// Charged and in use. Both are touched under the container's mutex alone.
+    pages: AtomicU64,
+    /// Charged, and in no use.
+    spare: AtomicU64,
 }
 
 impl Locked {
     /// Nothing charged yet, of the current process. Fails with `ENODEV` in a kernel thread.
-    pub(crate) fn of_current() -> Result<Self> {
+    pub(crate) fn of_current() -> Result<Arc<Self>> {
         let current = kernel::current!();
         let mm: &Mm = current.mm().ok_or(ENODEV)?;
-
-        Ok(Self {
+        let locked = Self {
             mm: mm.into(),
             task: current.group_leader().into(),
             // SAFETY: `capable` has no requirements but to be called by a process.
             unlimited: unsafe { bindings::capable(bindings::CAP_IPC_LOCK as i32) },
-            pages: 0,
-        })
+            pages: AtomicU64::new(0),
+            spare: AtomicU64::new(0),
+        };
+
+        Ok(Arc::new(locked, GFP_KERNEL_ACCOUNT)?)
     }
 
-    /// Charges `pages` more.
+    /// Whether it is of the current process: the one whose memory can be pinned.
+    pub(crate) fn is_of_current(&self) -> bool {
+        let current = kernel::current!();
+
+        current
+            .mm()
+            .is_some_and(|mm| core::ptr::eq(mm.as_raw(), self.mm.as_raw()))
+    }
+
+    /// Pages that are in use.
+    pub(crate) fn pages(&self) -> u64 {
+        self.pages.load(Relaxed)
+    }
+
+    /// Charges `pages` more; spare ones first.
     ///
     /// Takes the process's mmap_lock for writing. Fails with `ENOMEM` if that exceeds
     /// RLIMIT_MEMLOCK (`mm/util.c: __account_locked_vm`), with `EINTR` if a fatal signal came.
-    pub(crate) fn charge(&mut self, pages: u64) -> Result {
+    pub(crate) fn charge(&self, pages: u64) -> Result {
+        let spare = self.spare.load(Relaxed);
+
+        if let Some(more) = pages.checked_sub(spare).filter(|more| *more != 0) {
+            let ret = self.account(more, true)?;
+            if ret == ENOMEM.to_errno() {
+                pr_warn!("RLIMIT_MEMLOCK exceeded by process {}\n", self.task.pid());
+            }
+            kernel::error::to_result(ret)?;
+        }
+        self.spare.store(spare.saturating_sub(pages), Relaxed);
+        self.pages
+            .store(self.pages().saturating_add(pages), Relaxed);
+        Ok(())
+    }
+
+    /// Has `pages` spare, if that can be had.
+    pub(crate) fn reserve(&self, pages: u64) {
+        let spare = self.spare.load(Relaxed);
+
+        if let Some(more) = pages.checked_sub(spare).filter(|more| *more != 0) {
+            if matches!(self.account(more, true), Ok(0)) {
+                self.spare.store(pages, Relaxed);
+            }
+        }
+    }
+
+    /// `pages` are in use no more.
+    pub(crate) fn release(&self, pages: u64) {
+        let spare = self.spare.load(Relaxed);
+
+        self.pages
+            .store(self.pages().saturating_sub(pages), Relaxed);
+        self.spare.store(spare.saturating_add(pages), Relaxed);
+    }
+
+    /// Gives back what is spare. Takes mmap_lock.
+    pub(crate) fn settle(&self) {
+        let spare = self.spare.swap(0, Relaxed);
+
+        if spare != 0 {
+            // A process that is gone has nothing locked; and it can not fail, for it takes away
+            // what was added.
+            let _ = self.account(spare, false);
+        }
+    }
+
+    /// Changes the process's `locked_vm`, and says how that went: 0, or a negative error number.
+    fn account(&self, pages: u64, more: bool) -> Result<c_int> {
         let mm = self.mm.mmget_not_zero().ok_or(ESRCH)?;
-        let _lock = WriteLock::killable(&mm)?;
+        let _lock = if more {
+            WriteLock::killable(&mm)?
+        } else {
+            WriteLock::new(&mm)
+        };
 
         // SAFETY:
         // - `mm` and `task` are valid, for we hold references to both;
         // - mmap_lock is held for writing.
-        let ret = unsafe {
+        Ok(unsafe {
             bindings::__account_locked_vm(
                 mm.as_raw(),
                 to_usize(pages),
-                true,
+                more,
                 self.task.as_ptr(),
                 self.unlimited,
             )
-        };
-        if ret == ENOMEM.to_errno() {
-            pr_warn!("RLIMIT_MEMLOCK exceeded by process {}\n", self.task.pid());
-        }
-        kernel::error::to_result(ret)?;
-        self.pages = self.pages.saturating_add(pages);
-        Ok(())
+        })
     }
 }
 
 impl Drop for Locked {
     fn drop(&mut self) {
-        if self.pages == 0 {
-            return;
-        }
-        // A process that is gone has nothing locked.
-        let Some(mm) = self.mm.mmget_not_zero() else {
-            return;
-        };
-        let _lock = WriteLock::new(&mm);
-
-        // SAFETY:
-        // - `mm` and `task` are valid, for we hold references to both;
-        // - mmap_lock is held for writing.
-        //
-        // It can not fail: it takes away what `charge` added.
-        unsafe {
-            bindings::__account_locked_vm(
-                mm.as_raw(),
-                to_usize(self.pages),
-                false,
-                self.task.as_ptr(),
-                self.unlimited,
-            )
-        };
+        self.release(self.pages());
+        self.settle();
     }
 }
 

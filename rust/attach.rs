@@ -44,7 +44,7 @@ impl State {
             pr_warn!("no interrupt remapping: load with allow_unsafe_interrupts=1 if the devices' users are trusted\n");
             return Err(EPERM);
         }
-        if self.policy.follows() && domain.table().is_none() {
+        if (self.policy.follows() || self.stateful != 0) && domain.table().is_none() {
             return Err(unsupported());
         }
         domain.enforce_coherency();
@@ -117,7 +117,8 @@ impl State {
         };
 
         let mut result = Ok(());
-        'all: while let Some(piece) = left.and_then(|todo| source.stretches(todo, &mut found)) {
+        'all: while let Some(todo) = left {
+            let seen = source.stretches(todo, &mut found);
             for stretch in &found {
                 if let Some(before) = &mut held {
                     if before.goes_on_in(stretch) {
@@ -132,7 +133,7 @@ impl State {
                 }
                 held = Some(*stretch);
             }
-            left = mapping.range.behind(piece.last());
+            left = todo.behind(seen.last());
             rest();
         }
         if let Some(last) = held {

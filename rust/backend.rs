@@ -98,8 +98,8 @@ unsafe extern "C" fn open(kind: c_ulong) -> *mut c_void {
     // SAFETY: It may be called from anywhere.
     let limit = unsafe { bindings::pgsize_dma_entry_limit() };
     let container = match u32::try_from(kind) {
-        Ok(bindings::VFIO_PGSIZE_IOMMU) => Container::new(limit),
-        Ok(bindings::VFIO_TYPE1v2_IOMMU) if serves_type1v2() => Container::new(limit),
+        Ok(bindings::VFIO_PGSIZE_IOMMU) => Container::new(true, limit),
+        Ok(bindings::VFIO_TYPE1v2_IOMMU) if serves_type1v2() => Container::new(false, limit),
         _ => Err(EINVAL),
     };
 

@@ -34,6 +34,8 @@ const STRETCHES: usize = 1024;
 /// A container.
 #[pin_data]
 pub(crate) struct Container {
+    /// It is of `VFIO_PGSIZE_IOMMU`: it does what type1 refuses.
+    pub(crate) extended: bool,
     /// Everything: see the lock order in the crate's documentation.
     #[pin]
     pub(crate) state: Mutex<State>,
@@ -43,8 +45,9 @@ pub(crate) struct Container {
 ///
 /// # Invariants
 ///
-/// - Every mapping is mapped, all of it, in every domain, and each of its pages that is memory is
-///   pinned once. No leaf crosses an end of a mapping.
+/// - Every mapping is mapped in every domain, all of it, or, if it is stateful, those of its pages that
+///   are shared. Each page that is mapped is pinned once, if it is memory. No leaf crosses an end of a
+///   mapping.
 /// - With no domain there is no mapping.
 pub(crate) struct State {
     pub(crate) mappings: Mappings,
@@ -54,8 +57,13 @@ pub(crate) struct State {
     /// There if anything is followed.
     pub(crate) hook: Option<Hook>,
     pub(crate) follower: Arc<Follower>,
+    /// The fallbacks that there had been when all was last repaired.
+    pub(crate) repaired: u64,
     /// How many mappings there may be in addition.
     pub(crate) avail: u32,
+    /// Pages of stateful mappings, and those of them that are shared.
+    pub(crate) stateful: u64,
+    pub(crate) shared: u64,
     pub(crate) scratch: Scratch,
 }
 
@@ -122,7 +130,7 @@ impl Container {
     }
 
     /// A container without groups, which can have `limit` mappings.
-    pub(crate) fn new(limit: u32) -> Result<Pin<KBox<Self>>> {
+    pub(crate) fn new(extended: bool, limit: u32) -> Result<Pin<KBox<Self>>> {
         let state = State {
             mappings: Mappings::new(),
             domains: KVec::new(),
@@ -130,7 +138,10 @@ impl Container {
             policy: Policy::any_size(),
             hook: None,
             follower: Follower::new()?,
+            repaired: 0,
             avail: limit,
+            stateful: 0,
+            shared: 0,
             scratch: Scratch {
                 pages: Buffer::new()?,
                 batch: Buffers::new()?,
@@ -140,6 +151,7 @@ impl Container {
 
         KBox::pin_init(
             pin_init!(Self {
+                extended,
                 state <- new_mutex!(state, "vfio_pgsize::Container::state"),
             }),
             GFP_KERNEL_ACCOUNT,

@@ -307,16 +307,15 @@ impl Domain {
         true
     }
 
-    /// Unmaps all of `range` and follows it no more, though the hook may have taken leaves out. Says
+    /// Unmaps what is mapped of `range` and follows it no more, though there may be holes in it. Says
     /// whether it could.
     ///
     /// No leaf crosses an end of the range.
     pub(crate) fn take_back(&mut self, range: IovaRange) -> bool {
-        let lost = self.watches.hold_in(range);
-        let done = if lost {
-            self.unmap_around_holes(range)
-        } else {
-            self.unmap(range)
+        self.watches.hold_in(range);
+        let done = match self.table() {
+            Some(_) => self.unmap_around_holes(range),
+            None => self.unmap(range),
         };
 
         self.watches.remove_in(range);
@@ -329,37 +328,46 @@ impl Domain {
 
         while let (Some(todo), Some(table)) = (left, self.table()) {
             let piece = first_piece(todo, PIECE);
-            let extent = table.view().extents(piece).next();
-            let seen = extent.map_or(piece, |extent| extent.range);
-
-            done &= extent.is_none() || self.unmap(seen);
-            left = todo.behind(seen.last());
+            let mut last = piece.last();
+            let (all, _) = self.flushed(|gather| {
+                // A leaf larger than a piece goes as a whole.
+                table.extents_from(piece, todo).all(|extent| {
+                    last = last.max(extent.range.last());
+                    extent.range.bytes() == Some(gather.unmap(extent.range))
+                })
+            });
+            done &= !kernel::warn_on!(!all);
+            left = todo.behind(last);
             rest();
         }
         done
     }
 
     /// What `range` is mapped to: as many stretches from its start on as `found` has room for, and
-    /// no more than a piece unless a leaf is larger. Returns what they cover; `None` if nothing is
-    /// mapped.
+    /// no more than a piece unless a leaf is larger. Returns how far that is: what lies between the
+    /// stretches is not mapped.
     ///
     /// No leaf crosses an end of the range.
-    pub(crate) fn stretches(
-        &self,
-        range: IovaRange,
-        found: &mut KVVec<Stretch>,
-    ) -> Option<IovaRange> {
+    pub(crate) fn stretches(&self, range: IovaRange, found: &mut KVVec<Stretch>) -> IovaRange {
+        let piece = first_piece(range, PIECE);
+
         found.clear();
         match self.table() {
-            Some(table) => table.stretches(range, found),
-            None => self.look_up(range, found),
+            Some(table) => table.stretches(piece, range, found),
+            None => self.look_up(piece, found),
         }
-        Some(found.first()?.range.hull(found.last()?.range))
+        let seen = found.last().map_or(piece, |last| last.range);
+        let last = if found.len() == found.capacity() {
+            seen.last()
+        } else {
+            piece.last().max(seen.last())
+        };
+        IovaRange::new(range.start(), last).unwrap_or(piece)
     }
 
     /// The same, page by page: for formats that we can not read.
-    fn look_up(&self, range: IovaRange, found: &mut KVVec<Stretch>) {
-        let mut left = Some(first_piece(range, PIECE));
+    fn look_up(&self, piece: IovaRange, found: &mut KVVec<Stretch>) {
+        let mut left = Some(piece);
 
         while let Some(todo) = left {
             let page = IovaRange::block(todo.start(), PageSize::SIZE_4K);

@@ -46,8 +46,10 @@ pub(crate) unsafe fn flushed<'d, R>(
         _domain: PhantomData,
     };
     let result = work(&mut gather);
-    // SAFETY: Both are valid, by the invariants.
-    unsafe { bindings::pgsize_gather_sync(domain.as_ptr(), gather.raw) };
+    if !gather.is_empty() {
+        // SAFETY: Both are valid, by the invariants.
+        unsafe { bindings::pgsize_gather_sync(domain.as_ptr(), gather.raw) };
+    }
     (result, Flushed(PhantomData))
 }
 
@@ -79,6 +81,14 @@ impl Gather<'_> {
             )
         };
         to_u64(unmapped)
+    }
+
+    /// Whether nothing was taken out. A table is taken out with what it translated.
+    fn is_empty(&self) -> bool {
+        // SAFETY: By the type invariant.
+        let gather = unsafe { &*self.raw };
+
+        gather.start > gather.end
     }
 
     /// What the IOTLB holds of `range` is old.

@@ -39,7 +39,9 @@ use crate::{
     },
     smash::{
         large_leaf,
+        make_large,
         make_small,
+        work_later,
         AROUND, //
     },
     stretch::Stretch,
@@ -92,23 +94,19 @@ fn is_unsafe(block: Block) -> bool {
 }
 
 impl Domain {
-    /// Has the hook watch `range`, which is contiguous from `phys` on, if there are blocks in it that
-    /// leaves of 2M can have.
+    /// Has the hook watch `stretch`, if there are blocks in it that leaves of 2M can have.
     fn watch(
         &self,
-        range: IovaRange,
-        phys: Phys,
-        rule: Rule,
+        stretch: Stretch,
+        merge: bool,
         pending: bool,
         follower: &Arc<Follower>,
     ) -> Result<Option<NewWatch>> {
-        let stretch = Stretch { range, phys };
         let Some(blocks) = stretch.blocks() else {
             return Ok(None);
         };
         let room = Room::new()?;
         let at = stretch.phys_at(blocks.start());
-        let merge = rule.merge && rule.sizes.allows(PageSize::SIZE_2M);
         let follower = follower.clone();
         // SAFETY: The domain drops its watches before it is freed.
         let watch = unsafe { Watch::new(self.raw(), blocks, at, merge, pending, follower) }?;
@@ -127,7 +125,8 @@ impl Domain {
         follower: &Arc<Follower>,
     ) -> Result {
         // From here on what breaks is noted.
-        let watch = self.watch(range, phys, rule, true, follower)?;
+        let stretch = Stretch { range, phys };
+        let watch = self.watch(stretch, rule.merges(), true, follower)?;
         let blocks = watch.as_ref().map(NewWatch::range);
         let mut left = Some(range);
         let mut mapped = None;
@@ -212,20 +211,24 @@ impl Domain {
             }
             let mut left = Some(segment.range);
             while let Some(todo) = left {
-                let Some(piece) = self.stretches(todo, &mut found) else {
-                    break;
-                };
+                let seen = self.stretches(todo, &mut found);
                 for stretch in &found {
-                    let watch =
-                        self.watch(stretch.range, stretch.phys, segment.rule, false, follower)?;
+                    let watch = self.watch(*stretch, segment.rule.merges(), false, follower)?;
                     if let Some(watch) = watch {
                         new.push(watch, GFP_KERNEL_ACCOUNT)?;
                     }
                 }
-                left = todo.behind(piece.last());
+                left = todo.behind(seen.last());
                 give_way()?;
             }
         }
+        self.replace_watches(range, new);
+        Ok(())
+    }
+
+    /// What is followed in `range` is followed by `new`, which the hook knows already, and by nothing
+    /// else.
+    fn replace_watches(&mut self, range: IovaRange, new: KVVec<NewWatch>) {
         // What the hook noted of the old ones it noted of the same memory.
         self.watches().hold_in(range);
         for new in &new {
@@ -234,6 +237,77 @@ impl Domain {
         self.watches_mut().remove_in(range);
         for watch in new {
             self.watches_mut().insert(watch);
+        }
+    }
+
+    /// No leaf and no followed stretch crosses `at`, which is in one, afterwards. A block of 2M that
+    /// is cut is followed no more: its leaves are small. False: a leaf is lost at `at`.
+    pub(crate) fn cut_followed(&mut self, at: Iova, follower: &Arc<Follower>) -> Result<bool> {
+        let page = IovaRange::block(at, PageSize::SIZE_4K);
+        let Some(whole) = self.watches().first_in(page) else {
+            return Ok(true);
+        };
+        let range = whole.range();
+        if range.start() == at {
+            return Ok(true);
+        }
+        let merge = whole.merges();
+        let mut new = KVVec::with_capacity(2, GFP_KERNEL_ACCOUNT)?;
+        let halves = [
+            at.before()
+                .and_then(|last| IovaRange::new(range.start(), last)),
+            range.from(at),
+        ];
+        for range in halves.into_iter().flatten() {
+            let phys = whole.phys_at(range.start()).ok_or(EFAULT)?;
+            if let Some(half) = self.watch(Stretch { range, phys }, merge, false, follower)? {
+                new.push(half, GFP_KERNEL_ACCOUNT)?;
+            }
+        }
+        self.cut_live(at)?;
+        // With small leaves nothing is lost any more. It may have been before.
+        if self
+            .table()
+            .ok_or_else(unsupported)?
+            .view()
+            .leaf_at(at)
+            .is_none()
+        {
+            return Ok(false);
+        }
+        self.replace_watches(range, new);
+        Ok(true)
+    }
+
+    /// Gives a block, mapped as a whole, one leaf if the RMP allows it, and follows it.
+    pub(crate) fn rejoin_followed(
+        &mut self,
+        stretch: Stretch,
+        rule: Rule,
+        follower: &Arc<Follower>,
+    ) -> Result {
+        let block = stretch.range;
+        if self.watches().first_in(block).is_some() {
+            // It is whole as a whole, and small since the RMP wants it.
+            return Ok(());
+        }
+        let Some(new) = self.watch(stretch, rule.merges(), true, follower)? else {
+            return Ok(());
+        };
+        self.watches_mut().insert(new);
+        if let Some(watch) = self.watches().first_in(block) {
+            let safe = !is_unsafe(Block::of(stretch.phys));
+            let mut guard = Guard::lock();
+            let marks = guard.marks(watch);
+
+            marks.pending = false;
+            if core::mem::take(&mut marks.hit) || !safe {
+                // It was small, and is right; if it is whole again the worker will see.
+                marks.shared = watch.merges();
+                work_later();
+            } else {
+                make_large(&mut guard, watch, block);
+            }
         }
         Ok(())
     }
@@ -276,11 +350,12 @@ impl Domain {
         let mut left = Some(part);
 
         while let Some(todo) = left {
+            let Some(leaf) = table.view().leaves(todo).next() else {
+                break;
+            };
+            let todo = todo.from(leaf.iova).unwrap_or(todo);
             let piece = first_piece(todo, PageSize::SIZE_2M);
             left = todo.behind(piece.last());
-            let Some(leaf) = table.view().leaf_at(piece.start()) else {
-                continue;
-            };
             let at = leaf.phys().at(leaf.iova, piece.start());
             let stretch = Stretch {
                 range: piece,

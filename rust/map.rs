@@ -27,6 +27,7 @@ use crate::{
         Mapping,
         Room, //
     },
+    num::unsupported,
     pgtable::{
         Iova,
         IovaRange,
@@ -52,13 +53,18 @@ pub(crate) struct MapRequest {
     pub(crate) range: IovaRange,
     pub(crate) memory: UserAddr,
     pub(crate) access: Access,
+    /// Its pages have a state.
+    pub(crate) stateful: bool,
+    /// They are mapped at once.
+    pub(crate) shared: bool,
 }
 
 impl State {
     /// Maps memory of the current process; all of it, or nothing.
     ///
     /// Errors: `EEXIST` part of the range is mapped; `ENOSPC` too many mappings; `EINVAL` the range
-    /// is not usable; and those of [`Pinner::next_run`] and [`Domain::map`].
+    /// is not usable; `EOPNOTSUPP` pages can have no state, for a domain's page table can not be
+    /// edited; and those of [`State::populate`].
     pub(crate) fn map(&mut self, request: &MapRequest) -> Result {
         if self.mappings.first_in(request.range).is_some() {
             return Err(EEXIST);
@@ -67,53 +73,93 @@ impl State {
         if !self.windows.admit(request.range) {
             return Err(EINVAL);
         }
+        if request.stateful && !self.domains.iter().all(|domain| domain.table().is_some()) {
+            return Err(unsupported());
+        }
         let room = Room::new()?;
         let mut mapping = Mapping {
             range: request.range,
+            memory: request.memory,
             access: request.access,
+            stateful: request.stateful,
             mixed: false,
             locked: Locked::of_current()?,
         };
-        let mut done = None;
 
-        let result = self.populate(&mut mapping, request.memory, &mut done);
-        if let Err(error) = result {
-            if let Some(done) = done {
-                self.clear(&mapping, done);
-            }
-            return Err(error);
+        if request.shared {
+            mapping.mixed = self.populate(&mapping, mapping.range)?;
         }
-        // INVARIANT: All of it is mapped and pinned.
+        // INVARIANT: All of it is mapped and pinned, or is private.
+        self.count_stateful(&mapping, true);
         self.mappings.insert(room, mapping);
         self.avail = avail;
         Ok(())
     }
 
-    /// Pins and maps, run by run; `done` says what is mapped, also after an error.
-    fn populate(
+    /// Pins and maps `range`, in which nothing is mapped, of `mapping`; all of it, or nothing. Says
+    /// whether some of it is no memory.
+    ///
+    /// Errors: those of [`Pinner::next_run`] and [`Domain::map`].
+    pub(crate) fn populate(&mut self, mapping: &Mapping, range: IovaRange) -> Result<bool> {
+        let before = mapping.locked.pages();
+        let mut done = None;
+        let result = self.pin_and_map(mapping, range, &mut done);
+
+        if result.is_err() {
+            if let Some(done) = done {
+                let mixed = true;
+                self.clear(
+                    &Mapping {
+                        mixed,
+                        ..mapping.part(done)
+                    },
+                    done,
+                );
+            }
+            // What was pinned and charged, and never mapped.
+            let more = mapping.locked.pages().saturating_sub(before);
+            mapping.locked.release(more);
+        }
+        result
+    }
+
+    /// The same; `done` says what is mapped, also after an error.
+    fn pin_and_map(
         &mut self,
-        mapping: &mut Mapping,
-        memory: UserAddr,
+        mapping: &Mapping,
+        range: IovaRange,
         done: &mut Option<IovaRange>,
-    ) -> Result {
-        let (range, access) = (mapping.range, mapping.access);
+    ) -> Result<bool> {
+        let access = mapping.access;
+        let memory = mapping.memory_at(range.start());
         let scratch = &mut self.scratch;
         let mut pinner = Pinner::new(&mut scratch.pages, memory, range.pages(), access.write);
         let mut batch = Batch::new(&mut scratch.batch);
         let mut left = Some(range);
         let mut segment = self.policy.segment_at(range.start(), range);
+        let mut mixed = false;
+        let shared = &mut self.shared;
         let mut mapped = |last: Option<Iova>| {
             if let Some(last) = last {
+                if mapping.stateful {
+                    let before = done.map_or(0, IovaRange::pages);
+                    let now = IovaRange::new(range.start(), last).map_or(0, IovaRange::pages);
+                    *shared = shared.saturating_add(now.saturating_sub(before));
+                }
                 *done = IovaRange::new(range.start(), last);
             }
         };
 
-        while let Some(run) = pinner.next_run(&mut mapping.locked)? {
+        while let Some(run) = pinner.next_run(&mapping.locked)? {
             let todo = left.ok_or(EFAULT)?;
             let bytes = run.pages().wrapping_mul(PAGE_BYTES);
             let here = IovaRange::with_len(todo.start(), bytes).ok_or(EFAULT)?;
 
-            mapping.mixed |= run.kind() == Kind::Frames;
+            mixed |= run.kind() == Kind::Frames;
+            if mixed && mapping.stateful {
+                // Only memory is taken away from under a mapping and given back.
+                return Err(EFAULT);
+            }
             if !segment.range.contains(here.start()) || !batch.has_room() {
                 mapped(batch.map(&mut self.domains, access, segment.rule.sizes)?);
                 segment = self.policy.segment_at(here.start(), range);
@@ -132,7 +178,7 @@ impl State {
             left = range.behind(here.last());
         }
         mapped(batch.map(&mut self.domains, access, segment.rule.sizes)?);
-        Ok(())
+        Ok(mixed)
     }
 }
 

@@ -7,7 +7,8 @@ use kernel::{
     rbtree::{
         RBTree,
         RBTreeNodeReservation, //
-    }, //
+    },
+    sync::Arc, //
 };
 
 use crate::{
@@ -15,18 +16,43 @@ use crate::{
     domain::Access,
     pgtable::{
         Iova,
-        IovaRange, //
-    }, //
+        IovaRange,
+        PageSize,
+        PAGE_BYTES, //
+    },
+    pin::UserAddr, //
 };
 
-/// What one map request made.
+/// What one map request made, or what is left of it.
 pub(crate) struct Mapping {
     pub(crate) range: IovaRange,
+    /// Where the process has the memory of `range.start()`.
+    pub(crate) memory: UserAddr,
     pub(crate) access: Access,
+    /// Its pages have a state: those that are shared are mapped, and the others are not.
+    pub(crate) stateful: bool,
     /// Some of its frames are no memory, and are not pinned.
     pub(crate) mixed: bool,
     /// Who pays for it.
-    pub(crate) locked: Locked,
+    pub(crate) locked: Arc<Locked>,
+}
+
+impl Mapping {
+    /// Where the process has the memory of an IOVA of the mapping.
+    pub(crate) fn memory_at(&self, iova: Iova) -> UserAddr {
+        self.memory
+            .after(iova.above(self.range.start()) / PAGE_BYTES)
+    }
+
+    /// A part of it.
+    pub(crate) fn part(&self, range: IovaRange) -> Self {
+        Self {
+            range,
+            memory: self.memory_at(range.start()),
+            locked: self.locked.clone(),
+            ..*self
+        }
+    }
 }
 
 /// Room for one more mapping.
@@ -74,11 +100,15 @@ impl Mappings {
         })
     }
 
+    /// The mapping that holds `iova`.
+    pub(crate) fn at(&self, iova: Iova) -> Option<&Mapping> {
+        self.first_in(IovaRange::block(iova, PageSize::SIZE_4K))
+    }
+
     /// Whether a mapping lies in part in `range` and in part outside.
     pub(crate) fn crosses_end_of(&self, range: IovaRange) -> bool {
-        let page = |iova| IovaRange::block(iova, crate::pgtable::PageSize::SIZE_4K);
         let crosses = |iova| {
-            self.first_in(page(iova))
+            self.at(iova)
                 .is_some_and(|mapping| !range.covers(mapping.range))
         };
 
@@ -90,6 +120,25 @@ impl Mappings {
         // INVARIANT: The key is the last address.
         self.0
             .insert(room.0.into_node(mapping.range.last(), mapping));
+    }
+
+    /// Makes two of the mapping that holds `at` and begins before it. Says whether there is one.
+    pub(crate) fn cut(&mut self, at: Iova, room: Room) -> bool {
+        let halves = |whole: &Mapping| {
+            let left = IovaRange::new(whole.range.start(), at.before()?)?;
+            Some((whole.part(left), whole.part(whole.range.from(at)?)))
+        };
+        let Some((left, right)) = self.at(at).and_then(halves) else {
+            return false;
+        };
+
+        if let Some(node) = self.0.remove_node(&right.range.last()) {
+            // INVARIANT: The key is the last address, and they do not overlap.
+            self.0
+                .insert(node.into_reservation().into_node(left.range.last(), left));
+            self.insert(room, right);
+        }
+        true
     }
 
     /// Takes the first mapping that overlaps `range` out.

@@ -48,7 +48,7 @@ impl UserAddr {
     }
 
     /// The address `pages` further on, modulo the size of the address space.
-    const fn after(self, pages: u64) -> Self {
+    pub(crate) const fn after(self, pages: u64) -> Self {
         Self(
             self.0
                 .wrapping_add(to_usize(pages.wrapping_mul(PAGE_BYTES))),
@@ -107,28 +107,39 @@ impl Drop for PinnedRun {
     }
 }
 
-/// Unpins the `pages` at `phys`, which were in a page table until the flush.
+/// Unpins the `pages` at `phys`, which were in a page table until the flush. Returns how many of them
+/// are memory.
 ///
 /// `written`: devices may have written to them. `mixed`: some may be of [`Kind::Frames`].
 ///
 /// # Safety
 ///
 /// Those that are memory are pinned, and the caller gives one pin of each away.
-pub(crate) unsafe fn unpin(phys: Phys, pages: u64, written: bool, mixed: bool, _: &Flushed<'_>) {
+pub(crate) unsafe fn unpin(
+    phys: Phys,
+    pages: u64,
+    written: bool,
+    mixed: bool,
+    _: &Flushed<'_>,
+) -> u64 {
     if !mixed {
         // SAFETY: By the requirement of this function.
-        return unsafe { unpin_range(phys, pages, written) };
+        unsafe { unpin_range(phys, pages, written) };
+        return pages;
     }
+    let mut memory = 0u64;
     for page in 0..pages {
         let Some(phys) = phys.checked_add(page.wrapping_mul(PAGE_BYTES)) else {
-            return;
+            break;
         };
         // SAFETY: It takes any number.
         if unsafe { bindings::pgsize_pfn_is_memory(pfn(phys)) } {
             // SAFETY: By the requirement of this function.
             unsafe { unpin_range(phys, 1, written) };
+            memory = memory.wrapping_add(1);
         }
     }
+    memory
 }
 
 /// # Safety
@@ -207,7 +218,7 @@ impl<'a> Pinner<'a> {
     ///
     /// Sleeps, and takes mmap_lock. Fails with `EFAULT` if memory is not there or not to be written,
     /// `ENOMEM` for lack of memory or beyond RLIMIT_MEMLOCK, `EINTR` if a fatal signal came.
-    pub(crate) fn next_run(&mut self, locked: &mut Locked) -> Result<Option<PinnedRun>> {
+    pub(crate) fn next_run(&mut self, locked: &Locked) -> Result<Option<PinnedRun>> {
         loop {
             let piece = match self.take_ready()? {
                 Some(piece) => piece,
@@ -255,7 +266,7 @@ impl<'a> Pinner<'a> {
     }
 
     /// Makes the next pages ready; or returns frames that are none.
-    fn refill(&mut self, locked: &mut Locked) -> Result<Option<PinnedRun>> {
+    fn refill(&mut self, locked: &Locked) -> Result<Option<PinnedRun>> {
         give_way()?;
 
         let wanted = self.left.min(to_u64(self.batch.min(self.buffer.len())));

@@ -41,6 +41,11 @@ impl Rule {
     pub(crate) fn follows(&self) -> bool {
         self.split && self.sizes != self.sizes.below(PageSize::SIZE_2M)
     }
+
+    /// Whether leaves of 2M come back when the RMP entry is whole again.
+    pub(crate) fn merges(&self) -> bool {
+        self.merge && self.sizes.allows(PageSize::SIZE_2M)
+    }
 }
 
 /// A range with a policy of its own.

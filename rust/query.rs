@@ -5,6 +5,7 @@
 use kernel::prelude::*;
 
 use crate::{
+    bindings,
     container::State,
     domain::{
         first_piece,
@@ -14,6 +15,7 @@ use crate::{
     follow::blocks_of,
     num::unsupported,
     pgtable::{
+        Iova,
         IovaRange,
         Leaf,
         LikeRun,
@@ -22,9 +24,30 @@ use crate::{
     rmap::Block, //
 };
 
+/// What is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// Leaves.
+    Leaves,
+    /// Those of them that disagree with the RMP.
+    Mismatches,
+    /// Leaves, and pages that are private.
+    State,
+}
+
+/// A run of like leaves, or of private pages, as it is reported.
+#[derive(Clone, Copy)]
+pub(crate) struct Run {
+    pub(crate) range: IovaRange,
+    /// The size of each leaf; `None`: the pages are private.
+    pub(crate) size: Option<PageSize>,
+    /// `VFIO_PGSIZE_RUN_*`.
+    pub(crate) flags: u32,
+}
+
 impl State {
-    /// Fills `runs`, as far as it has room, with the leaves that have an address in `range`; if
-    /// `audit`, only with those that disagree with the RMP. Returns what is left to be asked for.
+    /// Fills `runs`, as far as it has room, with what is wanted of `range`. Returns what is left to be
+    /// asked for.
     ///
     /// Errors: `ENOENT` no such domain; `EOPNOTSUPP` its page table can not be read, or nothing is
     /// followed, so that nobody can audit; `EINTR` a fatal signal came.
@@ -32,33 +55,49 @@ impl State {
         &self,
         domain: usize,
         range: IovaRange,
-        audit: bool,
-        runs: &mut KVVec<LikeRun>,
+        wanted: Wanted,
+        runs: &mut KVVec<Run>,
     ) -> Result<Option<IovaRange>> {
         let table = self.domains.get(domain).ok_or(ENOENT)?;
         let view = table.table().ok_or_else(unsupported)?.view();
 
-        if audit && self.hook.is_none() {
+        if wanted == Wanted::Mismatches && self.hook.is_none() {
             return Err(unsupported());
         }
         // Where nothing is mapped there is nothing to look for.
         for mapping in self.mappings.overlapping(range) {
+            let with_private = wanted == Wanted::State && mapping.stateful;
             let mut left = mapping.range.intersect(range);
 
             while let Some(todo) = left {
                 let piece = first_piece(todo, PIECE);
-                let mut all = view.like_runs(piece);
-                let mut wrong = view.leaves(piece).filter(disagrees).map(run_of);
-                let found: &mut dyn Iterator<Item = LikeRun> =
-                    if audit { &mut wrong } else { &mut all };
+                let mut all = view.like_runs(piece).map(Run::from);
+                let mut wrong = view.leaves(piece).filter(disagrees).map(Run::from);
+                let found: &mut dyn Iterator<Item = Run> = if wanted == Wanted::Mismatches {
+                    &mut wrong
+                } else {
+                    &mut all
+                };
+                let mut next = Some(todo.start());
 
                 for run in found {
+                    if let Some(gap) = gap(next, run.range.start().before()) {
+                        if with_private && !append(runs, Run::private(gap)) {
+                            return Ok(range.from(gap.start()));
+                        }
+                    }
                     if !append(runs, run) {
                         return Ok(range.from(run.range.start()));
                     }
+                    next = run.range.last().next();
                 }
                 // A leaf that goes on behind the piece was seen.
                 let seen = view.leaf_at(piece.last()).map(|leaf| leaf.range().last());
+                if let Some(gap) = gap(next, Some(piece.last())) {
+                    if with_private && !append(runs, Run::private(gap)) {
+                        return Ok(range.from(gap.start()));
+                    }
+                }
                 left = todo.behind(seen.unwrap_or(piece.last()));
                 give_way()?;
             }
@@ -67,13 +106,42 @@ impl State {
     }
 }
 
-/// A leaf by itself.
-fn run_of(leaf: Leaf) -> LikeRun {
-    LikeRun {
-        range: leaf.range(),
-        size: leaf.size(),
-        attrs: leaf.attrs(),
+impl Run {
+    const fn private(range: IovaRange) -> Self {
+        Self {
+            range,
+            size: None,
+            flags: bindings::VFIO_PGSIZE_RUN_PRIVATE,
+        }
     }
+}
+
+impl From<LikeRun> for Run {
+    fn from(run: LikeRun) -> Self {
+        let flag = |set: bool, flag: u32| if set { flag } else { 0 };
+
+        Self {
+            range: run.range,
+            size: Some(run.size),
+            flags: flag(run.attrs.readable(), bindings::VFIO_PGSIZE_RUN_READ)
+                | flag(run.attrs.writable(), bindings::VFIO_PGSIZE_RUN_WRITE),
+        }
+    }
+}
+
+impl From<Leaf> for Run {
+    fn from(leaf: Leaf) -> Self {
+        Self::from(LikeRun {
+            range: leaf.range(),
+            size: leaf.size(),
+            attrs: leaf.attrs(),
+        })
+    }
+}
+
+/// The addresses from `next` to `last`, if there are any.
+fn gap(next: Option<Iova>, last: Option<Iova>) -> Option<IovaRange> {
+    IovaRange::new(next?, last?)
 }
 
 /// Whether a leaf disagrees with the RMP.
@@ -84,12 +152,12 @@ fn disagrees(leaf: &Leaf) -> bool {
 }
 
 /// Adds `run`; one that goes on where the last ended is a part of it. False if there is no room.
-fn append(runs: &mut KVVec<LikeRun>, run: LikeRun) -> bool {
+fn append(runs: &mut KVVec<Run>, run: Run) -> bool {
     match runs.last_mut() {
         Some(last)
             if last.range.last().next() == Some(run.range.start())
                 && last.size == run.size
-                && last.attrs == run.attrs =>
+                && last.flags == run.flags =>
         {
             last.range = last.range.hull(run.range);
             true

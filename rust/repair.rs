@@ -3,6 +3,8 @@
 //! What the hook leaves to process context: leaves that it had to unmap, and blocks that became whole
 //! page by page.
 
+use core::sync::atomic::Ordering;
+
 use kernel::prelude::*;
 
 use crate::{
@@ -33,6 +35,17 @@ use crate::{
 };
 
 impl State {
+    /// Maps again what the hook had to unmap, if it had to since that was last done.
+    pub(crate) fn repair_lost(&mut self) -> Result {
+        let lost = self.follower.stats.fallbacks.load(Ordering::Relaxed);
+
+        if lost != self.repaired {
+            self.repair()?;
+            self.repaired = lost;
+        }
+        Ok(())
+    }
+
     /// Maps again what the hook had to unmap.
     pub(crate) fn repair(&mut self) -> Result {
         let mut well = true;

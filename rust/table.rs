@@ -20,11 +20,7 @@ use kernel::{
 
 use crate::{
     bindings,
-    domain::{
-        first_piece,
-        Domain,
-        PIECE, //
-    },
+    domain::Domain,
     flush::{
         flushed,
         Gather, //
@@ -35,6 +31,7 @@ use crate::{
         Editor,
         Entries,
         Error as EditError,
+        Extent,
         Format,
         IovaRange,
         Phys,
@@ -166,27 +163,40 @@ impl PageTable<'_> {
         unsafe { flushed(self.domain, |gather| gather.unmap(range)) };
     }
 
-    /// See [`Domain::stretches`].
-    pub(crate) fn stretches(&self, range: IovaRange, found: &mut KVVec<Stretch>) {
-        let piece = first_piece(range, PIECE);
+    /// What of `piece` is mapped, with all of a leaf that goes on behind it, within `bounds`.
+    pub(crate) fn extents_from(
+        &self,
+        piece: IovaRange,
+        bounds: IovaRange,
+    ) -> impl Iterator<Item = Extent> {
+        let view = self.view();
 
-        for extent in self.view().extents(piece) {
+        view.extents(piece).map(move |extent| {
+            let on = match view.leaf_at(piece.last()) {
+                Some(leaf) if extent.range.last() == piece.last() => leaf.range().intersect(bounds),
+                _ => None,
+            };
+            Extent {
+                range: on.map_or(extent.range, |on| extent.range.hull(on)),
+                ..extent
+            }
+        })
+    }
+
+    /// See [`Domain::stretches`].
+    pub(crate) fn stretches(
+        &self,
+        piece: IovaRange,
+        bounds: IovaRange,
+        found: &mut KVVec<Stretch>,
+    ) {
+        for extent in self.extents_from(piece, bounds) {
             let stretch = Stretch {
                 range: extent.range,
                 phys: extent.phys,
             };
             if found.push_within_capacity(stretch).is_err() {
                 return;
-            }
-        }
-        // A leaf that goes on behind the piece is taken whole.
-        if let (Some(last), Some(leaf)) = (found.last_mut(), self.view().leaf_at(piece.last())) {
-            if last.range.last() == piece.last() {
-                last.range = last
-                    .range
-                    .hull(leaf.range())
-                    .intersect(range)
-                    .unwrap_or(last.range);
             }
         }
     }

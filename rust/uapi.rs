@@ -35,13 +35,18 @@ use crate::{
     pgtable::{
         Iova,
         IovaRange,
-        LikeRun,
         PageSizes,
         PAGE_BYTES, //
     },
     pin::UserAddr,
     policy::Rule,
+    query::{
+        Run,
+        Wanted, //
+    }, //
 };
+
+mod state;
 
 /// Runs that one QUERY reports, at most.
 const MAX_RUNS: u32 = 1024;
@@ -68,6 +73,8 @@ plain!(
     vfio_pgsize_policy,
     vfio_pgsize_query,
     vfio_pgsize_run,
+    vfio_pgsize_set_state,
+    vfio_pgsize_state,
     vfio_pgsize_stats,
 );
 
@@ -84,6 +91,7 @@ pub(crate) fn ioctl(container: &Container, command: u32, arg: usize) -> Result<c
         bindings::VFIO_PGSIZE_SET_POLICY => set_policy(container, user)?,
         bindings::VFIO_PGSIZE_QUERY => query(container, user)?,
         bindings::VFIO_PGSIZE_GET_STATS => get_stats(container, user)?,
+        bindings::VFIO_PGSIZE_SET_STATE => state::set_state(container, user)?,
         _ => return Err(ENOTTY),
     }
     Ok(0)
@@ -139,9 +147,14 @@ fn map_dma(container: &Container, user: UserPtr) -> Result {
         read: request.flags & bindings::VFIO_DMA_MAP_FLAG_READ != 0,
         write: request.flags & bindings::VFIO_DMA_MAP_FLAG_WRITE != 0,
     };
-    let known = bindings::VFIO_DMA_MAP_FLAG_READ | bindings::VFIO_DMA_MAP_FLAG_WRITE;
+    let stateful = request.flags & bindings::VFIO_PGSIZE_MAP_STATEFUL != 0;
+    let shared = request.flags & bindings::VFIO_PGSIZE_MAP_SHARED != 0;
+    let mut known = bindings::VFIO_DMA_MAP_FLAG_READ | bindings::VFIO_DMA_MAP_FLAG_WRITE;
 
-    if request.flags & !known != 0 {
+    if container.extended {
+        known |= bindings::VFIO_PGSIZE_MAP_STATEFUL | bindings::VFIO_PGSIZE_MAP_SHARED;
+    }
+    if request.flags & !known != 0 || shared && !stateful {
         return Err(EINVAL);
     }
     // In type1's order: what overflows is told before what is misaligned.
@@ -155,6 +168,8 @@ fn map_dma(container: &Container, user: UserPtr) -> Result {
         range: range(request.iova, request.size)?,
         memory: UserAddr::new(to_usize(request.vaddr)),
         access,
+        stateful,
+        shared: shared || !stateful,
     };
 
     container.state.lock().map(&request)
@@ -168,7 +183,7 @@ fn unmap_dma(container: &Container, user: UserPtr) -> Result {
     request.size = match request.flags {
         0 => {
             let range = range(request.iova, request.size)?;
-            container.state.lock().unmap(range)?
+            container.state.lock().unmap(range, container.extended)?
         }
         bindings::VFIO_DMA_UNMAP_FLAG_ALL if request.iova == 0 && request.size == 0 => {
             container.state.lock().unmap_all()
@@ -249,9 +264,14 @@ fn set_policy(container: &Container, user: UserPtr) -> Result {
 fn query(container: &Container, user: UserPtr) -> Result {
     let mut request = read(user, |query: &bindings::vfio_pgsize_query| query.argsz)?;
 
-    let audit = request.flags == bindings::VFIO_PGSIZE_QUERY_MISMATCH;
+    let what = match request.flags {
+        0 => Wanted::Leaves,
+        bindings::VFIO_PGSIZE_QUERY_MISMATCH => Wanted::Mismatches,
+        bindings::VFIO_PGSIZE_QUERY_STATE => Wanted::State,
+        _ => return Err(EINVAL),
+    };
 
-    if (request.flags != 0 && !audit) || request.nr == 0 {
+    if request.nr == 0 {
         return Err(EINVAL);
     }
     let range = range(request.iova, request.size)?;
@@ -262,7 +282,7 @@ fn query(container: &Container, user: UserPtr) -> Result {
     let left = container
         .state
         .lock()
-        .query(domain, range, audit, &mut found)?;
+        .query(domain, range, what, &mut found)?;
 
     for run in &found {
         runs.push(report(run), GFP_KERNEL_ACCOUNT)?;
@@ -295,20 +315,19 @@ fn get_stats(container: &Container, user: UserPtr) -> Result {
         request.repairs = number(&stats.repairs);
         // SAFETY: It may be called from anywhere.
         request.missed = unsafe { bindings::pgsize_hook_missed() };
+        request.shared = state.shared.wrapping_mul(PAGE_BYTES);
+        request.stateful = state.stateful.wrapping_mul(PAGE_BYTES);
     }
     write(user, &request)
 }
 
 /// A run as userspace sees it.
-fn report(run: &LikeRun) -> bindings::vfio_pgsize_run {
-    let flag = |set: bool, flag: u32| if set { flag } else { 0 };
-
+fn report(run: &Run) -> bindings::vfio_pgsize_run {
     bindings::vfio_pgsize_run {
         iova: run.range.start().get(),
         size: run.range.bytes().unwrap_or(MOST_BYTES),
-        pgsize: run.size.bytes(),
-        flags: flag(run.attrs.readable(), bindings::VFIO_PGSIZE_RUN_READ)
-            | flag(run.attrs.writable(), bindings::VFIO_PGSIZE_RUN_WRITE),
+        pgsize: run.size.map_or(0, |size| size.bytes()),
+        flags: run.flags,
         reserved: 0,
     }
 }
@@ -317,4 +336,4 @@ fn report(run: &LikeRun) -> bindings::vfio_pgsize_run {
 kernel::static_assert!(size_of::<bindings::vfio_pgsize_policy>() == 32);
 kernel::static_assert!(size_of::<bindings::vfio_pgsize_query>() == 40);
 kernel::static_assert!(size_of::<bindings::vfio_pgsize_run>() == 32);
-kernel::static_assert!(size_of::<bindings::vfio_pgsize_stats>() == 48);
+kernel::static_assert!(size_of::<bindings::vfio_pgsize_stats>() == 64);

@@ -10,13 +10,17 @@ use crate::{
     apply::convert_part,
     container::State,
     domain::{
-        first_piece,
         rest,
-        Domain,
-        PIECE, //
+        Domain, //
     },
-    flush::Flushed,
-    mapping::Mapping,
+    flush::{
+        Flushed,
+        Gather, //
+    },
+    mapping::{
+        Mapping,
+        Room, //
+    },
     pgtable::{
         IovaRange,
         PageSize,
@@ -27,12 +31,17 @@ use crate::{
 };
 
 impl State {
-    /// Unmaps all mappings within `range`. Returns how many bytes they had.
+    /// Unmaps what mappings have within `range`. Returns how many bytes that was. A mapping that lies
+    /// in the range in part is cut, if `parts`; else that is `EINVAL`.
     ///
-    /// Fails with `EINVAL` if a mapping lies only in part in the range; nothing is unmapped then.
-    pub(crate) fn unmap(&mut self, range: IovaRange) -> Result<u64> {
+    /// Errors, and nothing is unmapped then: `EINVAL`; `ENOSPC` there were too many mappings;
+    /// and those of [`State::cut_out`].
+    pub(crate) fn unmap(&mut self, range: IovaRange, parts: bool) -> Result<u64> {
         if self.mappings.crosses_end_of(range) {
-            return Err(EINVAL);
+            if !parts || !self.domains.iter().all(|domain| domain.table().is_some()) {
+                return Err(EINVAL);
+            }
+            return self.unmap_parts(range);
         }
         Ok(self.unmap_in(range))
     }
@@ -47,10 +56,38 @@ impl State {
 
         while let Some(mapping) = self.mappings.remove_first_in(range) {
             self.clear(&mapping, mapping.range);
+            mapping.locked.settle();
+            self.count_stateful(&mapping, false);
             bytes = bytes.wrapping_add(mapping.range.bytes().unwrap_or(0));
             self.avail = self.avail.saturating_add(1);
         }
         bytes
+    }
+
+    /// The same where mappings lie in the range in part.
+    fn unmap_parts(&mut self, range: IovaRange) -> Result<u64> {
+        let makes_two = |mapping: &Mapping| {
+            mapping.range.start() < range.start() && mapping.range.last() > range.last()
+        };
+        if self.avail == 0 && self.mappings.at(range.start()).is_some_and(makes_two) {
+            return Err(ENOSPC);
+        }
+        let rooms = [Room::new()?, Room::new()?];
+
+        self.cut_out(range)?;
+        // Nothing fails from here on: mappings end where the range does, and then are unmapped.
+        let mut cuts = 0u32;
+        for (at, room) in [Some(range.start()), range.last().next()]
+            .into_iter()
+            .zip(rooms)
+        {
+            if at.is_some_and(|at| self.mappings.cut(at, room)) {
+                cuts = cuts.saturating_add(1);
+            }
+        }
+        let bytes = self.unmap_in(range);
+        self.avail = self.avail.saturating_sub(cuts);
+        Ok(bytes)
     }
 
     /// The domain to be read to learn what is mapped. One whose page table we can read ourselves is
@@ -64,7 +101,7 @@ impl State {
             .or((!self.domains.is_empty()).then_some(0))
     }
 
-    /// Unmaps and unpins `range`, which is all of `mapping` or all that is mapped of it.
+    /// Unmaps and unpins what is mapped of `range`, of `mapping`, at whose ends no leaf crosses.
     ///
     /// Can not fail, and allocates nothing.
     pub(crate) fn clear(&mut self, mapping: &Mapping, range: IovaRange) {
@@ -81,11 +118,13 @@ impl State {
         let Some(domain) = self.domains.get_mut(source) else {
             return;
         };
+        let (mut pages, mut memory) = (0u64, 0u64);
         let release = |stretch: &Stretch, flushed: &Flushed<'_>| {
+            pages = pages.saturating_add(stretch.range.pages());
             if safe {
-                // SAFETY: By the invariants the pages of a mapping are pinned once if they are
-                // memory, and they are in no domain any more.
-                unsafe {
+                // SAFETY: By the invariants the pages of a mapping that are mapped are pinned once
+                // if they are memory, and they are in no domain any more.
+                let unpinned = unsafe {
                     unpin(
                         stretch.phys,
                         stretch.range.pages(),
@@ -94,82 +133,80 @@ impl State {
                         flushed,
                     )
                 };
+                memory = memory.saturating_add(unpinned);
             }
         };
 
-        let found = &mut self.scratch.stretches;
-        if domain.watches().hold_in(range) {
-            clear_around_holes(domain, range, found, release);
-        } else {
-            clear_whole(domain, range, found, release);
-        }
+        let lost = domain.watches().hold_in(range);
+        unmap_all_of(domain, range, lost, &mut self.scratch.stretches, release);
         domain.watches_mut().remove_in(range);
-    }
-}
-
-/// Unmaps `range`, in which there is no hole, and has what was there released.
-fn clear_whole(
-    domain: &Domain,
-    range: IovaRange,
-    found: &mut KVVec<Stretch>,
-    mut release: impl FnMut(&Stretch, &Flushed<'_>),
-) {
-    let mut safe = true;
-    let mut left = Some(range);
-
-    while let Some(piece) = left.and_then(|todo| domain.stretches(todo, found)) {
-        merge(domain, found);
-        let (unmapped, flushed) = domain.flushed(|gather| gather.unmap(piece));
-        safe &= !kernel::warn_on!(Some(unmapped) != piece.bytes());
-        if safe {
-            found.iter().for_each(|stretch| release(stretch, &flushed));
+        mapping.locked.release(memory);
+        if mapping.stateful {
+            self.shared = self.shared.saturating_sub(pages);
         }
-        left = range.behind(piece.last());
-        rest();
     }
 }
 
-/// The same where the hook had to unmap leaves: stretch by stretch. What is not in the page table is
-/// in the domain's watches.
-fn clear_around_holes(
+/// Unmaps what is mapped of `range`, and has it released. If the hook has `lost` leaves, what is not
+/// in the page table is in the domain's watches.
+fn unmap_all_of(
     domain: &Domain,
     range: IovaRange,
+    lost: bool,
     found: &mut KVVec<Stretch>,
     mut release: impl FnMut(&Stretch, &Flushed<'_>),
 ) {
     let mut left = Some(range);
 
     while let Some(todo) = left {
-        let piece = domain.stretches(todo, found);
-        let mut next = Some(todo);
+        let seen = domain.stretches(todo, found);
+        merge(domain, found);
+        let (gone, flushed) = domain.flushed(|gather| unmap_groups(gather, found));
 
-        for stretch in found.iter() {
-            let before = stretch.range.start().before();
-            let hole = next
-                .zip(before)
-                .and_then(|(next, last)| IovaRange::new(next.start(), last));
-            let (_, flushed) = domain.flushed(|gather| gather.unmap(stretch.range));
-            release(stretch, &flushed);
-            holes(domain, hole, |hole| release(&hole, &flushed));
-            next = todo.behind(stretch.range.last());
+        if !kernel::warn_on!(!gone) {
+            found.iter().for_each(|stretch| release(stretch, &flushed));
         }
-        if piece.is_none() {
-            // Nothing more in this piece.
-            let end = first_piece(todo, PIECE);
-            let ((), flushed) = domain.flushed(|_| ());
-            holes(domain, Some(end), |hole| release(&hole, &flushed));
-            next = todo.behind(end.last());
+        if lost {
+            holes(domain, seen, found, |hole| release(&hole, &flushed));
         }
-        left = next;
+        left = todo.behind(seen.last());
         rest();
     }
 }
 
+/// Unmaps stretches, with one call those that follow one another. Says whether it could.
+fn unmap_groups(gather: &mut Gather<'_>, found: &[Stretch]) -> bool {
+    let mut stretches = found.iter().map(|stretch| stretch.range).peekable();
+    let mut all = true;
+
+    while let Some(mut group) = stretches.next() {
+        while let Some(next) = stretches.next_if(|next| group.last().next() == Some(next.start())) {
+            group = group.hull(next);
+        }
+        all &= group.bytes() == Some(gather.unmap(group));
+    }
+    all
+}
+
+/// Calls `each` with what is followed of `seen` and not among `found`.
+fn holes(domain: &Domain, seen: IovaRange, found: &[Stretch], mut each: impl FnMut(Stretch)) {
+    let mut next = Some(seen);
+    let mut hole = |hole: IovaRange| followed_in(domain, hole, &mut each);
+
+    for stretch in found {
+        let gap = next.zip(stretch.range.start().before());
+        if let Some(gap) = gap.and_then(|(todo, last)| IovaRange::new(todo.start(), last)) {
+            hole(gap);
+        }
+        next = seen.behind(stretch.range.last());
+    }
+    if let Some(gap) = next {
+        hole(gap);
+    }
+}
+
 /// Calls `each` with the parts of `hole` that are followed.
-fn holes(domain: &Domain, hole: Option<IovaRange>, mut each: impl FnMut(Stretch)) {
-    let Some(hole) = hole else {
-        return;
-    };
+fn followed_in(domain: &Domain, hole: IovaRange, each: &mut impl FnMut(Stretch)) {
     for watch in domain.watches().overlapping(hole) {
         let part = watch.range().intersect(hole);
         if let Some((range, phys)) =

@@ -19,12 +19,16 @@
 //!   2M by 512 of 4K. A *block* of 2M is *broken* if its entries are of 4K and one is assigned: a
 //!   leaf over it disagrees, and the IOMMU refuses DMA through it.
 //! - *segment*: a range of IOVAs with one policy.
+//! - *stateful*: of a mapping, that its pages have a state: *shared* ones are pinned and mapped,
+//!   *private* ones are not.
 //!
 //! # How data flows
 //!
 //! ```text
 //! vfio.ko ── ops table ──► backend ──► uapi ──► container ──┬──► policy    segments
 //!                          (void *)    (bytes)              ├──► mapping   what is mapped where
+//!                                                           ├──► state     shared or private
+//!                                                           ├──► edges     what comes and goes, cut out
 //!                                                           ├──► pin       process memory → runs
 //!                                                           │     └─ account   locked_vm
 //!                                                           ├──► domain    runs → leaves, and back
@@ -39,6 +43,8 @@
 //!
 //! map:    request → pinned run → segments → leaves in each domain → mapping
 //! unmap:  mapping → extents read from the table → leaves gone → IOTLB flushed → unpinned
+//! state:  shared:  holes read from the table → as map → whole blocks joined
+//!         private: ends cut → as unmap
 //! apply:  policy → segments → cuts and conversions → IOTLB flushed → tables freed
 //! smash:  block → stretches → leaf → table built, one store → IOTLB flushed → then the RMP changes
 //! ```
@@ -75,6 +81,7 @@ mod batch;
 mod bindings;
 mod container;
 mod domain;
+mod edges;
 mod flush;
 mod follow;
 mod follower;
@@ -93,6 +100,7 @@ mod query;
 mod repair;
 mod rmap;
 mod smash;
+mod state;
 mod stretch;
 mod table;
 mod uapi;

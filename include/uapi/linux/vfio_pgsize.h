@@ -26,6 +26,12 @@
  *
  * An IOMMU type with the semantics of VFIO_TYPE1v2_IOMMU plus the calls below.
  * The number ("PGSZ") lies far from those that <linux/vfio.h> gives out.
+ *
+ * VFIO_IOMMU_UNMAP_DMA may also take a part of a mapping away: the mapping is cut
+ * there, and what stays is translated all the time. That can fail, and nothing is
+ * unmapped then: -ENOMEM, or -ENOSPC if there were too many mappings. In a domain
+ * whose page table can not be edited in place (any but AMD's host format) it is
+ * refused with -EINVAL, as type1 refuses it.
  */
 #define VFIO_PGSIZE_IOMMU	0x5047535a
 
@@ -145,12 +151,15 @@ struct vfio_pgsize_policy {
  * struct vfio_pgsize_run - a run of like leaves that follow one another
  * @iova: where the first leaf starts, in bytes
  * @size: bytes that the run covers: a multiple of @pgsize
- * @pgsize: size of each leaf, in bytes: a power of two
+ * @pgsize: size of each leaf, in bytes: a power of two; 0 with RUN_PRIVATE
  * @flags: VFIO_PGSIZE_RUN_*: what the device may do
  * @reserved: 0
  *
  * Two leaves that differ in nothing but their addresses are in one run, be
  * they contiguous in memory or not. No physical address is given.
+ *
+ * VFIO_PGSIZE_RUN_PRIVATE: these are no leaves, but pages that are private (see
+ * VFIO_PGSIZE_SET_STATE). What the device may do says the mapping.
  */
 struct vfio_pgsize_run {
 	__aligned_u64 iova;
@@ -159,13 +168,14 @@ struct vfio_pgsize_run {
 	__u32 flags;
 #define VFIO_PGSIZE_RUN_READ	(1 << 0)
 #define VFIO_PGSIZE_RUN_WRITE	(1 << 1)
+#define VFIO_PGSIZE_RUN_PRIVATE	(1 << 5)
 	__u32 reserved;
 };
 
 /**
  * struct vfio_pgsize_query - VFIO_PGSIZE_QUERY: the leaves of a range
  * @argsz: size of this structure, in bytes
- * @flags: 0, or VFIO_PGSIZE_QUERY_MISMATCH
+ * @flags: 0, VFIO_PGSIZE_QUERY_MISMATCH or VFIO_PGSIZE_QUERY_STATE
  * @iova: in: where to start, in bytes, a multiple of 4096. Out: where to start
  *	the next call
  * @size: in: length of the range, in bytes, a multiple of 4096, not 0. Out:
@@ -184,6 +194,9 @@ struct vfio_pgsize_run {
  * RMP, through which DMA fails: of 2M or more, over a 2M whose RMP entries are of 4K,
  * one of them assigned. Where leaves follow the RMP there is none.
  *
+ * With VFIO_PGSIZE_QUERY_STATE, private pages are reported, too, as runs with
+ * VFIO_PGSIZE_RUN_PRIVATE, of which neighbours are joined.
+ *
  * Return: 0, or
  * -EINVAL: bad @argsz, flag, alignment, or @nr is 0;
  * -EOVERFLOW: @iova + @size - 1 overflows;
@@ -198,6 +211,7 @@ struct vfio_pgsize_query {
 	__u32 argsz;
 	__u32 flags;
 #define VFIO_PGSIZE_QUERY_MISMATCH	(1 << 0)
+#define VFIO_PGSIZE_QUERY_STATE		(1 << 2)
 	__aligned_u64 iova;
 	__aligned_u64 size;
 	__u32 domain;
@@ -218,7 +232,10 @@ struct vfio_pgsize_query {
  * @missed: calls that the kernel let go by unseen, of all containers, since one
  *	began to follow: if it is not 0, a leaf may disagree with the RMP
  *
- * All but @missed are counted since VFIO_SET_IOMMU.
+ * @shared: bytes that are shared, of mappings with VFIO_PGSIZE_MAP_STATEFUL
+ * @stateful: bytes that such mappings have in all
+ *
+ * All but @missed, @shared and @stateful are counted since VFIO_SET_IOMMU.
  *
  * Return: 0, or -EINVAL: bad @argsz or flag; -EFAULT: @arg is not accessible.
  */
@@ -230,8 +247,95 @@ struct vfio_pgsize_stats {
 	__aligned_u64 fallbacks;
 	__aligned_u64 repairs;
 	__aligned_u64 missed;
+	__aligned_u64 shared;
+	__aligned_u64 stateful;
 };
 
 #define VFIO_PGSIZE_GET_STATS	_IO(VFIO_TYPE, VFIO_BASE + 103)
+
+/*
+ * Page state: memory of which devices may use some pages, *shared*, and not the
+ * others, *private*. One VFIO_IOMMU_MAP_DMA with VFIO_PGSIZE_MAP_STATEFUL
+ * describes all of it, VFIO_PGSIZE_SET_STATE says of which pages that is so, and
+ * only these are pinned, locked (RLIMIT_MEMLOCK), and in the IOMMU. Whatever
+ * happens inside, it is one mapping. VFIO_PGSIZE_IOMMU only.
+ */
+
+/**
+ * VFIO_PGSIZE_MAP_STATEFUL - flag of VFIO_IOMMU_MAP_DMA: pages have a state
+ *
+ * All pages are private at first: nothing is pinned, and @vaddr need not be
+ * backed by memory yet. The addresses must be usable as those of any mapping.
+ */
+#define VFIO_PGSIZE_MAP_STATEFUL	(1 << 16)
+
+/**
+ * VFIO_PGSIZE_MAP_SHARED - with VFIO_PGSIZE_MAP_STATEFUL: all pages are shared at first
+ */
+#define VFIO_PGSIZE_MAP_SHARED		(1 << 17)
+
+/**
+ * struct vfio_pgsize_state - one change of VFIO_PGSIZE_SET_STATE
+ * @iova: where the pages start, in bytes, a multiple of 4096
+ * @size: their length in bytes, a multiple of 4096, not 0
+ * @state: VFIO_PGSIZE_STATE_PRIVATE or VFIO_PGSIZE_STATE_SHARED
+ * @reserved: must be 0
+ *
+ * All of it must lie in one mapping that is stateful. Pages that have the state
+ * already keep it, and their leaves.
+ */
+struct vfio_pgsize_state {
+	__aligned_u64 iova;
+	__aligned_u64 size;
+	__u32 state;
+#define VFIO_PGSIZE_STATE_PRIVATE	0
+#define VFIO_PGSIZE_STATE_SHARED	1
+	__u32 reserved;
+};
+
+/**
+ * struct vfio_pgsize_set_state - VFIO_PGSIZE_SET_STATE: change the state of pages
+ * @argsz: size of this structure, in bytes
+ * @flags: must be 0
+ * @nr: in: how many changes there are at @changes, not 0. Out: how many are done
+ * @reserved: must be 0
+ * @changes: address of an array of struct vfio_pgsize_state
+ *
+ * The changes are made one after the other. Shared: the pages are pinned, and
+ * mapped in every IOMMU domain with the largest leaves that the policy, the
+ * memory and, where leaves follow the RMP, the RMP allow; a 2M that is whole
+ * now gets a leaf of 2M again. Private: leaves are cut, without a moment in which
+ * the pages that stay shared are not translated; then the pages are unmapped, the
+ * IOTLB flushed, and the pages unpinned. The host may give them away as soon as
+ * the call has returned.
+ *
+ * Where the call fails, @nr says how many changes, from the first on, are done;
+ * the one after these, which is the reason, is not done at all, and neither is
+ * any behind it.
+ *
+ * The pages that are to be shared are those of the process that made the
+ * mapping: it has to make the call, too.
+ *
+ * Return: 0, or
+ * -EINVAL: bad @argsz, flag or reserved field, or @nr is 0 (@nr is as it was);
+ *	a change with a bad alignment, size or state;
+ * -EOVERFLOW: a change whose @iova + @size - 1 overflows;
+ * -ENOENT: a change that is not within one stateful mapping;
+ * -EPERM: pages are to be shared, and this is not the process that mapped them;
+ * -EFAULT: the memory is not there, or is not to be written and the device may
+ *	write; or @arg or @changes is not accessible (if it is @arg, @nr is as it
+ *	was);
+ * -ENOMEM: no memory, or beyond RLIMIT_MEMLOCK;
+ * -EINTR: a fatal signal came.
+ */
+struct vfio_pgsize_set_state {
+	__u32 argsz;
+	__u32 flags;
+	__u32 nr;
+	__u32 reserved;
+	__aligned_u64 changes;
+};
+
+#define VFIO_PGSIZE_SET_STATE	_IO(VFIO_TYPE, VFIO_BASE + 105)
 
 #endif /* _UAPI_LINUX_VFIO_PGSIZE_H */

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The edges of what comes into a mapping and goes: leaves are cut there beforehand, and joined
+//! again where a 2M has become whole.
+
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
+
+use crate::{
+    apply::convert_part,
+    container::State,
+    domain::Domain,
+    follower::Follower,
+    num::unsupported,
+    pgtable::{
+        Iova,
+        IovaRange,
+        PageSize, //
+    },
+    policy::{
+        Policy,
+        Rule, //
+    },
+    stretch::Stretch, //
+};
+
+impl State {
+    /// Sees to it that `range` can be unmapped by itself: no leaf crosses its ends, nor does what is
+    /// followed. The translation stays the same all the time.
+    ///
+    /// Fails with `ENOMEM`, and where leaves were cut they are joined again.
+    pub(crate) fn cut_out(&mut self, range: IovaRange) -> Result {
+        self.repair_lost()?;
+        let result = self.cut_at(range.start()).and_then(|()| {
+            range
+                .last()
+                .next()
+                .map_or(Ok(()), |behind| self.cut_at(behind))
+        });
+
+        if result.is_err() {
+            for at in [range.start(), range.last()] {
+                if let Some(bounds) = self.mappings.at(at).map(|mapping| mapping.range) {
+                    self.rejoin(bounds, at);
+                }
+            }
+        }
+        result
+    }
+
+    fn cut_at(&mut self, at: Iova) -> Result {
+        for index in 0..self.domains.len() {
+            while let Some(domain) = self.domains.get_mut(index) {
+                if domain.cut_at(at, &self.policy, &self.follower)? {
+                    break;
+                }
+                self.repair()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the block of 2M that holds `at`, of a mapping at `bounds`, one leaf in each domain, if it
+    /// is mapped as a whole and the policy allows it. If there is no memory, it stays as it is.
+    pub(crate) fn rejoin(&mut self, bounds: IovaRange, at: Iova) {
+        const SIZE: PageSize = PageSize::SIZE_2M;
+        let block = IovaRange::block(at, SIZE);
+        if !bounds.covers(block) {
+            return;
+        }
+        let segment = self.policy.segment_at(block.start(), bounds);
+        if !segment.range.covers(block) || !segment.rule.sizes.allows(SIZE) {
+            return;
+        }
+
+        for domain in self.domains.iter_mut() {
+            let _ = domain.rejoin(block, segment.rule, &self.follower);
+        }
+    }
+}
+
+impl Domain {
+    /// No leaf crosses `at` afterwards, nor does what is followed. False: a leaf is lost there, and
+    /// has to be repaired first.
+    fn cut_at(&mut self, at: Iova, policy: &Policy, follower: &Arc<Follower>) -> Result<bool> {
+        let table = self.table().ok_or_else(unsupported)?;
+        let page = IovaRange::block(at, PageSize::SIZE_4K);
+
+        if self.watches().first_in(page).is_some() {
+            return self.cut_followed(at, follower);
+        }
+        let sizes = |iova| self.usable(policy.at(iova).rule.sizes);
+        let left = at.before().map_or(sizes(at), sizes);
+        table.edit(|editor| editor.cut(at, left, sizes(at)))?;
+        Ok(true)
+    }
+
+    /// Gives `block` one leaf, if it is mapped to a block of memory, and follows it if the rule says
+    /// so.
+    fn rejoin(&mut self, block: IovaRange, rule: Rule, follower: &Arc<Follower>) -> Result {
+        const SIZE: PageSize = PageSize::SIZE_2M;
+        let sizes = self.usable(rule.sizes).up_to(SIZE);
+        let view = self.table().ok_or_else(unsupported)?.view();
+        let Some(first) = view.leaf_at(block.start()) else {
+            return Ok(());
+        };
+        let stretch = Stretch {
+            range: block,
+            phys: first.phys(),
+        };
+        let ends_well = |leaf: crate::pgtable::Leaf| {
+            leaf.phys().at(leaf.iova, block.last()) == stretch.phys_at(block.last())
+        };
+
+        // Most are not whole, which the ends often tell.
+        if !sizes.allows(SIZE)
+            || first.iova != block.start()
+            || first.size() >= SIZE
+            || stretch.blocks().is_none()
+            || !view.leaf_at(block.last()).is_some_and(ends_well)
+            || view.extents(block).next().map(|extent| extent.range) != Some(block)
+        {
+            return Ok(());
+        }
+        if rule.follows() {
+            self.rejoin_followed(stretch, rule, follower)
+        } else {
+            convert_part(self, block, sizes)
+        }
+    }
+}

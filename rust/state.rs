@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The state of pages: those that are shared are pinned and mapped, those that are private are not.
+//!
+//! Which pages are shared is said by the page table alone: they are those that are mapped.
+
+use kernel::prelude::*;
+
+use crate::{
+    container::State,
+    domain::{
+        first_piece,
+        give_way,
+        PIECE, //
+    },
+    mapping::Mapping,
+    pgtable::{
+        IovaRange,
+        PageSize, //
+    }, //
+};
+
+/// What becomes of pages.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PageState {
+    /// Devices can not use them.
+    Private,
+    /// Devices use them.
+    Shared,
+}
+
+/// One change.
+#[derive(Clone, Copy)]
+pub(crate) struct StateChange {
+    pub(crate) range: IovaRange,
+    pub(crate) to: PageState,
+}
+
+impl State {
+    /// Makes the changes, one after the other. Returns how many are done, and why the next one is
+    /// not.
+    pub(crate) fn set_state(&mut self, changes: &[StateChange]) -> (usize, Result) {
+        let mut done = 0usize;
+        let mut rest = changes;
+
+        while let [first, ..] = rest {
+            let Some(mapping) = self.stateful_at(first.range) else {
+                return (done, Err(ENOENT));
+            };
+            // Those of one mapping share its account: it is charged once, and settled once.
+            let here = |change: &&StateChange| mapping.range.covers(change.range);
+            let count = rest.iter().take_while(here).count();
+            let (now, later) = rest.split_at(count);
+
+            mapping.locked.reserve(pages_to_share(now));
+            for change in now {
+                let result = match change.to {
+                    PageState::Private => self.make_private(&mapping, change.range),
+                    PageState::Shared => self.make_shared(&mapping, change.range),
+                };
+                if let Err(error) = result.and_then(|()| give_way()) {
+                    mapping.locked.settle();
+                    return (done, Err(error));
+                }
+                done = done.saturating_add(1);
+            }
+            mapping.locked.settle();
+            rest = later;
+        }
+        (done, Ok(()))
+    }
+
+    /// The stateful mapping that holds `range`.
+    fn stateful_at(&self, range: IovaRange) -> Option<Mapping> {
+        let mapping = self.mappings.at(range.start())?;
+
+        (mapping.stateful && mapping.range.covers(range)).then(|| mapping.part(mapping.range))
+    }
+
+    /// Has devices use no page of `range` any more.
+    ///
+    /// Fails as [`State::cut_out`], and nothing has changed then.
+    fn make_private(&mut self, mapping: &Mapping, range: IovaRange) -> Result {
+        self.cut_out(range)?;
+        self.clear(mapping, range);
+        Ok(())
+    }
+
+    /// Has devices use all pages of `range`.
+    ///
+    /// Fails with `EPERM` if the memory is another process's, and as [`State::populate`]; nothing has
+    /// changed then.
+    fn make_shared(&mut self, mapping: &Mapping, range: IovaRange) -> Result {
+        if !mapping.locked.is_of_current() {
+            return Err(EPERM);
+        }
+        self.repair_lost()?;
+        let holes = self.private_in(range)?;
+
+        for (index, hole) in holes.iter().enumerate() {
+            if let Err(error) = self.populate(mapping, *hole) {
+                for before in holes.iter().take(index) {
+                    self.clear(mapping, *before);
+                }
+                return Err(error);
+            }
+        }
+        for hole in &holes {
+            self.rejoin(mapping.range, hole.start());
+            if hole.last().align_down(PageSize::SIZE_2M) > hole.start() {
+                self.rejoin(mapping.range, hole.last());
+            }
+        }
+        Ok(())
+    }
+
+    /// The pages of `range`, of a stateful mapping, that are private, as ranges.
+    pub(crate) fn private_in(&self, range: IovaRange) -> Result<KVVec<IovaRange>> {
+        let mut found = KVVec::new();
+        let mut free = Some(range);
+
+        if let Some(table) = self
+            .source()
+            .and_then(|index| self.domains.get(index)?.table())
+        {
+            let mut left = Some(range);
+            while let Some(todo) = left {
+                let piece = first_piece(todo, PIECE);
+                for extent in table.extents_from(piece, todo) {
+                    let before = extent.range.start().before();
+                    let gap = free
+                        .zip(before)
+                        .and_then(|(free, last)| IovaRange::new(free.start(), last));
+                    if let Some(gap) = gap {
+                        found.push(gap, GFP_KERNEL_ACCOUNT)?;
+                    }
+                    free = range.behind(extent.range.last());
+                }
+                left = todo.behind(piece.last());
+                give_way()?;
+            }
+        }
+        if let Some(rest) = free {
+            found.push(rest, GFP_KERNEL_ACCOUNT)?;
+        }
+        Ok(found)
+    }
+
+    /// Counts a stateful mapping that comes, or goes.
+    pub(crate) fn count_stateful(&mut self, mapping: &Mapping, comes: bool) {
+        if mapping.stateful {
+            let pages = mapping.range.pages();
+
+            self.stateful = if comes {
+                self.stateful.saturating_add(pages)
+            } else {
+                self.stateful.saturating_sub(pages)
+            };
+        }
+    }
+}
+
+/// How many pages are shared by these changes, if none is yet.
+fn pages_to_share(changes: &[StateChange]) -> u64 {
+    changes
+        .iter()
+        .filter(|change| change.to == PageState::Shared)
+        .fold(0, |pages, change| {
+            pages.saturating_add(change.range.pages())
+        })
+}
