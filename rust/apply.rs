@@ -82,6 +82,7 @@ impl State {
         if !self.policy.follows() {
             self.hook = None;
         }
+        self.keep_reserve();
         result
     }
 

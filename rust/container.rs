@@ -109,6 +109,7 @@ extern "C" fn pgsize_work() {
         }
         // SAFETY: The mutex is held, and nothing is read any more.
         unsafe { state.follower.free_retired() };
+        state.keep_reserve();
     }
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a container and the hook have in common: counters, and tables that are to be freed.
+//! What a container and the hook have in common: counters, tables that are kept ready, and tables that
+//! are to be freed.
 
 #![allow(unsafe_code)]
 
@@ -19,6 +20,7 @@ use kernel::{
 
 use crate::{
     bindings,
+    reserve::Reserve,
     rmap::Guard, //
 };
 
@@ -34,6 +36,8 @@ pub(crate) struct Stats {
 /// What a container and the hook have in common.
 pub(crate) struct Follower {
     pub(crate) stats: Stats,
+    /// Tables that the hook needs.
+    pub(crate) reserve: Reserve,
     retired: Retired,
 }
 
@@ -42,6 +46,7 @@ impl Follower {
         Ok(Arc::new(
             Self {
                 stats: Stats::default(),
+                reserve: Reserve::new()?,
                 retired: Retired::new()?,
             },
             GFP_KERNEL_ACCOUNT,

@@ -21,6 +21,11 @@ static unsigned int dma_entry_limit = U16_MAX;
 module_param(dma_entry_limit, uint, 0644);
 MODULE_PARM_DESC(dma_entry_limit, "Mappings that a container can have (default: 65535)");
 
+static unsigned int reserve_tables = 32;
+module_param(reserve_tables, uint, 0444);
+MODULE_PARM_DESC(reserve_tables,
+		 "Page tables kept ready for each container that follows the RMP (default: 32)");
+
 bool pgsize_serve_type1v2(void)
 {
 	return serve_type1v2;
@@ -34,4 +39,9 @@ bool pgsize_allow_unsafe_interrupts(void)
 unsigned int pgsize_dma_entry_limit(void)
 {
 	return READ_ONCE(dma_entry_limit);
+}
+
+unsigned int pgsize_reserve_tables(void)
+{
+	return reserve_tables;
 }

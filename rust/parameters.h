@@ -8,5 +8,6 @@
 bool pgsize_serve_type1v2(void);
 bool pgsize_allow_unsafe_interrupts(void);
 unsigned int pgsize_dma_entry_limit(void);
+unsigned int pgsize_reserve_tables(void);
 
 #endif

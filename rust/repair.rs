@@ -61,6 +61,16 @@ impl State {
             Err(ENOMEM)
         }
     }
+
+    /// The hook has tables in reserve if it is needed, and none if not.
+    pub(crate) fn keep_reserve(&self) {
+        let node = |domain: &Domain| domain.table().map(|table| table.node());
+
+        match self.domains.iter().find_map(node) {
+            Some(node) if self.hook.is_some() => self.follower.reserve.fill(node),
+            _ => self.follower.reserve.empty(),
+        }
+    }
 }
 
 impl Domain {

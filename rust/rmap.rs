@@ -180,9 +180,9 @@ impl Watch {
         &self.follower.stats
     }
 
-    /// Where tables go that the hook takes out.
-    pub(crate) fn retired(&self) -> *mut bindings::iommu_pages_list {
-        self.follower.retired()
+    /// Where tables come from that the hook needs, and where those go that it takes out.
+    pub(crate) fn follower(&self) -> &Follower {
+        &self.follower
     }
 
     pub(crate) fn merges(&self) -> bool {

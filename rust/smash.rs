@@ -99,6 +99,12 @@ extern "C" fn pgsize_became_shared(pfn: u64) {
     }
 }
 
+/// Has the worker run.
+pub(crate) fn work_soon() {
+    // SAFETY: It may be called from anywhere.
+    unsafe { bindings::pgsize_work_schedule(SOON) };
+}
+
 /// Has the worker run when things have calmed down.
 pub(crate) fn work_later() {
     // SAFETY: It may be called from anywhere.
@@ -128,7 +134,7 @@ pub(crate) fn make_small(guard: &mut Guard, watch: &Watch, range: IovaRange) {
     let Some(leaf) = large_leaf(&table, range) else {
         return;
     };
-    let (changes, result) = table.edit_with(Memory::Hook(watch.retired()), |editor| {
+    let (changes, result) = table.edit_with(Memory::Hook(watch.follower()), |editor| {
         editor.carve(range, PageSizes::ONLY_4K, AROUND)
     });
 
@@ -137,8 +143,7 @@ pub(crate) fn make_small(guard: &mut Guard, watch: &Watch, range: IovaRange) {
         table.take_out(leaf.range());
         guard.marks(watch).lost = true;
         count(&watch.stats().fallbacks, 1);
-        // SAFETY: It may be called from anywhere.
-        unsafe { bindings::pgsize_work_schedule(SOON) };
+        work_soon();
     }
 }
 
@@ -154,7 +159,7 @@ pub(crate) fn make_large(_guard: &mut Guard, watch: &Watch, range: IovaRange) {
     }
     let mut conversion = Conversion::new(range, PageSizes::only(PageSize::SIZE_2M));
     // A merge allocates nothing. A block takes one step, and a hole in it ends it.
-    let (changes, _) = table.edit_with(Memory::Hook(watch.retired()), |editor| {
+    let (changes, _) = table.edit_with(Memory::Hook(watch.follower()), |editor| {
         conversion.step(editor, u32::MAX)
     });
 

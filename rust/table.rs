@@ -25,7 +25,7 @@ use crate::{
         flushed,
         Gather, //
     },
-    num::to_usize,
+    follower::Follower,
     pgtable::{
         Changes,
         Editor,
@@ -39,9 +39,9 @@ use crate::{
         TablePages,
         Tables,
         Top,
-        View,
-        PAGE_BYTES, //
+        View, //
     },
+    reserve::new_table,
     stretch::Stretch, //
 };
 
@@ -101,6 +101,11 @@ impl PageTable<'_> {
         })
     }
 
+    /// Where memory for it is to come from.
+    pub(crate) fn node(&self) -> c_int {
+        self.node
+    }
+
     /// The table, to be read.
     pub(crate) fn view(&self) -> View<'static, DirectMap> {
         View::new(&DirectMap, self.top, self.format)
@@ -123,7 +128,7 @@ impl PageTable<'_> {
     /// changed, too.
     pub(crate) fn edit_with<T>(
         &self,
-        memory: Memory,
+        memory: Memory<'_>,
         work: impl FnOnce(&mut TableEditor<'_, '_, '_>) -> Edited<T>,
     ) -> (Changes, Result<T>) {
         // SAFETY: By the type invariant.
@@ -219,19 +224,19 @@ impl Tables for DirectMap {
 pub(crate) struct Pool<'p, 'd> {
     gather: &'p mut Gather<'d>,
     node: c_int,
-    memory: Memory,
+    memory: Memory<'p>,
 }
 
 /// How memory for tables is had.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Memory {
+#[derive(Clone, Copy)]
+pub(crate) enum Memory<'m> {
     /// Patiently, and charged to the process.
     Sleeping,
     /// At once, or not at all.
     Atomic,
-    /// At once, by the hook: tables that it takes out go to this list, for somebody may be reading
-    /// them.
-    Hook(*mut bindings::iommu_pages_list),
+    /// At once, under the lock of the [`rmap`](crate::rmap): from the reserve, if there is one; tables
+    /// that are taken out are kept, for somebody may be reading them.
+    Hook(&'m Follower),
 }
 
 /// Edits a table with such a pool.
@@ -251,18 +256,13 @@ impl TablePages for Pool<'_, '_> {
     type Error = AllocError;
 
     fn alloc(&mut self) -> Result<Table, AllocError> {
-        // SAFETY: A page is a size that it takes.
-        let page = unsafe {
-            bindings::iommu_alloc_pages_node_sz(
-                self.node,
-                match self.memory {
-                    Memory::Sleeping => bindings::GFP_KERNEL_ACCOUNT,
-                    Memory::Atomic | Memory::Hook(_) => bindings::GFP_ATOMIC,
-                },
-                to_usize(PAGE_BYTES),
-            )
+        let page = match self.memory {
+            Memory::Sleeping => new_table(self.node, bindings::GFP_KERNEL_ACCOUNT),
+            Memory::Atomic => new_table(self.node, bindings::GFP_ATOMIC),
+            // SAFETY: The lock of the tree is held.
+            Memory::Hook(follower) => unsafe { follower.reserve.take(self.node) },
         };
-        let page = NonNull::new(page).ok_or(AllocError)?;
+        let page = page.ok_or(AllocError)?;
         // SAFETY: It is in the direct map.
         let phys = unsafe { bindings::pgsize_virt_to_phys(page.as_ptr()) };
 
@@ -275,7 +275,9 @@ impl TablePages for Pool<'_, '_> {
         unsafe {
             let table = bindings::pgsize_phys_to_virt(table.phys().get());
             match self.memory {
-                Memory::Hook(list) => bindings::pgsize_list_add_table(list, table),
+                Memory::Hook(follower) => {
+                    bindings::pgsize_list_add_table(follower.retired(), table);
+                }
                 _ => self.gather.free_table(table),
             }
         };

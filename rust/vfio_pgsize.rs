@@ -38,6 +38,7 @@
 //!                                                           │         └─ pgtable  (core only)
 //!                                                           └──► follow    what follows the RMP
 //!                                                                 ├─ watches ─► rmap
+//!                                                                 ├─ reserve   tables for the hook
 //!                                                                 └─ repair    what the hook left
 //! KVM ── psmash() ... ── fprobe ──► hook.c ──► smash ──► rmap (block → stretches) ──► table
 //!
@@ -98,6 +99,7 @@ mod pin;
 mod policy;
 mod query;
 mod repair;
+mod reserve;
 mod rmap;
 mod smash;
 mod state;

@@ -2,7 +2,10 @@
 
 //! Entries and the tables below them: put in place, built, and parted from.
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{
+    AtomicU64,
+    Ordering, //
+};
 
 use super::{
     tiling::Plan,
@@ -194,10 +197,10 @@ impl<P: TablePages> Editor<'_, P> {
         let mut raw = self.format.leaf(first, level);
 
         if first.size == level.entry_size() {
-            for slot in slots {
+            each(slots, |slot| {
                 slot.store(raw, Ordering::Relaxed);
                 raw = raw.wrapping_add(step);
-            }
+            });
         } else {
             for run in slots.chunks(level.entries(first.size)) {
                 for slot in run {
@@ -216,12 +219,7 @@ impl<P: TablePages> Editor<'_, P> {
 
         if level == Level::ZERO {
             // Nothing below: all that is set is in leaves.
-            marks = self
-                .pages
-                .entries(table)
-                .iter()
-                .map(|slot| Marks::of(slot.load(Ordering::Acquire)))
-                .fold(marks, Marks::union);
+            marks = marks_of(self.pages.entries(table));
         }
         for index in 0..if level == Level::ZERO { 0 } else { 512 } {
             let Some(slot) = self.pages.entries(table).get(index) else {
@@ -264,8 +262,26 @@ impl<P: TablePages> Editor<'_, P> {
         let indices = level.index(leaf.start())..=level.index(leaf.last());
         let slots = self.pages.entries(table).get(indices).unwrap_or(&[]);
 
-        slots.iter().fold(Marks::NONE, |marks, slot| {
-            marks.union(Marks::of(slot.load(Ordering::Acquire)))
-        })
+        marks_of(slots)
     }
+}
+
+/// Does the same with each: several at a time, for counting them is most of the work else.
+#[inline]
+fn each(slots: &[AtomicU64], mut work: impl FnMut(&AtomicU64)) {
+    let several = slots.chunks_exact(8);
+    let rest = several.remainder();
+
+    for slots in several {
+        slots.iter().for_each(&mut work);
+    }
+    rest.iter().for_each(&mut work);
+}
+
+/// The marks of all leaf entries.
+fn marks_of(slots: &[AtomicU64]) -> Marks {
+    let mut all = 0;
+
+    each(slots, |slot| all |= slot.load(Ordering::Acquire));
+    Marks::of(all)
 }

@@ -17,9 +17,9 @@
 #define NOBODYS		MIB(6)
 
 /* At most: the probes of one call, whoever follows; and what each container that maps adds. */
-#define PROBES		2000
-#define SPLIT_COST	12000
-#define MERGE_COST	12000
+#define PROBES		1000
+#define SPLIT_COST	4000
+#define MERGE_COST	10500
 
 FIXTURE(cost) {
 	struct vmm vmms[MAX_DEVICES];

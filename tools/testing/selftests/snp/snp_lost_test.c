@@ -40,17 +40,27 @@ static problem fail(bool on)
 	return put("/proc/thread-self/make-it-fail", on ? "1" : "0");
 }
 
+static problem prepare_to_fail(void)
+{
+	problem wrong = put(FAIL "task-filter", "Y");
+
+	if (!wrong)
+		wrong = put(FAIL "ignore-gfp-wait", "Y");
+	if (!wrong)
+		wrong = put(FAIL "min-order", "0");
+	if (!wrong)
+		wrong = put(FAIL "verbose", "0");
+	if (!wrong)
+		wrong = put(FAIL "times", "-1");
+	return wrong ? wrong : put(FAIL "probability", "100");
+}
+
 FIXTURE_SETUP(lost)
 {
 	if (access(FAIL, F_OK))
 		SKIP(return, "the kernel injects no faults");
-	ASSERT_SOUND(put(FAIL "task-filter", "Y"));
-	ASSERT_SOUND(put(FAIL "ignore-gfp-wait", "Y"));
-	ASSERT_SOUND(put(FAIL "min-order", "0"));
-	ASSERT_SOUND(put(FAIL "verbose", "0"));
-	ASSERT_SOUND(put(FAIL "times", "-1"));
-	ASSERT_SOUND(put(FAIL "probability", "100"));
-	ASSERT_SOUND(module_require(""));
+	ASSERT_SOUND(prepare_to_fail());
+	ASSERT_SOUND(module_require("reserve_tables=0"));
 	ASSERT_SOUND(memory_alloc(&self->memory, HUGETLB_2M, SIZE));
 	ASSERT_SOUND(guest_start(&self->guest, self->memory.va, SIZE));
 	ASSERT_SOUND(vmm_open(&self->vmm, VFIO_PGSIZE_IOMMU, 1));
@@ -153,6 +163,58 @@ TEST_F_TIMEOUT(lost, larger_than_the_range, TIMEOUT)
 	guest_stop(&guest);
 	EXPECT_SOUND(dma_unmap_exactly(self->vmm.container, GIB(8), MIB(64)));
 	memory_free(&memory);
+}
+
+/* --- with a reserve ----------------------------------------------------------- */
+
+FIXTURE(reserve) {
+	struct vmm vmm;
+	struct memory memory;
+	struct guest guest;
+};
+
+FIXTURE_SETUP(reserve)
+{
+	if (access(FAIL, F_OK))
+		SKIP(return, "the kernel injects no faults");
+	ASSERT_SOUND(prepare_to_fail());
+	ASSERT_SOUND(module_require("reserve_tables=8"));
+	ASSERT_SOUND(memory_alloc(&self->memory, HUGETLB_2M, SIZE));
+	ASSERT_SOUND(guest_start(&self->guest, self->memory.va, SIZE));
+	ASSERT_SOUND(vmm_open(&self->vmm, VFIO_PGSIZE_IOMMU, 1));
+	ASSERT_SOUND(vmm_policy(&self->vmm, FOLLOW, UPTO_2M));
+	ASSERT_SOUND(vmm_map(&self->vmm, AT, self->memory.va, SIZE, READ_WRITE));
+}
+
+FIXTURE_TEARDOWN(reserve)
+{
+	if (!self->memory.va)
+		return;
+	EXPECT_SOUND(vmm_close(&self->vmm));
+	guest_stop(&self->guest);
+	memory_free(&self->memory);
+	huge_pages_release();
+}
+
+/* All of it goes to splits, and it is filled up again. */
+TEST_F_TIMEOUT(reserve, is_used_and_filled, TIMEOUT)
+{
+	struct vfio_pgsize_stats before;
+
+	ASSERT_SOUND(follow_stats(&self->vmm, &before));
+	for (int round = 1; round <= 4; round++) {
+		for (int i = 0; i < 8; i++)
+			ASSERT_SOUND(assign_without_memory(&self->guest, PIECE(i) + PAGE));
+		EXPECT_SOUND(follow_counted(&self->vmm, &before, round * 8, (round - 1) * 8));
+		for (int i = 0; i < 8; i++) {
+			ASSERT_SOUND(guest_share(&self->guest, PIECE(i) + PAGE, false));
+			ASSERT_SOUND(guest_assign(&self->guest, PIECE(i), true));
+			ASSERT_SOUND(guest_share(&self->guest, PIECE(i), true));
+		}
+		EXPECT_SOUND(follow_counted(&self->vmm, &before, round * 8, round * 8));
+		/* The worker has something to do. */
+		sleep(2);
+	}
 }
 
 TEST_PROGRAM("Leaves that can not be split for want of memory.")
