@@ -16,9 +16,8 @@
 #define EVERYBODYS	MIB(2)
 #define NOBODYS		MIB(6)
 
-/* At most: the probes of one call, whoever follows; and what each container that maps adds. */
+/* At most: the probes of one call, whoever follows; and a merge, for each container that maps. */
 #define PROBES		1000
-#define SPLIT_COST	4000
 #define MERGE_COST	10500
 
 FIXTURE(cost) {
