@@ -4,6 +4,7 @@
  * reads it, with the kernel's own flags; which names come out, bindgen_parameters
  * says.
  */
+#include <linux/eventfd.h>
 #include <linux/generic_pt/iommu.h>
 #include <linux/iommu.h>
 #include <linux/vfio.h>
@@ -16,6 +17,7 @@
 #include "helpers.h"
 #include "hook.h"
 #include "parameters.h"
+#include "worker.h"
 
 /* Numbers that the headers make of other macros, which bindgen does not follow. */
 const u32 RUST_CONST_HELPER_VFIO_CHECK_EXTENSION = VFIO_CHECK_EXTENSION;
@@ -26,6 +28,7 @@ const u32 RUST_CONST_HELPER_VFIO_PGSIZE_GET_POLICY = VFIO_PGSIZE_GET_POLICY;
 const u32 RUST_CONST_HELPER_VFIO_PGSIZE_SET_POLICY = VFIO_PGSIZE_SET_POLICY;
 const u32 RUST_CONST_HELPER_VFIO_PGSIZE_QUERY = VFIO_PGSIZE_QUERY;
 const u32 RUST_CONST_HELPER_VFIO_PGSIZE_GET_STATS = VFIO_PGSIZE_GET_STATS;
+const u32 RUST_CONST_HELPER_VFIO_PGSIZE_SET_EVENT = VFIO_PGSIZE_SET_EVENT;
 const u32 RUST_CONST_HELPER_VFIO_PGSIZE_SET_STATE = VFIO_PGSIZE_SET_STATE;
 
 /* Of enumerations without a name. */

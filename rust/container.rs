@@ -4,8 +4,6 @@
 
 #![allow(unsafe_code)]
 
-use core::ptr::NonNull;
-
 use kernel::{
     new_mutex,
     prelude::*,
@@ -18,14 +16,15 @@ use kernel::{
 use crate::{
     batch::Buffers,
     domain::Domain,
+    event::Event,
     follow::Hook,
     follower::Follower,
     mapping::Mappings,
     pin::Buffer,
     policy::Policy,
-    smash::work_later,
     stretch::Stretch,
-    windows::Windows, //
+    windows::Windows,
+    worker::CONTAINERS, //
 };
 
 /// Stretches that are unmapped with one flush, at most.
@@ -59,6 +58,8 @@ pub(crate) struct State {
     pub(crate) follower: Arc<Follower>,
     /// The fallbacks that there had been when all was last repaired.
     pub(crate) repaired: u64,
+    /// By which the VMM is told.
+    pub(crate) event: Option<Event>,
     /// How many mappings there may be in addition.
     pub(crate) avail: u32,
     /// Pages of stateful mappings, and those of them that are shared.
@@ -74,17 +75,6 @@ pub(crate) struct Scratch {
     pub(crate) stretches: KVVec<Stretch>,
 }
 
-kernel::sync::global_lock! {
-    // SAFETY: Initialised when the module is loaded, before anything else.
-    unsafe(uninit) static CONTAINERS: Mutex<KVec<Known>> = KVec::new();
-}
-
-/// A container that the worker looks after: from [`Container::introduce`] to [`Container::part`].
-struct Known(NonNull<Container>);
-
-// SAFETY: A container may be used from any thread.
-unsafe impl Send for Known {}
-
 /// Makes the module's locks ready: once, before anything else.
 pub(crate) fn init_locks() {
     // SAFETY: It is called when the module is loaded, once.
@@ -93,43 +83,7 @@ pub(crate) fn init_locks() {
     unsafe { crate::follow::HOOKS.init() };
 }
 
-/// What the hook left to do: see `hook.c`.
-#[no_mangle]
-extern "C" fn pgsize_work() {
-    let containers = CONTAINERS.lock();
-
-    for known in containers.iter() {
-        // SAFETY: It is known until it parts, under this lock.
-        let mut state = unsafe { known.0.as_ref() }.state.lock();
-        if state.repair().is_err() {
-            work_later();
-        }
-        for domain in &state.domains {
-            domain.merge_shared();
-        }
-        // SAFETY: The mutex is held, and nothing is read any more.
-        unsafe { state.follower.free_retired() };
-        state.keep_reserve();
-    }
-}
-
 impl Container {
-    /// Has the worker look after it.
-    pub(crate) fn introduce(&self) -> Result {
-        Ok(CONTAINERS.lock().push(Known(self.into()), GFP_KERNEL)?)
-    }
-
-    /// No more.
-    pub(crate) fn part(&self) {
-        let mut containers = CONTAINERS.lock();
-
-        containers.retain(|known| known.0 != self.into());
-        if containers.is_empty() {
-            // Nobody drops what is static: the module may go.
-            *containers = KVec::new();
-        }
-    }
-
     /// A container without groups, which can have `limit` mappings.
     pub(crate) fn new(extended: bool, limit: u32) -> Result<Pin<KBox<Self>>> {
         let state = State {
@@ -140,6 +94,7 @@ impl Container {
             hook: None,
             follower: Follower::new()?,
             repaired: 0,
+            event: None,
             avail: limit,
             stateful: 0,
             shared: 0,

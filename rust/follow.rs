@@ -41,7 +41,6 @@ use crate::{
         large_leaf,
         make_large,
         make_small,
-        work_later,
         AROUND, //
     },
     stretch::Stretch,
@@ -49,7 +48,8 @@ use crate::{
     watches::{
         NewWatch,
         Room, //
-    }, //
+    },
+    worker::work_later, //
 };
 
 kernel::sync::global_lock! {
@@ -73,6 +73,15 @@ impl Hook {
         }
         *users = users.saturating_add(1);
         Ok(Self(()))
+    }
+
+    /// Whether a call went by unseen since this was last asked, while anybody follows. It has returned
+    /// then. May sleep.
+    pub(crate) fn has_missed() -> bool {
+        let users = HOOKS.lock();
+
+        // SAFETY: The lock is held.
+        *users != 0 && unsafe { bindings::pgsize_missed_take() }
     }
 }
 
@@ -322,8 +331,34 @@ impl Domain {
         result
     }
 
-    /// Splits the leaves of followed stretches of `range` that disagree with the RMP.
+    /// Splits the leaves of `range` that begin to be followed, and disagree with the RMP.
     pub(crate) fn mend(&self, range: IovaRange) {
+        self.mend_with(range, |_, _| {});
+    }
+
+    /// Splits the followed leaves that disagree with the RMP, for the hook missed a call; and says so.
+    /// What it did not see become whole is to be looked at, too.
+    pub(crate) fn mend_missed(&self) {
+        for watch in self.watches().overlapping(IovaRange::ALL) {
+            if watch.merges() {
+                Guard::lock().marks(watch).shared = true;
+            }
+        }
+        self.mend_with(IovaRange::ALL, |watch, block| {
+            // It is not just about to be smashed: then the hook would have split the leaf.
+            if block.is_broken() {
+                watch.follower().found_mismatches(1);
+            }
+        });
+    }
+
+    /// Splits the leaves of followed stretches of `range` that disagree with the RMP, or are about to;
+    /// of each `note` is told before, with the lock held.
+    fn mend_with(&self, range: IovaRange, note: impl Fn(&Watch, Block)) {
+        let Some(table) = self.table() else {
+            return;
+        };
+
         for watch in self.watches().overlapping(range) {
             // Blocks at the ends may lie in the range in part only.
             let blocks = range
@@ -333,12 +368,22 @@ impl Domain {
                 continue;
             };
             for block in blocks_of(blocks) {
-                let unsafe_block = |at| is_unsafe(Block::of(at));
-
-                if watch.phys_at(block.start()).is_some_and(unsafe_block) {
-                    make_small(&mut Guard::lock(), watch, block);
-                }
                 rest();
+                // What becomes large meanwhile is whole.
+                if large_leaf(&table, block).is_none() {
+                    continue;
+                }
+                let Some(frames) = watch.phys_at(block.start()).map(Block::of) else {
+                    continue;
+                };
+                if !is_unsafe(frames) {
+                    continue;
+                }
+                let mut guard = Guard::lock();
+                if large_leaf(&table, block).is_some() {
+                    note(watch, frames);
+                    make_small(&mut guard, watch, block);
+                }
             }
         }
     }

@@ -8,6 +8,7 @@
 use core::{
     cell::UnsafeCell,
     sync::atomic::{
+        AtomicBool,
         AtomicU64,
         Ordering, //
     }, //
@@ -21,7 +22,8 @@ use kernel::{
 use crate::{
     bindings,
     reserve::Reserve,
-    rmap::Guard, //
+    rmap::Guard,
+    worker::work_now, //
 };
 
 /// What became of a container's leaves, counted from its first group on.
@@ -31,6 +33,7 @@ pub(crate) struct Stats {
     pub(crate) merges: AtomicU64,
     pub(crate) fallbacks: AtomicU64,
     pub(crate) repairs: AtomicU64,
+    pub(crate) mismatches: AtomicU64,
 }
 
 /// What a container and the hook have in common.
@@ -38,6 +41,8 @@ pub(crate) struct Follower {
     pub(crate) stats: Stats,
     /// Tables that the hook needs.
     pub(crate) reserve: Reserve,
+    /// The VMM is to be told.
+    alarm: AtomicBool,
     retired: Retired,
 }
 
@@ -47,10 +52,28 @@ impl Follower {
             Self {
                 stats: Stats::default(),
                 reserve: Reserve::new()?,
+                alarm: AtomicBool::new(false),
                 retired: Retired::new()?,
             },
             GFP_KERNEL_ACCOUNT,
         )?)
+    }
+
+    /// Has the worker tell the VMM that something went wrong. Atomic.
+    pub(crate) fn alarm(&self) {
+        self.alarm.store(true, Ordering::Release);
+        work_now();
+    }
+
+    /// Whether the VMM is to be told, since this was last asked.
+    pub(crate) fn take_alarm(&self) -> bool {
+        self.alarm.swap(false, Ordering::Acquire)
+    }
+
+    /// Counts leaves that were found to disagree with the RMP, and has the VMM told. Atomic.
+    pub(crate) fn found_mismatches(&self, number: u64) {
+        count(&self.stats.mismatches, number);
+        self.alarm();
     }
 
     /// Where tables go that the hook takes out.

@@ -3,12 +3,12 @@
 #include <linux/module.h>
 #include <linux/rcupdate.h>
 #include <linux/spinlock.h>
-#include <linux/workqueue.h>
 
 #include <asm/pgtable_types.h>
 #include <asm/sev.h>
 
 #include "hook.h"
+#include "worker.h"
 
 /*
  * Probed are functions of arch/x86/virt/svm/sev.c. What makes a 2M RMP entry, or
@@ -25,6 +25,7 @@ static int psmash_entry(struct fprobe *fp, unsigned long entry_ip, unsigned long
 {
 	struct call *call = data;
 
+	pgsize_missed_look();
 	call->pfn = ftrace_regs_get_argument(regs, 0);
 	pgsize_smash_begin(call->pfn);
 	return 0;
@@ -43,6 +44,7 @@ static int private_entry(struct fprobe *fp, unsigned long entry_ip, unsigned lon
 {
 	struct call *call = data;
 
+	pgsize_missed_look();
 	call->pfn = ftrace_regs_get_argument(regs, 0);
 	call->large = ftrace_regs_get_argument(regs, 2) != PG_LEVEL_4K;
 	if (!call->large)
@@ -66,6 +68,7 @@ static int shared_entry(struct fprobe *fp, unsigned long entry_ip, unsigned long
 {
 	struct call *call = data;
 
+	pgsize_missed_look();
 	call->pfn = ftrace_regs_get_argument(regs, 0);
 	call->large = ftrace_regs_get_argument(regs, 1) != PG_LEVEL_4K;
 	return 0;
@@ -127,6 +130,7 @@ int pgsize_hook_register(void)
 			return ret == -ENOMEM ? ret : -EOPNOTSUPP;
 		}
 	}
+	pgsize_look_start();
 	/* A call that began before goes by unseen: they do not sleep, so wait for them. */
 	synchronize_rcu_tasks();
 	return 0;
@@ -134,6 +138,7 @@ int pgsize_hook_register(void)
 
 void pgsize_hook_unregister(void)
 {
+	pgsize_look_stop();
 	unregister_first(ARRAY_SIZE(probes));
 }
 
@@ -168,21 +173,4 @@ unsigned long pgsize_rmap_lock(void)
 void pgsize_rmap_unlock(unsigned long flags)
 {
 	spin_unlock_irqrestore(&rmap_lock, flags);
-}
-
-static void work_fn(struct work_struct *work)
-{
-	pgsize_work();
-}
-
-static DECLARE_DELAYED_WORK(work, work_fn);
-
-void pgsize_work_schedule(unsigned int delay_ms)
-{
-	queue_delayed_work(system_dfl_wq, &work, msecs_to_jiffies(delay_ms));
-}
-
-void pgsize_work_cancel(void)
-{
-	cancel_delayed_work_sync(&work);
 }

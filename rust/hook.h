@@ -23,15 +23,10 @@ int pgsize_rmp_lookup(u64 pfn, bool *assigned, bool *large);
 unsigned long pgsize_rmap_lock(void);
 void pgsize_rmap_unlock(unsigned long flags);
 
-void pgsize_work_schedule(unsigned int delay_ms);
-/* The work is not running any more when it returns. */
-void pgsize_work_cancel(void);
-
-/* In Rust. The first four run with preemption off: see smash.rs. */
+/* In Rust. They run with preemption off: see smash.rs. */
 void pgsize_smash_begin(u64 pfn);
 void pgsize_smash_end(u64 pfn);
 void pgsize_became_whole(u64 pfn);
 void pgsize_became_shared(u64 pfn);
-void pgsize_work(void);
 
 #endif

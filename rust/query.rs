@@ -21,7 +21,10 @@ use crate::{
         LikeRun,
         PageSize, //
     },
-    rmap::Block, //
+    rmap::{
+        Block,
+        Guard, //
+    }, //
 };
 
 /// What is asked for.
@@ -60,8 +63,9 @@ impl State {
     ) -> Result<Option<IovaRange>> {
         let table = self.domains.get(domain).ok_or(ENOENT)?;
         let view = table.table().ok_or_else(unsupported)?.view();
+        let audit = wanted == Wanted::Mismatches;
 
-        if wanted == Wanted::Mismatches && self.hook.is_none() {
+        if audit && self.hook.is_none() {
             return Err(unsupported());
         }
         // Where nothing is mapped there is nothing to look for.
@@ -72,12 +76,10 @@ impl State {
             while let Some(todo) = left {
                 let piece = first_piece(todo, PIECE);
                 let mut all = view.like_runs(piece).map(Run::from);
-                let mut wrong = view.leaves(piece).filter(disagrees).map(Run::from);
-                let found: &mut dyn Iterator<Item = Run> = if wanted == Wanted::Mismatches {
-                    &mut wrong
-                } else {
-                    &mut all
-                };
+                let wrong = |leaf: &Leaf| disagrees(leaf, || view.leaf_at(leaf.iova));
+                let mut wrong = view.leaves(piece).filter(wrong).map(Run::from);
+                let found: &mut dyn Iterator<Item = Run> =
+                    if audit { &mut wrong } else { &mut all };
                 let mut next = Some(todo.start());
 
                 for run in found {
@@ -88,6 +90,9 @@ impl State {
                     }
                     if !append(runs, run) {
                         return Ok(range.from(run.range.start()));
+                    }
+                    if audit {
+                        self.follower.found_mismatches(1);
                     }
                     next = run.range.last().next();
                 }
@@ -144,11 +149,21 @@ fn gap(next: Option<Iova>, last: Option<Iova>) -> Option<IovaRange> {
     IovaRange::new(next?, last?)
 }
 
-/// Whether a leaf disagrees with the RMP.
-fn disagrees(leaf: &Leaf) -> bool {
-    leaf.size() >= PageSize::SIZE_2M
-        && blocks_of(leaf.range())
-            .any(|block| Block::of(leaf.phys().at(leaf.iova, block.start())).is_broken())
+/// Whether a leaf, which is `now` as it says, disagrees with the RMP.
+fn disagrees(leaf: &Leaf, now: impl Fn() -> Option<Leaf>) -> bool {
+    let is_broken = |block: IovaRange| {
+        let frames = Block::of(leaf.phys().at(leaf.iova, block.start()));
+        let same = |now: Leaf| now.range() == leaf.range();
+
+        if !frames.is_broken() {
+            return false;
+        }
+        // The hook may have split the leaf since it was read, before the RMP was changed.
+        let _guard = Guard::lock();
+        now().is_some_and(same) && frames.is_broken()
+    };
+
+    leaf.size() >= PageSize::SIZE_2M && blocks_of(leaf.range()).any(is_broken)
 }
 
 /// Adds `run`; one that goes on where the last ended is a part of it. False if there is no room.

@@ -28,10 +28,8 @@ use crate::{
         Block,
         Guard, //
     },
-    smash::{
-        make_large,
-        work_later, //
-    }, //
+    smash::make_large,
+    worker::work_later, //
 };
 
 impl State {

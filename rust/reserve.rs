@@ -19,7 +19,7 @@ use crate::{
     num::to_usize,
     pgtable::PAGE_BYTES,
     rmap::Guard,
-    smash::work_soon, //
+    worker::work_soon, //
 };
 
 /// A table of all zeroes that the caller is to free; `None`: no memory.

@@ -180,7 +180,7 @@ impl Watch {
         &self.follower.stats
     }
 
-    /// Where tables come from that the hook needs, and where those go that it takes out.
+    /// What its container and the hook have in common.
     pub(crate) fn follower(&self) -> &Follower {
         &self.follower
     }

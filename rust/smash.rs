@@ -8,10 +8,7 @@
 
 #![allow(unsafe_code)]
 
-use kernel::prelude::*;
-
 use crate::{
-    bindings,
     follower::count,
     pgtable::{
         Conversion,
@@ -28,13 +25,9 @@ use crate::{
     table::{
         Memory,
         PageTable, //
-    }, //
+    },
+    worker::work_later, //
 };
-
-/// Milliseconds until what was left for later is done.
-const SOON: c_uint = 10;
-/// Until it is looked whether blocks that became shared page by page are whole.
-const LATER: c_uint = 500;
 
 /// What a split leaves around the block: leaves of 2M, whatever was there.
 pub(crate) const AROUND: PageSizes = PageSizes::only(PageSize::SIZE_2M).union(PageSizes::ONLY_4K);
@@ -99,18 +92,6 @@ extern "C" fn pgsize_became_shared(pfn: u64) {
     }
 }
 
-/// Has the worker run.
-pub(crate) fn work_soon() {
-    // SAFETY: It may be called from anywhere.
-    unsafe { bindings::pgsize_work_schedule(SOON) };
-}
-
-/// Has the worker run when things have calmed down.
-pub(crate) fn work_later() {
-    // SAFETY: It may be called from anywhere.
-    unsafe { bindings::pgsize_work_schedule(LATER) };
-}
-
 /// The table of a followed stretch.
 fn table(watch: &Watch) -> Option<PageTable<'_>> {
     // SAFETY: A watch's domain is valid as long as the watch is.
@@ -143,7 +124,8 @@ pub(crate) fn make_small(guard: &mut Guard, watch: &Watch, range: IovaRange) {
         table.take_out(leaf.range());
         guard.marks(watch).lost = true;
         count(&watch.stats().fallbacks, 1);
-        work_soon();
+        // The worker also repairs it.
+        watch.follower().alarm();
     }
 }
 

@@ -29,6 +29,7 @@ use crate::{
         Access,
         Domain, //
     },
+    event::Event,
     info,
     map::MapRequest,
     num::to_usize,
@@ -70,6 +71,7 @@ macro_rules! plain {
 plain!(
     vfio_iommu_type1_dma_map,
     vfio_iommu_type1_dma_unmap,
+    vfio_pgsize_event,
     vfio_pgsize_policy,
     vfio_pgsize_query,
     vfio_pgsize_run,
@@ -91,6 +93,7 @@ pub(crate) fn ioctl(container: &Container, command: u32, arg: usize) -> Result<c
         bindings::VFIO_PGSIZE_SET_POLICY => set_policy(container, user)?,
         bindings::VFIO_PGSIZE_QUERY => query(container, user)?,
         bindings::VFIO_PGSIZE_GET_STATS => get_stats(container, user)?,
+        bindings::VFIO_PGSIZE_SET_EVENT => set_event(container, user)?,
         bindings::VFIO_PGSIZE_SET_STATE => state::set_state(container, user)?,
         _ => return Err(ENOTTY),
     }
@@ -313,12 +316,29 @@ fn get_stats(container: &Container, user: UserPtr) -> Result {
         request.merges = number(&stats.merges);
         request.fallbacks = number(&stats.fallbacks);
         request.repairs = number(&stats.repairs);
+        request.mismatches = number(&stats.mismatches);
         // SAFETY: It may be called from anywhere.
         request.missed = unsafe { bindings::pgsize_hook_missed() };
+        // SAFETY: As above.
+        unsafe { bindings::pgsize_missed_look() };
         request.shared = state.shared.wrapping_mul(PAGE_BYTES);
         request.stateful = state.stateful.wrapping_mul(PAGE_BYTES);
     }
     write(user, &request)
+}
+
+fn set_event(container: &Container, user: UserPtr) -> Result {
+    let request = read(user, |event: &bindings::vfio_pgsize_event| event.argsz)?;
+
+    if request.flags != 0 || request.reserved != 0 {
+        return Err(EINVAL);
+    }
+    let event = match request.fd {
+        -1 => None,
+        fd => Some(Event::of_fd(fd)?),
+    };
+    container.state.lock().event = event;
+    Ok(())
 }
 
 /// A run as userspace sees it.
@@ -336,4 +356,5 @@ fn report(run: &Run) -> bindings::vfio_pgsize_run {
 kernel::static_assert!(size_of::<bindings::vfio_pgsize_policy>() == 32);
 kernel::static_assert!(size_of::<bindings::vfio_pgsize_query>() == 40);
 kernel::static_assert!(size_of::<bindings::vfio_pgsize_run>() == 32);
-kernel::static_assert!(size_of::<bindings::vfio_pgsize_stats>() == 64);
+kernel::static_assert!(size_of::<bindings::vfio_pgsize_stats>() == 72);
+kernel::static_assert!(size_of::<bindings::vfio_pgsize_event>() == 16);

@@ -41,6 +41,7 @@
 //!                                                                 ├─ reserve   tables for the hook
 //!                                                                 └─ repair    what the hook left
 //! KVM ── psmash() ... ── fprobe ──► hook.c ──► smash ──► rmap (block → stretches) ──► table
+//!                                                └─ later ──► worker ──► repair, event ──► VMM
 //!
 //! map:    request → pinned run → segments → leaves in each domain → mapping
 //! unmap:  mapping → extents read from the table → leaves gone → IOTLB flushed → unpinned
@@ -57,7 +58,7 @@
 //!
 //! ```text
 //! vfio's group_lock, iommu_drivers_lock
-//!   └─ container::CONTAINERS (mutex)     which containers there are, for the worker
+//!   └─ worker::CONTAINERS (mutex)        which containers there are, for the worker
 //!        └─ Container::state (mutex)     all that a container has; held over every call
 //!             ├─ follow::HOOKS (mutex)   how many want the hook
 //!             ├─ mmap_lock               read: to pin; write: to account
@@ -83,6 +84,7 @@ mod bindings;
 mod container;
 mod domain;
 mod edges;
+mod event;
 mod flush;
 mod follow;
 mod follower;
@@ -109,6 +111,7 @@ mod uapi;
 mod unmap;
 mod watches;
 mod windows;
+mod worker;
 
 module! {
     type: Module,

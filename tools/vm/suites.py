@@ -23,6 +23,7 @@ SELFTESTS = SRC / "tools/testing/selftests/vfio_pgsize/suites"
 SNP_SELFTESTS_OF = {
     "snp_follow_test": ("stock", "debug"),
     "snp_random_test": ("stock", "debug"),
+    "snp_event_test": ("stock", "debug"),
     "snp_lost_test": ("debug",),  # it makes allocations fail
 }
 

@@ -230,12 +230,16 @@ struct vfio_pgsize_query {
  * @fallbacks: leaves that were unmapped, for there was no memory to split them
  * @repairs: ranges that were mapped again after that
  * @missed: calls that the kernel let go by unseen, of all containers, since one
- *	began to follow: if it is not 0, a leaf may disagree with the RMP
- *
+ *	began to follow. Within a second or so after one all followed leaves are
+ *	looked at, and split where they disagree with the RMP
+ * @mismatches: leaves that were found to disagree with the RMP, by an audit
+ *	(VFIO_PGSIZE_QUERY_MISMATCH) or after a call was missed, each time that
+ *	one was
  * @shared: bytes that are shared, of mappings with VFIO_PGSIZE_MAP_STATEFUL
  * @stateful: bytes that such mappings have in all
  *
- * All but @missed, @shared and @stateful are counted since VFIO_SET_IOMMU.
+ * All but @missed, @shared and @stateful are counted since VFIO_SET_IOMMU. Who wants
+ * to be told of @fallbacks, @missed and @mismatches: VFIO_PGSIZE_SET_EVENT.
  *
  * Return: 0, or -EINVAL: bad @argsz or flag; -EFAULT: @arg is not accessible.
  */
@@ -247,11 +251,42 @@ struct vfio_pgsize_stats {
 	__aligned_u64 fallbacks;
 	__aligned_u64 repairs;
 	__aligned_u64 missed;
+	__aligned_u64 mismatches;
 	__aligned_u64 shared;
 	__aligned_u64 stateful;
 };
 
 #define VFIO_PGSIZE_GET_STATS	_IO(VFIO_TYPE, VFIO_BASE + 103)
+
+/**
+ * struct vfio_pgsize_event - VFIO_PGSIZE_SET_EVENT: be told when something is wrong
+ * @argsz: size of this structure, in bytes
+ * @flags: must be 0
+ * @fd: an eventfd, or -1 for none any more
+ * @reserved: must be 0
+ *
+ * The eventfd is signalled soon after a leaf had to be unmapped for want of memory
+ * (@fallbacks of VFIO_PGSIZE_GET_STATS), a leaf was found to disagree with the RMP
+ * (@mismatches), or the kernel let a call go by unseen while leaves followed
+ * (@missed); the counters say which. Several of these can be one signal. What can be
+ * mended has been by then: splits that were missed are made up for, and leaves that
+ * were unmapped are mapped again if there is memory.
+ *
+ * It replaces an eventfd that was set before, and is kept until the container's
+ * last group leaves, whether the VMM closes the descriptor or not.
+ *
+ * Return: 0, or
+ * -EINVAL: bad @argsz or flag, @reserved is not 0, or @fd is no eventfd;
+ * -EBADF: @fd is no open file; -EFAULT: @arg is not readable.
+ */
+struct vfio_pgsize_event {
+	__u32 argsz;
+	__u32 flags;
+	__s32 fd;
+	__u32 reserved;
+};
+
+#define VFIO_PGSIZE_SET_EVENT	_IO(VFIO_TYPE, VFIO_BASE + 104)
 
 /*
  * Page state: memory of which devices may use some pages, *shared*, and not the

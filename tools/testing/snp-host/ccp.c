@@ -9,6 +9,7 @@
  * processor, which our machine does not have.
  */
 #include <linux/cc_platform.h>
+#include <linux/fprobe.h>
 #include <linux/fs.h>
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
@@ -205,6 +206,67 @@ static int do_raw(struct snp_host_raw *op)
 	return 0;
 }
 
+/*
+ * All fprobes of a function share room on the task's shadow stack, of 32 words.
+ * Where they want more, none of them is called, and each counts it as missed.
+ */
+static const char *missed_symbols[] = { "psmash", "rmp_make_private", "rmp_make_shared" };
+
+static void greedy_exit(struct fprobe *fp, unsigned long entry_ip, unsigned long ret_ip,
+			struct ftrace_regs *regs, void *data)
+{
+}
+
+static struct fprobe greedy[] = {
+	{ .exit_handler = greedy_exit, .entry_data_size = MAX_FPROBE_DATA_SIZE },
+	{ .exit_handler = greedy_exit, .entry_data_size = MAX_FPROBE_DATA_SIZE },
+	{ .exit_handler = greedy_exit, .entry_data_size = MAX_FPROBE_DATA_SIZE },
+};
+
+static DEFINE_MUTEX(greedy_lock);
+static struct guest *missing;
+
+static void stop_missing(struct guest *guest)
+{
+	mutex_lock(&greedy_lock);
+	if (missing == guest) {
+		for (unsigned int i = 0; i < ARRAY_SIZE(greedy); i++)
+			unregister_fprobe(&greedy[i]);
+		missing = NULL;
+	}
+	mutex_unlock(&greedy_lock);
+}
+
+static int start_missing(struct guest *guest)
+{
+	unsigned int i;
+	int ret = 0;
+
+	mutex_lock(&greedy_lock);
+	if (missing)
+		ret = -EBUSY;
+	for (i = 0; !ret && i < ARRAY_SIZE(greedy); i++)
+		ret = register_fprobe_syms(&greedy[i], missed_symbols,
+					   ARRAY_SIZE(missed_symbols));
+	if (!ret) {
+		missing = guest;
+	} else if (i) {
+		/* The last was refused. */
+		for (i--; i--;)
+			unregister_fprobe(&greedy[i]);
+	}
+	mutex_unlock(&greedy_lock);
+	return ret;
+}
+
+static int do_miss(struct guest *guest, const struct snp_host_miss *miss)
+{
+	if (miss->on)
+		return start_missing(guest);
+	stop_missing(guest);
+	return 0;
+}
+
 static long guest_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	struct guest *guest = file->private_data;
@@ -212,6 +274,7 @@ static long guest_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		struct snp_host_memory memory;
 		struct snp_host_page page;
 		struct snp_host_raw raw;
+		struct snp_host_miss miss;
 	} u;
 	long ret;
 
@@ -229,6 +292,9 @@ static long guest_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		break;
 	case SNP_HOST_RAW:
 		ret = do_raw(&u.raw);
+		break;
+	case SNP_HOST_MISS:
+		ret = do_miss(guest, &u.miss);
 		break;
 	default:
 		ret = -ENOTTY;
@@ -257,6 +323,7 @@ static int guest_release(struct inode *inode, struct file *file)
 {
 	struct guest *guest = file->private_data;
 
+	stop_missing(guest);
 	for (unsigned long i = 0; i < guest->nr; i++) {
 		/* A page that nobody may write to must not be used again. */
 		if (!take_back(page_to_pfn(guest->pages[i])))

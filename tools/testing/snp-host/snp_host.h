@@ -60,8 +60,14 @@ struct snp_host_raw {
 	__u32 asid;
 };
 
+/* While it is on, fprobes miss what KVM calls: it needs more room than ftrace has for them. */
+struct snp_host_miss {
+	__u32 on;
+};
+
 #define SNP_HOST_MEMORY	_IOW('S', 0, struct snp_host_memory)
 #define SNP_HOST_PAGE	_IOWR('S', 1, struct snp_host_page)
 #define SNP_HOST_RAW	_IOWR('S', 2, struct snp_host_raw)
+#define SNP_HOST_MISS	_IOW('S', 3, struct snp_host_miss)
 
 #endif

@@ -105,6 +105,13 @@ problem guest_page_is(struct guest *guest, uint64_t gpa, bool assigned, bool hug
 			  entry.assigned ? "assigned" : "shared", entry.huge ? "2M" : "4K");
 }
 
+problem guest_miss(struct guest *guest, bool on)
+{
+	struct snp_host_miss miss = { .on = on };
+
+	return ioctl(guest->fd, SNP_HOST_MISS, &miss) ? problem_is("SNP_HOST_MISS: %m") : NULL;
+}
+
 int guest_kernel_store(struct guest *guest, uint64_t gpa)
 {
 	struct snp_host_page page = { .gpa = gpa, .op = SNP_HOST_STORE };

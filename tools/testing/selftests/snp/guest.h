@@ -32,6 +32,9 @@ problem guest_share_pages(struct guest *guest, uint64_t gpa, uint64_t size);
 /* Does the kernel find this in the RMP, and the oracle, too? */
 problem guest_page_is(struct guest *guest, uint64_t gpa, bool assigned, bool huge);
 
+/* From now on fprobes miss what is asked of the guest; or no longer. */
+problem guest_miss(struct guest *guest, bool on);
+
 /* The kernel adds 1 to the first byte of a page: 0, or -EFAULT. */
 int guest_kernel_store(struct guest *guest, uint64_t gpa);
 

@@ -4,7 +4,9 @@
  * not wrong, and comes back with leaves of 4K.
  */
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "follow.h"
@@ -92,16 +94,22 @@ static problem assign_without_memory(struct guest *guest, uint64_t gpa)
 TEST_F_TIMEOUT(lost, comes_back, TIMEOUT)
 {
 	struct mapped mapped = { AT, self->memory.va, SIZE, BIT(3) };
+	struct pollfd event = { .fd = eventfd(0, EFD_CLOEXEC), .events = POLLIN };
 	struct vfio_pgsize_stats stats;
 
+	ASSERT_EQ(0, event_set(self->vmm.container, event.fd));
+	EXPECT_EQ(0, poll(&event, 1, 2000));
 	ASSERT_SOUND(assign_without_memory(&self->guest, PIECE(3) + PAGE));
 	ASSERT_SOUND(follow_stats(&self->vmm, &stats));
 	EXPECT_EQ(1, stats.fallbacks);
 	EXPECT_EQ(0, stats.splits);
 	EXPECT_SOUND(follow_has_soon(&self->vmm, &mapped, 1, 0));
+	EXPECT_EQ(1, poll(&event, 1, 30000));
+	close(event.fd);
 	ASSERT_SOUND(follow_stats(&self->vmm, &stats));
 	EXPECT_EQ(1, stats.fallbacks);
 	EXPECT_EQ(1, stats.repairs);
+	EXPECT_EQ(0, stats.mismatches);
 	/* It is followed as ever. */
 	ASSERT_SOUND(guest_share(&self->guest, PIECE(3) + PAGE, false));
 	mapped.small = 0;

@@ -125,6 +125,13 @@ int policy_get(int container, struct vfio_pgsize_policy *policy, uint32_t flags,
 	return result(ioctl(container, VFIO_PGSIZE_GET_POLICY, policy));
 }
 
+int event_set(int container, int fd)
+{
+	struct vfio_pgsize_event event = { .argsz = sizeof(event), .fd = fd };
+
+	return result(ioctl(container, VFIO_PGSIZE_SET_EVENT, &event));
+}
+
 static problem take_capability(struct info *info, const void *at, uint32_t room)
 {
 	const struct vfio_info_cap_header *header = at;

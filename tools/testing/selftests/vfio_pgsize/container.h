@@ -31,6 +31,9 @@ int policy_set(int container, uint32_t flags, uint64_t iova, uint64_t size, uint
 int policy_of_all(int container, uint32_t flags, uint64_t pgsizes);
 int policy_get(int container, struct vfio_pgsize_policy *policy, uint32_t flags, uint64_t iova);
 
+/* As VFIO_PGSIZE_SET_EVENT. */
+int event_set(int container, int fd);
+
 /* What VFIO_IOMMU_GET_INFO says, its capabilities taken apart. */
 struct info {
 	uint32_t flags;

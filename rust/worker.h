@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Work that is left to process context, and the look for calls that went by unseen. */
+#ifndef VFIO_PGSIZE_WORKER_H
+#define VFIO_PGSIZE_WORKER_H
+
+#include <linux/types.h>
+
+/* Has pgsize_work() run. From anywhere. */
+void pgsize_work_now(void);
+/* The same, within some milliseconds, however often it is called until then. */
+void pgsize_work_soon(void);
+/* The same, within half a second: when things have calmed down. */
+void pgsize_work_later(void);
+/* The work is not running any more when it returns. */
+void pgsize_work_cancel(void);
+
+/* While the hook is registered: looks once a second. */
+void pgsize_look_start(void);
+void pgsize_look_stop(void);
+
+/* If a call went by unseen of which the work does not know, has it run. From anywhere. */
+void pgsize_missed_look(void);
+/*
+ * Whether one did, since this was last asked; all such calls have returned then.
+ * May sleep. Not while the hook is being registered.
+ */
+bool pgsize_missed_take(void);
+
+/* In Rust. */
+void pgsize_work(void);
+
+#endif

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The worker: does in process context, for all containers, what the hook leaves to it, and tells
+//! the VMMs.
+
+#![allow(unsafe_code)]
+
+use core::ptr::NonNull;
+
+use kernel::prelude::*;
+
+use crate::{
+    bindings,
+    container::{
+        Container,
+        State, //
+    },
+    follow::Hook, //
+};
+
+kernel::sync::global_lock! {
+    // SAFETY: Initialised when the module is loaded, before anything else.
+    pub(crate) unsafe(uninit) static CONTAINERS: Mutex<KVec<Known>> = KVec::new();
+}
+
+/// A container that the worker looks after: from [`Container::introduce`] to [`Container::part`].
+pub(crate) struct Known(NonNull<Container>);
+
+// SAFETY: A container may be used from any thread.
+unsafe impl Send for Known {}
+
+impl Container {
+    /// Has the worker look after it.
+    pub(crate) fn introduce(&self) -> Result {
+        Ok(CONTAINERS.lock().push(Known(self.into()), GFP_KERNEL)?)
+    }
+
+    /// No more.
+    pub(crate) fn part(&self) {
+        let mut containers = CONTAINERS.lock();
+
+        containers.retain(|known| known.0 != self.into());
+        if containers.is_empty() {
+            // Nobody drops what is static: the module may go.
+            *containers = KVec::new();
+        }
+    }
+}
+
+/// What was left to do: see `worker.c`.
+#[no_mangle]
+extern "C" fn pgsize_work() {
+    let missed = Hook::has_missed();
+    let containers = CONTAINERS.lock();
+
+    for known in containers.iter() {
+        // SAFETY: It is known until it parts, under this lock.
+        unsafe { known.0.as_ref() }.state.lock().look_after(missed);
+    }
+}
+
+impl State {
+    /// Does what the hook left to do; `missed`: and what it did not see.
+    fn look_after(&mut self, missed: bool) {
+        if missed && self.hook.is_some() {
+            for domain in &self.domains {
+                domain.mend_missed();
+            }
+            self.follower.alarm();
+        }
+        if self.repair().is_err() {
+            work_later();
+        }
+        for domain in &self.domains {
+            domain.merge_shared();
+        }
+        // SAFETY: The mutex is held, and nothing is read any more.
+        unsafe { self.follower.free_retired() };
+        self.keep_reserve();
+        if self.follower.take_alarm() {
+            if let Some(event) = &self.event {
+                event.signal();
+            }
+        }
+    }
+}
+
+/// Has the worker run. Atomic.
+pub(crate) fn work_now() {
+    // SAFETY: It may be called from anywhere.
+    unsafe { bindings::pgsize_work_now() };
+}
+
+/// Has the worker run within some milliseconds. Atomic.
+pub(crate) fn work_soon() {
+    // SAFETY: It may be called from anywhere.
+    unsafe { bindings::pgsize_work_soon() };
+}
+
+/// Has the worker run when things have calmed down. Atomic.
+pub(crate) fn work_later() {
+    // SAFETY: It may be called from anywhere.
+    unsafe { bindings::pgsize_work_later() };
+}

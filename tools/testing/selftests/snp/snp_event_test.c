@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Nothing goes wrong silently: calls that fprobe missed are made up for, leaves
+ * that disagree with the RMP are counted, and the VMM's eventfd is signalled.
+ */
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+
+#include "follow.h"
+#include "guest.h"
+#include "harness.h"
+#include "module.h"
+#include "units.h"
+
+#define AT	GIB(4)
+#define SIZE	MIB(16)
+#define PIECE(i) ((i) * MIB(2))
+#define PAGE_OF(i, page) (PIECE(i) + (page) * PAGE)
+#define BIT(i)	(1ULL << (i))
+
+/* Milliseconds in which the VMM is told, and in which it would have been. */
+#define SOON	30000
+#define LONG	3000
+
+FIXTURE(event) {
+	struct vmm vmm;
+	struct memory memory;
+	struct device device;
+	struct guest guest;
+	int event;
+};
+
+static int new_event(void)
+{
+	return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+}
+
+FIXTURE_SETUP(event)
+{
+	ASSERT_SOUND(module_require(""));
+	ASSERT_SOUND(memory_alloc(&self->memory, HUGETLB_2M, SIZE));
+	fill_with_pattern(self->memory.va, SIZE);
+	ASSERT_SOUND(vmm_open(&self->vmm, VFIO_PGSIZE_IOMMU, 1));
+	ASSERT_SOUND(device_start(&self->device, &self->vmm, 0));
+	ASSERT_SOUND(guest_start(&self->guest, self->memory.va, SIZE));
+	self->event = new_event();
+	ASSERT_LE(0, self->event);
+	ASSERT_EQ(0, event_set(self->vmm.container, self->event));
+}
+
+FIXTURE_TEARDOWN(event)
+{
+	guest_stop(&self->guest);
+	device_stop(&self->device);
+	EXPECT_SOUND(vmm_close(&self->vmm));
+	close(self->event);
+	memory_free(&self->memory);
+	huge_pages_release();
+}
+
+/* Was it signalled, within so many milliseconds? It is not any more afterwards. */
+static bool signalled(int event, int within)
+{
+	struct pollfd poll_event = { .fd = event, .events = POLLIN };
+	uint64_t count;
+
+	return poll(&poll_event, 1, within) == 1 &&
+		read(event, &count, sizeof(count)) == sizeof(count);
+}
+
+static problem is_small_soon(FIXTURE_DATA(event) *self, uint64_t bits)
+{
+	struct mapped mapped = { AT, self->memory.va, SIZE, bits };
+
+	return follow_has_soon(&self->vmm, &mapped, 1, 1);
+}
+
+static problem works(FIXTURE_DATA(event) *self, uint64_t at)
+{
+	return device_works(&self->device, AT + at, self->memory.va + at);
+}
+
+#define MAP() ASSERT_SOUND(vmm_map(&self->vmm, AT, self->memory.va, SIZE, READ_WRITE))
+#define STATS(stats) ASSERT_SOUND(follow_stats(&self->vmm, stats))
+
+/* Ask which leaves of all memory disagree; how many are there? -1: the call failed. */
+static int audit(int container)
+{
+	struct vfio_pgsize_run runs[16];
+	struct vfio_pgsize_query query = {
+		.argsz = sizeof(query),
+		.flags = VFIO_PGSIZE_QUERY_MISMATCH,
+		.iova = AT,
+		.size = SIZE,
+		.nr = 16,
+		.runs = (uintptr_t)runs,
+	};
+	int leaves = 0;
+
+	if (ioctl(container, VFIO_PGSIZE_QUERY, &query))
+		return -1;
+	for (uint32_t i = 0; i < query.nr; i++)
+		leaves += runs[i].size / runs[i].pgsize;
+	return leaves;
+}
+
+/* --- calls that were missed -------------------------------------------------- */
+
+TEST_F_TIMEOUT(event, missed, TIMEOUT)
+{
+	struct vfio_pgsize_stats stats;
+
+	ASSERT_SOUND(vmm_policy(&self->vmm, SPLIT, UPTO_2M));
+	MAP();
+	ASSERT_SOUND(guest_assign(&self->guest, PIECE(3), true));
+	STATS(&stats);
+	EXPECT_EQ(0, stats.missed);
+	EXPECT_FALSE(signalled(self->event, LONG));
+
+	ASSERT_SOUND(guest_miss(&self->guest, true));
+	ASSERT_SOUND(guest_smash(&self->guest, PIECE(3)));
+	ASSERT_SOUND(guest_assign(&self->guest, PAGE_OF(5, 7), false));
+	EXPECT_TRUE(signalled(self->event, SOON));
+	EXPECT_SOUND(is_small_soon(self, BIT(3) | BIT(5)));
+	STATS(&stats);
+	EXPECT_EQ(2, stats.missed);
+	EXPECT_EQ(2, stats.mismatches);
+	EXPECT_EQ(2, stats.splits);
+	EXPECT_SOUND(works(self, PAGE_OF(5, 8)));
+	ASSERT_SOUND(guest_miss(&self->guest, false));
+
+	/* What the hook sees is no news. */
+	while (signalled(self->event, LONG))
+		;
+	ASSERT_SOUND(guest_assign(&self->guest, PAGE_OF(6, 7), false));
+	EXPECT_SOUND(is_small_soon(self, BIT(3) | BIT(5) | BIT(6)));
+	EXPECT_FALSE(signalled(self->event, LONG));
+	STATS(&stats);
+	EXPECT_EQ(2, stats.missed);
+	EXPECT_EQ(2, stats.mismatches);
+}
+
+/* A merge that was missed is made up for, too; without MERGE there is none. */
+TEST_F_TIMEOUT(event, missed_merge, TIMEOUT)
+{
+	struct vfio_pgsize_stats stats;
+
+	ASSERT_SOUND(vmm_policy(&self->vmm, FOLLOW, UPTO_2M));
+	MAP();
+	ASSERT_SOUND(guest_assign(&self->guest, PAGE_OF(2, 1), false));
+	EXPECT_SOUND(is_small_soon(self, BIT(2)));
+	ASSERT_SOUND(guest_miss(&self->guest, true));
+	ASSERT_SOUND(guest_share(&self->guest, PAGE_OF(2, 1), false));
+	EXPECT_SOUND(is_small_soon(self, 0));
+	EXPECT_TRUE(signalled(self->event, SOON));
+	STATS(&stats);
+	EXPECT_EQ(1, stats.missed);
+	EXPECT_EQ(0, stats.mismatches);
+	EXPECT_EQ(1, stats.merges);
+}
+
+/* Who follows nothing is not told, nor mended. */
+TEST_F_TIMEOUT(event, missed_by_others, TIMEOUT)
+{
+	struct vmm other;
+	struct vfio_pgsize_stats stats;
+	int event = new_event();
+
+	ASSERT_SOUND(vmm_policy(&self->vmm, 0, UPTO_2M));
+	MAP();
+	ASSERT_SOUND(vmm_open_with(&other, VFIO_PGSIZE_IOMMU, 1, 1));
+	ASSERT_SOUND(vmm_policy(&other, FOLLOW, UPTO_2M));
+	ASSERT_EQ(0, event_set(other.container, event));
+	ASSERT_SOUND(guest_miss(&self->guest, true));
+	ASSERT_SOUND(guest_assign(&self->guest, PAGE_OF(2, 1), false));
+	EXPECT_TRUE(signalled(event, SOON));
+	EXPECT_FALSE(signalled(self->event, LONG));
+	EXPECT_SOUND(is_small_soon(self, 0));
+	STATS(&stats);
+	EXPECT_EQ(0, stats.mismatches);
+	EXPECT_SOUND(vmm_close(&other));
+	/* It is not the container's alone. */
+	EXPECT_FALSE(signalled(event, 0));
+	close(event);
+}
+
+/* --- the audit ----------------------------------------------------------------- */
+
+TEST_F_TIMEOUT(event, audit, TIMEOUT)
+{
+	struct vfio_pgsize_stats stats;
+	int container = self->vmm.container;
+
+	/* Something has to follow; what is broken does not. */
+	ASSERT_EQ(0, policy_set(container, VFIO_PGSIZE_POLICY_RANGE | SPLIT, AT, PIECE(2),
+				UPTO_2M));
+	ASSERT_SOUND(vmm_policy(&self->vmm, 0, UPTO_2M));
+	MAP();
+	EXPECT_EQ(0, audit(container));
+	EXPECT_FALSE(signalled(self->event, LONG));
+	ASSERT_SOUND(guest_assign(&self->guest, PAGE_OF(1, 1), false));
+	EXPECT_EQ(0, audit(container));
+	ASSERT_SOUND(guest_assign(&self->guest, PAGE_OF(4, 1), false));
+	ASSERT_SOUND(guest_assign(&self->guest, PAGE_OF(5, 511), false));
+	EXPECT_FALSE(signalled(self->event, LONG));
+	EXPECT_EQ(2, audit(container));
+	EXPECT_TRUE(signalled(self->event, SOON));
+	STATS(&stats);
+	EXPECT_EQ(2, stats.mismatches);
+	EXPECT_EQ(0, stats.missed);
+	EXPECT_SOUND(is_small_soon(self, BIT(1)));
+}
+
+/* --- whose eventfd --------------------------------------------------------------- */
+
+TEST_F_TIMEOUT(event, replaced, TIMEOUT)
+{
+	int container = self->vmm.container, second = new_event(), spare = dup(second);
+
+	ASSERT_EQ(0, policy_set(container, VFIO_PGSIZE_POLICY_RANGE | SPLIT, AT, PIECE(2),
+				UPTO_2M));
+	ASSERT_SOUND(vmm_policy(&self->vmm, 0, UPTO_2M));
+	MAP();
+	ASSERT_SOUND(guest_assign(&self->guest, PAGE_OF(4, 1), false));
+	ASSERT_EQ(0, event_set(container, second));
+	/* A bad one leaves it as it was; that it was closed does not matter. */
+	close(second);
+	EXPECT_EQ(-EBADF, event_set(container, second));
+	EXPECT_EQ(1, audit(container));
+	EXPECT_TRUE(signalled(spare, SOON));
+	EXPECT_FALSE(signalled(self->event, 0));
+
+	ASSERT_EQ(0, event_set(container, -1));
+	EXPECT_EQ(1, audit(container));
+	EXPECT_FALSE(signalled(spare, LONG));
+	EXPECT_FALSE(signalled(self->event, 0));
+
+	ASSERT_EQ(0, event_set(container, self->event));
+	EXPECT_EQ(1, audit(container));
+	EXPECT_TRUE(signalled(self->event, SOON));
+	EXPECT_FALSE(signalled(spare, 0));
+	close(spare);
+}
+
+TEST_PROGRAM("What goes wrong is counted, mended, and told by an eventfd.")
