@@ -17,6 +17,9 @@
 #include "helpers.h"
 #include "hook.h"
 #include "parameters.h"
+#ifdef VFIO_PGSIZE_TEST
+#include "testing.h"
+#endif
 #include "worker.h"
 
 /* Numbers that the headers make of other macros, which bindgen does not follow. */

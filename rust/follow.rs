@@ -45,6 +45,10 @@ use crate::{
     },
     stretch::Stretch,
     table::Memory,
+    testing::{
+        step,
+        Step, //
+    },
     watches::{
         NewWatch,
         Room, //
@@ -133,6 +137,7 @@ impl Domain {
         rule: Rule,
         follower: &Arc<Follower>,
     ) -> Result {
+        step(Step::MapBegins);
         // From here on what breaks is noted.
         let stretch = Stretch { range, phys };
         let watch = self.watch(stretch, rule.merges(), true, follower)?;
@@ -143,6 +148,7 @@ impl Domain {
         if let Some(watch) = watch {
             self.watches_mut().insert(watch);
         }
+        step(Step::MapWatched);
 
         let mut result = Ok(());
         while let Some(todo) = left {
@@ -152,10 +158,12 @@ impl Domain {
             } else {
                 rule.sizes
             };
+            step(Step::MapLooked);
 
             let at = phys.at(range.start(), part.start());
             result = self.map(part, at, access, sizes).and_then(|()| {
                 mapped = IovaRange::new(range.start(), part.last());
+                step(Step::MapMapped);
                 give_way()
             });
             if result.is_err() {
@@ -177,6 +185,7 @@ impl Domain {
     fn publish(&self, range: IovaRange) -> Result {
         for watch in self.watches().overlapping(range) {
             loop {
+                step(Step::MapPublishes);
                 {
                     let mut guard = Guard::lock();
                     let marks = guard.marks(watch);
@@ -186,6 +195,7 @@ impl Domain {
                     }
                     marks.hit = false;
                 }
+                step(Step::MapHit);
                 let table = self.table().ok_or_else(unsupported)?;
                 for block in blocks_of(watch.range()) {
                     let at = watch.phys_at(block.start()).ok_or(EFAULT)?;
@@ -195,6 +205,7 @@ impl Domain {
                     }
                 }
             }
+            step(Step::MapPublished);
         }
         Ok(())
     }

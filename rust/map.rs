@@ -45,7 +45,11 @@ use crate::{
         Policy,
         Rule, //
     },
-    stretch::Stretch, //
+    stretch::Stretch,
+    testing::{
+        step,
+        Step, //
+    }, //
 };
 
 /// A map request.
@@ -92,6 +96,7 @@ impl State {
         // INVARIANT: All of it is mapped and pinned, or is private.
         self.count_stateful(&mapping, true);
         self.mappings.insert(room, mapping);
+        step(Step::MapInserted);
         self.avail = avail;
         Ok(())
     }

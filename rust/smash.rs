@@ -26,6 +26,10 @@ use crate::{
         Memory,
         PageTable, //
     },
+    testing::{
+        step,
+        Step, //
+    },
     worker::work_later, //
 };
 
@@ -35,6 +39,7 @@ pub(crate) const AROUND: PageSizes = PageSizes::only(PageSize::SIZE_2M).union(Pa
 /// A call begins that may leave a block with entries of 4K, one of them assigned.
 #[no_mangle]
 extern "C" fn pgsize_smash_begin(pfn: u64) {
+    step(Step::SmashBegins);
     let block = Block::of_pfn(pfn);
     let mut guard = Guard::lock();
 
@@ -47,12 +52,16 @@ extern "C" fn pgsize_smash_begin(pfn: u64) {
             make_small(guard, watch, range);
         }
     });
+    drop(guard);
+    step(Step::SmashNoted);
 }
 
 /// The call has returned.
 #[no_mangle]
 extern "C" fn pgsize_smash_end(pfn: u64) {
+    step(Step::SmashChanged);
     Guard::lock().end(Block::of_pfn(pfn));
+    step(Step::SmashDone);
 }
 
 /// A block has a 2M entry, or is shared as a whole.

@@ -27,7 +27,11 @@ use crate::{
         PageSizes, //
     },
     pin::unpin,
-    stretch::Stretch, //
+    stretch::Stretch,
+    testing::{
+        step,
+        Step, //
+    }, //
 };
 
 impl State {
@@ -54,7 +58,9 @@ impl State {
     fn unmap_in(&mut self, range: IovaRange) -> u64 {
         let mut bytes = 0u64;
 
+        step(Step::UnmapBegins);
         while let Some(mapping) = self.mappings.remove_first_in(range) {
+            step(Step::UnmapRemoved);
             self.clear(&mapping, mapping.range);
             mapping.locked.settle();
             self.count_stateful(&mapping, false);
@@ -138,8 +144,10 @@ impl State {
         };
 
         let lost = domain.watches().hold_in(range);
+        step(Step::UnmapHeld);
         unmap_all_of(domain, range, lost, &mut self.scratch.stretches, release);
         domain.watches_mut().remove_in(range);
+        step(Step::UnmapUnwatched);
         mapping.locked.release(memory);
         if mapping.stateful {
             self.shared = self.shared.saturating_sub(pages);
@@ -161,7 +169,12 @@ fn unmap_all_of(
     while let Some(todo) = left {
         let seen = domain.stretches(todo, found);
         merge(domain, found);
-        let (gone, flushed) = domain.flushed(|gather| unmap_groups(gather, found));
+        let (gone, flushed) = domain.flushed(|gather| {
+            let gone = unmap_groups(gather, found);
+            step(Step::UnmapOut);
+            gone
+        });
+        step(Step::UnmapFlushed);
 
         if !kernel::warn_on!(!gone) {
             found.iter().for_each(|stretch| release(stretch, &flushed));
@@ -169,6 +182,7 @@ fn unmap_all_of(
         if lost {
             holes(domain, seen, found, |hole| release(&hole, &flushed));
         }
+        step(Step::UnmapUnpinned);
         left = todo.behind(seen.last());
         rest();
     }

@@ -107,6 +107,7 @@ mod smash;
 mod state;
 mod stretch;
 mod table;
+mod testing;
 mod uapi;
 mod unmap;
 mod watches;

@@ -139,10 +139,15 @@ def show(tally: Tally, text: str, messages: Path) -> None:
 
 def prepare(chosen: list[Suite]) -> Tally:
     """Build what the suites share, so that they do not wait for one another."""
-    used = [name for name in NAMES if any(name in suite.command for suite in chosen)]
+    used = {
+        (name, "--test-build" in suite.command)
+        for suite in chosen
+        for name in NAMES
+        if name in suite.command
+    }
     try:
-        for name in used:
-            build_module(kernel(name), pedantic=False)
+        for name, test in sorted(used):
+            build_module(kernel(name), test=test)
         if used:
             programs()
     except Problem as problem:

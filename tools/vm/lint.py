@@ -59,7 +59,8 @@ def fmt(arguments: argparse.Namespace) -> None:
 
 
 def clippy(_: argparse.Namespace) -> None:
-    build_module(kernel("stock"), clippy=True, pedantic=True)
+    for test in (False, True):
+        build_module(kernel("stock"), clippy=True, pedantic=True, test=test)
     for crate in CRATES:
         command = ["cargo", "clippy", "-q", "--locked", "--all-targets"]
         command += ["--target-dir", str(CACHE / "cargo-target" / crate.name), "--", "-Dwarnings"]

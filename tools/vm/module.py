@@ -28,15 +28,22 @@ def copy_sources(tree: Path) -> None:
         subprocess.run([*command, str(SRC / name), str(tree)], check=True)
 
 
-def build_module(target: Kernel, clippy: bool = False, pedantic: bool = False) -> Path:
-    """Build the module for a kernel; with clippy, lint it too."""
+def build_module(
+    target: Kernel, clippy: bool = False, pedantic: bool = False, test: bool = False
+) -> Path:
+    """Build the module, or its test build, for a kernel; with clippy, lint it too."""
     tree = CACHE / f"module-{target.build.name.removeprefix('kernel-')}"
+    if test:
+        tree = tree.with_name(f"{tree.name}-test")
     if clippy:
         tree = tree.with_name(f"{tree.name}-clippy")
     with locked(tree):
         copy_sources(tree)
-        say(f"{'linting' if clippy else 'building'} vfio_pgsize.ko for {target.release}")
+        what = "the test build of vfio_pgsize.ko" if test else "vfio_pgsize.ko"
+        say(f"{'linting' if clippy else 'building'} {what} for {target.release}")
         command = [*target.make(), f"M={tree}", "modules"]
+        if test:
+            command.append("VFIO_PGSIZE_TEST=1")
         if clippy:
             command.append("CLIPPY=1")
             # clippy speaks only when it compiles
@@ -54,12 +61,13 @@ def main() -> int:
     parser.add_argument("kernel", nargs="?", default="stock", choices=NAMES)
     parser.add_argument("--clippy", action="store_true", help="compile by clippy")
     parser.add_argument("--pedantic", action="store_true", help="a warning is an error")
+    parser.add_argument("--test-build", action="store_true", help="with what tests want")
     parser.add_argument("--out", type=Path, metavar="DIR", help="copy the module to DIR/RELEASE/")
     arguments = parser.parse_args()
     try:
         require_build_root()
         target = kernel(arguments.kernel)
-        module = build_module(target, arguments.clippy, arguments.pedantic)
+        module = build_module(target, arguments.clippy, arguments.pedantic, arguments.test_build)
         if arguments.out:
             place = arguments.out / target.release
             place.mkdir(parents=True, exist_ok=True)

@@ -32,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--snp", choices=SNP_MODELS, default="", help="an SEV-SNP host")
         command.add_argument("--log", type=Path, metavar="FILE", help="keep the kernel's log")
         command.add_argument("--no-module", action="store_true", help="without vfio_pgsize.ko")
+        command.add_argument("--test-build", action="store_true", help="the module's test build")
         command.add_argument("--append", default="", help="more for the kernel's command line")
         command.add_argument("--qemu", default="", metavar="ARGS", help="more for QEMU's")
         command.add_argument("--strict", action="store_true", help="all programs must build")
@@ -87,7 +88,9 @@ def main() -> int:
     try:
         require_build_root()
         target = kernel(arguments.kernel)
-        module = None if arguments.no_module else build_module(target)
+        module = None
+        if not arguments.no_module:
+            module = build_module(target, test=arguments.test_build)
         built = programs(arguments.strict)
         if arguments.snp:
             built.append(ccp(target))

@@ -45,6 +45,29 @@ problem follow_has_soon(struct vmm *vmm, const struct mapped *mapped, int nr, in
 	return wrong;
 }
 
+problem follow_agrees(struct vmm *vmm, int domains)
+{
+	struct vfio_pgsize_run run;
+
+	for (int i = 0; i < domains; i++) {
+		struct vfio_pgsize_query query = {
+			.argsz = sizeof(query),
+			.flags = VFIO_PGSIZE_QUERY_MISMATCH,
+			.domain = i,
+			.size = EVERYWHERE,
+			.nr = 1,
+			.runs = (uintptr_t)&run,
+		};
+
+		if (ioctl(vmm->container, VFIO_PGSIZE_QUERY, &query))
+			return problem_is("the audit of domain %d: %m", i);
+		if (query.nr)
+			return problem_is("domain %d has a leaf of %#llx at %#llx that disagrees with the RMP",
+					  i, run.pgsize, run.iova);
+	}
+	return NULL;
+}
+
 problem follow_stats(struct vmm *vmm, struct vfio_pgsize_stats *stats)
 {
 	*stats = (struct vfio_pgsize_stats){ .argsz = sizeof(*stats) };

@@ -35,6 +35,9 @@ problem follow_has(struct vmm *vmm, const struct mapped *mapped, int nr, int dev
 /* The same, within some seconds. */
 problem follow_has_soon(struct vmm *vmm, const struct mapped *mapped, int nr, int devices);
 
+/* No leaf of the first `domains` domains disagrees with the RMP: an audit by QUERY. */
+problem follow_agrees(struct vmm *vmm, int domains);
+
 problem follow_stats(struct vmm *vmm, struct vfio_pgsize_stats *stats);
 /* So many since `before`, no leaf was lost, and none had to be repaired. */
 problem follow_counted(struct vmm *vmm, const struct vfio_pgsize_stats *before, uint64_t splits,

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Part of the test build alone: see testing.h. */
+#include <linux/delay.h>
+#include <linux/kernel.h>
+#include <linux/ktime.h>
+#include <linux/module.h>
+#include <linux/moduleparam.h>
+#include <linux/spinlock.h>
+
+#include "testing.h"
+
+/* Milliseconds until waiting is given up, where one may sleep and where not. */
+#define PATIENCE	1000
+#define BUSY_PATIENCE	50
+
+static struct {
+	unsigned int waiter;
+	unsigned int awaited;
+} gates[PGSIZE_GATES];
+
+/* The lock protects these, and the gates. */
+static DEFINE_SPINLOCK(lock);
+static unsigned int nr_gates;	/* 0: the steps are not looked at */
+static unsigned int happened;
+static unsigned int reached[PGSIZE_STEPS];
+static unsigned int passed[PGSIZE_STEPS];
+static unsigned long given_up;
+
+static bool is_reached(unsigned int step)
+{
+	unsigned long flags;
+	bool ret;
+
+	spin_lock_irqsave(&lock, flags);
+	ret = reached[step];
+	spin_unlock_irqrestore(&lock, flags);
+	return ret;
+}
+
+static void wait_for(unsigned int awaited, unsigned int step)
+{
+	bool busy = step >= PGSIZE_STEP_SMASH_BEGINS;
+	ktime_t end = ktime_add_ms(ktime_get(), busy ? BUSY_PATIENCE : PATIENCE);
+	unsigned long flags;
+
+	while (!is_reached(awaited)) {
+		if (ktime_after(ktime_get(), end)) {
+			spin_lock_irqsave(&lock, flags);
+			given_up |= BIT(step);
+			spin_unlock_irqrestore(&lock, flags);
+			return;
+		}
+		if (busy)
+			udelay(5);
+		else
+			usleep_range(50, 100);
+	}
+}
+
+void pgsize_step(unsigned int step)
+{
+	unsigned int awaited[PGSIZE_GATES], nr = 0;
+	unsigned long flags;
+
+	spin_lock_irqsave(&lock, flags);
+	if (!nr_gates || reached[step]) {
+		spin_unlock_irqrestore(&lock, flags);
+		return;
+	}
+	reached[step] = ++happened;
+	for (unsigned int i = 0; i < nr_gates; i++)
+		if (gates[i].waiter == step)
+			awaited[nr++] = gates[i].awaited;
+	spin_unlock_irqrestore(&lock, flags);
+
+	while (nr--)
+		wait_for(awaited[nr], step);
+
+	spin_lock_irqsave(&lock, flags);
+	passed[step] = ++happened;
+	spin_unlock_irqrestore(&lock, flags);
+}
+
+static int set_gates(const char *text, const struct kernel_param *param)
+{
+	/* The first is how many there are. */
+	int numbers[2 * PGSIZE_GATES + 2];
+	unsigned long flags;
+
+	get_options(text, ARRAY_SIZE(numbers), numbers);
+	if (numbers[0] % 2 || numbers[0] > 2 * PGSIZE_GATES)
+		return -EINVAL;
+	for (int i = 1; i <= numbers[0]; i++)
+		if (numbers[i] < 0 || numbers[i] >= PGSIZE_STEPS)
+			return -EINVAL;
+
+	spin_lock_irqsave(&lock, flags);
+	nr_gates = numbers[0] / 2;
+	for (unsigned int i = 0; i < nr_gates; i++) {
+		gates[i].waiter = numbers[2 * i + 1];
+		gates[i].awaited = numbers[2 * i + 2];
+	}
+	happened = 0;
+	memset(reached, 0, sizeof(reached));
+	memset(passed, 0, sizeof(passed));
+	given_up = 0;
+	spin_unlock_irqrestore(&lock, flags);
+	return 0;
+}
+
+static int get_gates(char *text, const struct kernel_param *param)
+{
+	unsigned long flags;
+	int length = 0;
+
+	spin_lock_irqsave(&lock, flags);
+	for (unsigned int step = 0; step < PGSIZE_STEPS; step++)
+		length += sysfs_emit_at(text, length, "%u/%u ", reached[step], passed[step]);
+	length += sysfs_emit_at(text, length, "%lx\n", given_up);
+	spin_unlock_irqrestore(&lock, flags);
+	return length;
+}
+
+static const struct kernel_param_ops gates_ops = { .set = set_gates, .get = get_gates };
+module_param_cb(gates, &gates_ops, NULL, 0600);
+MODULE_PARM_DESC(gates, "Steps at which threads wait for one another: see testing.h");
+
+static bool own_domains;
+module_param(own_domains, bool, 0444);
+MODULE_PARM_DESC(own_domains, "Each group gets a domain of its own (default: N)");
+
+bool pgsize_own_domains(void)
+{
+	return own_domains;
+}

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the test build has in addition (make ... VFIO_PGSIZE_TEST=1): points at
+ * which threads can be made to wait for one another, and groups that do not
+ * share a domain. Selftests read this header, too.
+ */
+#ifndef VFIO_PGSIZE_TESTING_H
+#define VFIO_PGSIZE_TESTING_H
+
+/*
+ * The points, in the order in which each of the three passes them. Map and unmap
+ * pass theirs with nothing but mutexes held and may sleep there; a smash passes
+ * its own with preemption off. No spinlock is held at any of them.
+ */
+enum {
+	PGSIZE_STEP_MAP_BEGINS,		/* pinned, in no table yet */
+	PGSIZE_STEP_MAP_WATCHED,	/* the hook knows it, as pending */
+	PGSIZE_STEP_MAP_LOOKED,		/* the RMP was looked at */
+	PGSIZE_STEP_MAP_MAPPED,		/* the leaves are there */
+	PGSIZE_STEP_MAP_PUBLISHES,	/* it is pending still */
+	PGSIZE_STEP_MAP_HIT,		/* it was hit meanwhile, and not looked at again yet */
+	PGSIZE_STEP_MAP_PUBLISHED,	/* it is the hook's */
+	PGSIZE_STEP_MAP_INSERTED,	/* the container knows it */
+
+	PGSIZE_STEP_UNMAP_BEGINS,
+	PGSIZE_STEP_UNMAP_REMOVED,	/* the container does not know it */
+	PGSIZE_STEP_UNMAP_HELD,		/* it is not the hook's */
+	PGSIZE_STEP_UNMAP_OUT,		/* the leaves are gone */
+	PGSIZE_STEP_UNMAP_FLUSHED,	/* from the IOTLB, too */
+	PGSIZE_STEP_UNMAP_UNPINNED,
+	PGSIZE_STEP_UNMAP_UNWATCHED,	/* the hook does not know it */
+
+	PGSIZE_STEP_SMASH_BEGINS,	/* the call is made; the hook knows nothing yet */
+	PGSIZE_STEP_SMASH_NOTED,	/* the hook has done its work; the RMP is as it was */
+	PGSIZE_STEP_SMASH_CHANGED,	/* so is the RMP; the hook holds the call to be under way */
+	PGSIZE_STEP_SMASH_DONE,		/* it is over */
+	PGSIZE_STEPS,
+};
+
+/*
+ * The parameter `gates`, in sysfs. Written: numbers with commas between, two for
+ * each gate; at the first step whoever comes by waits until somebody is at the
+ * second. That forgets all gates before, and what they saw.
+ *
+ * Read: a word for each step, in their order, "reached/passed": of all that
+ * happened at steps since then, the how manieth each was; 0: it did not happen
+ * yet. Then the steps at which waiting was given up, bit by bit. Only the first
+ * who comes by a step counts.
+ */
+#define PGSIZE_GATES	4
+
+#ifdef __KERNEL__
+#include <linux/types.h>
+
+void pgsize_step(unsigned int step);
+/* The parameter `own_domains`. */
+bool pgsize_own_domains(void);
+#endif
+
+#endif

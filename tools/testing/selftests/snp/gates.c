@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <fcntl.h>
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "gates.h"
+
+#define GATES	"/sys/module/vfio_pgsize/parameters/gates"
+
+static const char *const names[PGSIZE_STEPS] = {
+	[PGSIZE_STEP_MAP_BEGINS] = "map begins",
+	[PGSIZE_STEP_MAP_WATCHED] = "watched",
+	[PGSIZE_STEP_MAP_LOOKED] = "RMP looked at",
+	[PGSIZE_STEP_MAP_MAPPED] = "mapped",
+	[PGSIZE_STEP_MAP_PUBLISHES] = "to be published",
+	[PGSIZE_STEP_MAP_HIT] = "found hit",
+	[PGSIZE_STEP_MAP_PUBLISHED] = "published",
+	[PGSIZE_STEP_MAP_INSERTED] = "inserted",
+	[PGSIZE_STEP_UNMAP_BEGINS] = "unmap begins",
+	[PGSIZE_STEP_UNMAP_REMOVED] = "removed",
+	[PGSIZE_STEP_UNMAP_HELD] = "hook held off",
+	[PGSIZE_STEP_UNMAP_OUT] = "leaves out",
+	[PGSIZE_STEP_UNMAP_FLUSHED] = "flushed",
+	[PGSIZE_STEP_UNMAP_UNPINNED] = "unpinned",
+	[PGSIZE_STEP_UNMAP_UNWATCHED] = "unwatched",
+	[PGSIZE_STEP_SMASH_BEGINS] = "call begins",
+	[PGSIZE_STEP_SMASH_NOTED] = "hook is through",
+	[PGSIZE_STEP_SMASH_CHANGED] = "RMP changed",
+	[PGSIZE_STEP_SMASH_DONE] = "call is over",
+};
+
+const char *gates_name(int step)
+{
+	return names[step];
+}
+
+void gates_add(struct gates *gates, int waiter, int awaited)
+{
+	gates->numbers[gates->nr++] = waiter;
+	gates->numbers[gates->nr++] = awaited;
+}
+
+problem gates_set(const struct gates *gates)
+{
+	char text[128] = "";
+	int fd = open(GATES, O_WRONLY | O_CLOEXEC), length = 0;
+	problem wrong = NULL;
+
+	for (int i = 0; i < gates->nr; i++)
+		length += sprintf(text + length, "%s%d", i ? "," : "", gates->numbers[i]);
+	if (fd < 0 || write(fd, text, length + 1) < 0)
+		wrong = problem_is(GATES ": %m (is this the test build?)");
+	close(fd);
+	return wrong;
+}
+
+problem gates_see(struct seen *seen)
+{
+	FILE *file = fopen(GATES, "r");
+	problem wrong = NULL;
+
+	if (!file)
+		return problem_is(GATES ": %m");
+	for (int i = 0; !wrong && i < PGSIZE_STEPS; i++)
+		if (fscanf(file, "%u/%u", &seen->reached[i], &seen->passed[i]) != 2)
+			wrong = problem_is(GATES ": no step %d", i);
+	if (!wrong && fscanf(file, "%lx", &seen->given_up) != 1)
+		wrong = problem_is(GATES ": does not end");
+	fclose(file);
+	return wrong;
+}
+
+problem gates_wait(int step)
+{
+	struct seen seen = {};
+	problem wrong = NULL;
+
+	for (int i = 0; !wrong && !seen.reached[step] && i < 10000; i++) {
+		nanosleep(&(struct timespec){ .tv_nsec = 100000 }, NULL);
+		wrong = gates_see(&seen);
+	}
+	if (!wrong && !seen.reached[step])
+		return problem_is("nobody comes to \"%s\"", names[step]);
+	return wrong;
+}
