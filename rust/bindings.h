@@ -17,6 +17,7 @@
 #include "helpers.h"
 #include "hook.h"
 #include "parameters.h"
+#include "places.h"
 #ifdef VFIO_PGSIZE_TEST
 #include "testing.h"
 #endif

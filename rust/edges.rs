@@ -53,7 +53,7 @@ impl State {
     fn cut_at(&mut self, at: Iova) -> Result {
         for index in 0..self.domains.len() {
             while let Some(domain) = self.domains.get_mut(index) {
-                if domain.cut_at(at, &self.policy, &self.follower)? {
+                if domain.cut_at(at, &self.policy)? {
                     break;
                 }
                 self.repair()?;
@@ -84,12 +84,12 @@ impl State {
 impl Domain {
     /// No leaf crosses `at` afterwards, nor does what is followed. False: a leaf is lost there, and
     /// has to be repaired first.
-    fn cut_at(&mut self, at: Iova, policy: &Policy, follower: &Arc<Follower>) -> Result<bool> {
+    fn cut_at(&mut self, at: Iova, policy: &Policy) -> Result<bool> {
         let table = self.table().ok_or_else(unsupported)?;
         let page = IovaRange::block(at, PageSize::SIZE_4K);
 
         if self.watches().first_in(page).is_some() {
-            return self.cut_followed(at, follower);
+            return self.cut_followed(at);
         }
         let sizes = |iova| self.usable(policy.at(iova).rule.sizes);
         let left = at.before().map_or(sizes(at), sizes);

@@ -35,6 +35,8 @@ use crate::{
     rmap::{
         Block,
         Guard,
+        NewWatch,
+        Owner,
         Watch, //
     },
     smash::{
@@ -48,10 +50,6 @@ use crate::{
     testing::{
         step,
         Step, //
-    },
-    watches::{
-        NewWatch,
-        Room, //
     },
     worker::work_later, //
 };
@@ -101,30 +99,31 @@ impl Drop for Hook {
     }
 }
 
+/// Has the hook watch `stretch`, if there are blocks in it that leaves of 2M can have.
+///
+/// `owner` is the domain's in which the result is dropped or put.
+fn watch(stretch: Stretch, pending: bool, owner: &Arc<Owner>) -> Result<Option<NewWatch>> {
+    let Some(blocks) = stretch.blocks() else {
+        return Ok(None);
+    };
+    let at = stretch.phys_at(blocks.start());
+    // SAFETY: The domain drops its watches before it is freed.
+    let new = unsafe { NewWatch::new(blocks, at, pending, owner.clone()) }?;
+
+    Ok(Some(new))
+}
+
 /// Whether a block is broken, or about to be.
 fn is_unsafe(block: Block) -> bool {
     Guard::lock().is_in_transit(block) || block.is_broken()
 }
 
 impl Domain {
-    /// Has the hook watch `stretch`, if there are blocks in it that leaves of 2M can have.
-    fn watch(
-        &self,
-        stretch: Stretch,
-        merge: bool,
-        pending: bool,
-        follower: &Arc<Follower>,
-    ) -> Result<Option<NewWatch>> {
-        let Some(blocks) = stretch.blocks() else {
-            return Ok(None);
-        };
-        let room = Room::new()?;
-        let at = stretch.phys_at(blocks.start());
-        let follower = follower.clone();
-        // SAFETY: The domain drops its watches before it is freed.
-        let watch = unsafe { Watch::new(self.raw(), blocks, at, merge, pending, follower) }?;
+    /// Who owns what is followed here by `rule`.
+    fn owner(&mut self, rule: Rule, follower: &Arc<Follower>) -> Result<Arc<Owner>> {
+        let domain = self.raw();
 
-        Ok(Some(NewWatch::new(watch, room)))
+        self.watches_mut().owner(domain, rule.merges(), follower)
     }
 
     /// Maps `range` to the frames from `phys` on with leaves of `rule`, of 4K where the RMP wants it,
@@ -140,8 +139,8 @@ impl Domain {
         step(Step::MapBegins);
         // From here on what breaks is noted.
         let stretch = Stretch { range, phys };
-        let watch = self.watch(stretch, rule.merges(), true, follower)?;
-        let blocks = watch.as_ref().map(NewWatch::range);
+        let watch = watch(stretch, true, &self.owner(rule, follower)?)?;
+        let blocks = watch.as_ref().map(|watch| watch.range());
         let mut left = Some(range);
         let mut mapped = None;
 
@@ -229,12 +228,12 @@ impl Domain {
             if let Some(behind) = segment.range.last().next() {
                 self.cut_live(behind)?;
             }
+            let owner = self.owner(segment.rule, follower)?;
             let mut left = Some(segment.range);
             while let Some(todo) = left {
                 let seen = self.stretches(todo, &mut found);
                 for stretch in &found {
-                    let watch = self.watch(*stretch, segment.rule.merges(), false, follower)?;
-                    if let Some(watch) = watch {
+                    if let Some(watch) = watch(*stretch, false, &owner)? {
                         new.push(watch, GFP_KERNEL_ACCOUNT)?;
                     }
                 }
@@ -252,7 +251,7 @@ impl Domain {
         // What the hook noted of the old ones it noted of the same memory.
         self.watches().hold_in(range);
         for new in &new {
-            new.inherit(self.watches());
+            self.watches().hand_on(new);
         }
         self.watches_mut().remove_in(range);
         for watch in new {
@@ -262,7 +261,7 @@ impl Domain {
 
     /// No leaf and no followed stretch crosses `at`, which is in one, afterwards. A block of 2M that
     /// is cut is followed no more: its leaves are small. False: a leaf is lost at `at`.
-    pub(crate) fn cut_followed(&mut self, at: Iova, follower: &Arc<Follower>) -> Result<bool> {
+    pub(crate) fn cut_followed(&mut self, at: Iova) -> Result<bool> {
         let page = IovaRange::block(at, PageSize::SIZE_4K);
         let Some(whole) = self.watches().first_in(page) else {
             return Ok(true);
@@ -271,7 +270,6 @@ impl Domain {
         if range.start() == at {
             return Ok(true);
         }
-        let merge = whole.merges();
         let mut new = KVVec::with_capacity(2, GFP_KERNEL_ACCOUNT)?;
         let halves = [
             at.before()
@@ -280,7 +278,7 @@ impl Domain {
         ];
         for range in halves.into_iter().flatten() {
             let phys = whole.phys_at(range.start()).ok_or(EFAULT)?;
-            if let Some(half) = self.watch(Stretch { range, phys }, merge, false, follower)? {
+            if let Some(half) = watch(Stretch { range, phys }, false, whole.owner())? {
                 new.push(half, GFP_KERNEL_ACCOUNT)?;
             }
         }
@@ -311,7 +309,8 @@ impl Domain {
             // It is whole as a whole, and small since the RMP wants it.
             return Ok(());
         }
-        let Some(new) = self.watch(stretch, rule.merges(), true, follower)? else {
+        let owner = self.owner(rule, follower)?;
+        let Some(new) = watch(stretch, true, &owner)? else {
             return Ok(());
         };
         self.watches_mut().insert(new);

@@ -6,7 +6,6 @@
 #ifndef VFIO_PGSIZE_HOOK_H
 #define VFIO_PGSIZE_HOOK_H
 
-#include <linux/interval_tree.h>
 #include <linux/types.h>
 
 /* May sleep. -EOPNOTSUPP: this is no SNP host, or its kernel can not be hooked. */

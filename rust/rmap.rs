@@ -4,7 +4,8 @@
 //!
 //! One interval tree over the frames of all followed stretches, of all containers. A stretch, not a
 //! leaf, has a node: what leaves it has is read from its page table. So a contiguous terabyte is one
-//! node, and splits and merges change nothing here.
+//! node, and splits and merges change nothing here. The same node is in the tree of its domain, by
+//! IOVA: see [`watches`](crate::watches) and `places.c`.
 //!
 //! # Rules
 //!
@@ -17,6 +18,7 @@
 
 use core::{
     cell::UnsafeCell,
+    ops::Deref,
     ptr::NonNull, //
 };
 
@@ -31,10 +33,7 @@ use crate::{
         Follower,
         Stats, //
     },
-    num::{
-        to_u64,
-        to_usize, //
-    },
+    num::to_usize,
     pgtable::{
         Iova,
         IovaRange,
@@ -46,6 +45,7 @@ use crate::{
 
 /// Frames of 4K in a block of 2M.
 const BLOCK: u64 = 512;
+const BLOCK_BYTES: u64 = BLOCK * PAGE_BYTES;
 
 /// Blocks that are in transition are counted by a hash of them.
 const BUCKETS: usize = 256;
@@ -96,26 +96,55 @@ impl Block {
     }
 }
 
-/// A followed stretch: frames of one domain, from an IOVA on, that are contiguous.
+/// Whose stretches are, and what becomes of them.
+pub(crate) struct Owner {
+    domain: NonNull<bindings::iommu_domain>,
+    follower: Arc<Follower>,
+    merge: bool,
+}
+
+// SAFETY: The IOMMU core's functions on domains may be called from any thread.
+unsafe impl Send for Owner {}
+// SAFETY: As above; nothing of it changes.
+unsafe impl Sync for Owner {}
+
+impl Owner {
+    pub(crate) fn new(
+        domain: NonNull<bindings::iommu_domain>,
+        merge: bool,
+        follower: &Arc<Follower>,
+    ) -> Result<Arc<Self>> {
+        Ok(Arc::new(
+            Self {
+                domain,
+                follower: follower.clone(),
+                merge,
+            },
+            GFP_KERNEL_ACCOUNT,
+        )?)
+    }
+}
+
+/// A followed stretch: blocks of one domain, from an IOVA on, that are contiguous.
 ///
 /// # Invariants
 ///
-/// - The first field is the node, which is in the tree from [`Watch::new`] to drop, and does not
-///   move.
-/// - `domain` is valid as long as this exists.
-/// - The mutable fields are read and written under the lock of the tree.
+/// - The first field is in the tree from [`NewWatch::new`] to drop, and does not move.
+/// - The owner's domain is valid as long as this exists.
+/// - `iova`, `first` and `last` of the place do not change; the marks are [`Marks`], read and written
+///   under the lock of the tree.
 #[repr(C)]
 pub(crate) struct Watch {
-    node: UnsafeCell<bindings::interval_tree_node>,
-    domain: NonNull<bindings::iommu_domain>,
-    start: Iova,
-    follower: Arc<Follower>,
-    merge: bool,
-    marks: UnsafeCell<Marks>,
+    place: UnsafeCell<bindings::pgsize_place>,
+    owner: Arc<Owner>,
 }
+
+// A terabyte can have half a million of them.
+const _: () = assert!(size_of::<Watch>() == 80);
 
 /// What the hook and the worker tell each other of a stretch.
 #[derive(Clone, Copy, Default)]
+#[repr(C)]
 pub(crate) struct Marks {
     /// Its mapper is at work: the hook keeps its hands off.
     pub(crate) pending: bool,
@@ -127,118 +156,179 @@ pub(crate) struct Marks {
     pub(crate) shared: bool,
 }
 
-// SAFETY: The mutable parts are touched under the lock of the tree; the rest may be read by anybody.
-unsafe impl Send for Watch {}
-// SAFETY: As above.
-unsafe impl Sync for Watch {}
-
 impl Watch {
-    /// Follows `range`, which is mapped, or about to be if `pending`, to the frames from `phys` on.
-    ///
-    /// # Safety
-    ///
-    /// `domain` stays valid until the result is dropped.
-    pub(crate) unsafe fn new(
-        domain: NonNull<bindings::iommu_domain>,
-        range: IovaRange,
-        phys: Phys,
-        merge: bool,
-        pending: bool,
-        follower: Arc<Follower>,
-    ) -> Result<KBox<Self>> {
-        let first = phys.get() / PAGE_BYTES;
-        let last = first.wrapping_add(range.pages().wrapping_sub(1));
-        let watch = KBox::new(
-            Self {
-                node: UnsafeCell::new(bindings::interval_tree_node {
-                    start: to_usize(first),
-                    last: to_usize(last),
-                    ..Default::default()
-                }),
-                domain,
-                start: range.start(),
-                follower,
-                merge,
-                marks: UnsafeCell::new(Marks {
-                    pending,
-                    ..Marks::default()
-                }),
-            },
-            GFP_KERNEL_ACCOUNT,
-        )?;
-
-        // INVARIANT: It is in the tree now, at its place on the heap.
-        Guard::lock().insert(&watch);
-        Ok(watch)
+    pub(crate) fn owner(&self) -> &Arc<Owner> {
+        &self.owner
     }
 
     pub(crate) fn domain(&self) -> NonNull<bindings::iommu_domain> {
-        self.domain
+        self.owner.domain
     }
 
     pub(crate) fn stats(&self) -> &Stats {
-        &self.follower.stats
+        &self.owner.follower.stats
     }
 
     /// What its container and the hook have in common.
     pub(crate) fn follower(&self) -> &Follower {
-        &self.follower
+        &self.owner.follower
     }
 
     pub(crate) fn merges(&self) -> bool {
-        self.merge
+        self.owner.merge
     }
 
-    fn pfns(&self) -> (u64, u64) {
-        // SAFETY: By the type invariants; `start` and `last` are never written.
-        let node = unsafe { &*self.node.get() };
+    /// The first block, and the last.
+    fn blocks(&self) -> (u64, u64) {
+        let place = self.place.get();
+        // SAFETY: By the type invariants they do not change.
+        let (first, last) = unsafe { ((*place).first, (*place).last) };
 
-        (to_u64(node.start), to_u64(node.last))
+        (first.into(), last.into())
+    }
+
+    fn start(&self) -> Iova {
+        // SAFETY: By the type invariants it does not change.
+        Iova::new(unsafe { (*self.place.get()).iova })
     }
 
     /// The IOVAs.
     pub(crate) fn range(&self) -> IovaRange {
-        let (first, last) = self.pfns();
-        let bytes = last
-            .wrapping_sub(first)
-            .wrapping_add(1)
-            .wrapping_mul(PAGE_BYTES);
+        let (first, last) = self.blocks();
+        let blocks = last.wrapping_sub(first).wrapping_add(1);
 
-        IovaRange::with_len(self.start, bytes)
-            .unwrap_or(IovaRange::block(self.start, PageSize::SIZE_4K))
+        IovaRange::with_len(self.start(), blocks.wrapping_mul(BLOCK_BYTES))
+            .unwrap_or(IovaRange::block(self.start(), PageSize::SIZE_2M))
     }
 
     /// Where an IOVA of the stretch is.
     pub(crate) fn phys_at(&self, iova: Iova) -> Option<Phys> {
-        let offset = iova.above(self.start);
+        let offset = iova.above(self.start());
 
-        Phys::new(self.pfns().0.wrapping_mul(PAGE_BYTES).wrapping_add(offset))
+        Phys::new(
+            self.blocks()
+                .0
+                .wrapping_mul(BLOCK_BYTES)
+                .wrapping_add(offset),
+        )
     }
 
-    /// The IOVAs of a block; `None` if not all of it is in the stretch.
-    pub(crate) fn iovas_of(&self, block: Block) -> Option<IovaRange> {
-        let (first, last) = self.pfns();
-        let pages = block.pfns().start().checked_sub(first)?;
+    /// The IOVAs of a block; `None` if it is not in the stretch.
+    fn iovas_of(&self, block: Block) -> Option<IovaRange> {
+        let (first, last) = self.blocks();
+        let ahead = block.0.checked_sub(first).filter(|_| block.0 <= last)?;
+        let start = self.start().checked_add(ahead.wrapping_mul(BLOCK_BYTES))?;
 
-        if *block.pfns().end() > last {
-            return None;
-        }
-        let start = self.start.checked_add(pages.wrapping_mul(PAGE_BYTES))?;
-        let range = IovaRange::block(start, PageSize::SIZE_2M);
-        // Else no leaf of 2M fits.
-        (range.start() == start).then_some(range)
+        Some(IovaRange::block(start, PageSize::SIZE_2M))
     }
 }
 
-impl Drop for Watch {
+/// A stretch that the hook knows, and no domain does: it is followed until this is dropped.
+///
+/// # Invariants
+///
+/// A `Watch` from [`bindings::pgsize_places_alloc`], which nobody else has.
+pub(crate) struct NewWatch(NonNull<Watch>);
+
+impl NewWatch {
+    /// Follows `range`, which is mapped, or about to be if `pending`, to the frames from `phys` on:
+    /// blocks of 2M, in both.
+    ///
+    /// # Safety
+    ///
+    /// The owner's domain stays valid until the result is dropped.
+    pub(crate) unsafe fn new(
+        range: IovaRange,
+        phys: Phys,
+        pending: bool,
+        owner: Arc<Owner>,
+    ) -> Result<Self> {
+        let blocks = range.pages() / BLOCK;
+        let first = Block::of(phys).0;
+        let last = first.wrapping_add(blocks.wrapping_sub(1));
+        let place = bindings::pgsize_place {
+            iova: range.start().get(),
+            first: u32::try_from(first)?,
+            last: u32::try_from(last)?,
+            marks: [pending.into(), 0, 0, 0],
+            ..Default::default()
+        };
+        // SAFETY: The memory for it was made ready when the module was loaded.
+        let memory = unsafe { bindings::pgsize_places_alloc() }.cast::<Watch>();
+        let memory = NonNull::new(memory).ok_or(ENOMEM)?;
+        let watch = Watch {
+            place: UnsafeCell::new(place),
+            owner,
+        };
+
+        // SAFETY: It is memory for one `Watch`.
+        unsafe { memory.write(watch) };
+        // INVARIANT: Just made. It is in the tree now.
+        let new = Self(memory);
+        Guard::lock().insert(&new);
+        Ok(new)
+    }
+
+    /// It is its domain's now.
+    pub(crate) fn into_place(self) -> *mut bindings::pgsize_place {
+        let place = self.0.cast().as_ptr();
+
+        core::mem::forget(self);
+        place
+    }
+
+    /// It is ours again.
+    ///
+    /// # Safety
+    ///
+    /// It came from [`NewWatch::into_place`], and nobody has it or refers to it.
+    pub(crate) unsafe fn from_place(place: NonNull<bindings::pgsize_place>) -> Self {
+        // INVARIANT: By the requirement.
+        Self(place.cast())
+    }
+}
+
+impl Deref for NewWatch {
+    type Target = Watch;
+
+    fn deref(&self) -> &Watch {
+        // SAFETY: By the type invariant.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Drop for NewWatch {
     fn drop(&mut self) {
         Guard::lock().remove(self);
+        // SAFETY: By the type invariant nobody else has it; it is in no tree any more.
+        unsafe {
+            self.0.drop_in_place();
+            bindings::pgsize_places_free(self.0.as_ptr().cast());
+        }
+    }
+}
+
+/// Memory for stretches; there as long as the module is loaded.
+pub(crate) struct Memory(());
+
+impl Memory {
+    pub(crate) fn new() -> Result<Self> {
+        const SIZE: u32 = size_of::<Watch>() as u32;
+        // SAFETY: It is called once, when the module is loaded.
+        kernel::error::to_result(unsafe { bindings::pgsize_places_init(SIZE) })?;
+        Ok(Self(()))
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: The module goes: there are no stretches any more.
+        unsafe { bindings::pgsize_places_exit() };
     }
 }
 
 /// What the lock protects besides the tree.
 struct Shared {
-    root: bindings::rb_root_cached,
     /// How many calls are between entry and exit, by bucket.
     transit: [u16; BUCKETS],
     /// Counts everything that can break a block.
@@ -251,12 +341,6 @@ struct Place(UnsafeCell<Shared>);
 unsafe impl Sync for Place {}
 
 static SHARED: Place = Place(UnsafeCell::new(Shared {
-    root: bindings::rb_root_cached {
-        rb_root: bindings::rb_root {
-            rb_node: core::ptr::null_mut(),
-        },
-        rb_leftmost: core::ptr::null_mut(),
-    },
     transit: [0; BUCKETS],
     generation: 0,
 }));
@@ -287,21 +371,20 @@ impl Guard {
     }
 
     fn insert(&mut self, watch: &Watch) {
-        let root = &raw mut self.shared().root;
-        // SAFETY: The node is in no tree, and stays where it is until it is removed.
-        unsafe { bindings::interval_tree_insert(watch.node.get(), root) };
+        // SAFETY: It is in no tree, and stays where it is until it is removed.
+        unsafe { bindings::pgsize_rmap_insert(watch.place.get()) };
     }
 
     fn remove(&mut self, watch: &Watch) {
-        let root = &raw mut self.shared().root;
-        // SAFETY: The node is in the tree, by the invariants of `Watch`.
-        unsafe { bindings::interval_tree_remove(watch.node.get(), root) };
+        // SAFETY: It is in the tree, by the invariants of `Watch`.
+        unsafe { bindings::pgsize_rmap_remove(watch.place.get()) };
     }
 
     /// What is noted of a stretch.
     pub(crate) fn marks<'g>(&'g mut self, watch: &'g Watch) -> &'g mut Marks {
-        // SAFETY: The lock is held, and the borrow of the guard keeps others out.
-        unsafe { &mut *watch.marks.get() }
+        // SAFETY: By the invariants of `Watch` these are `Marks`. The lock is held, and the borrow of the
+        // guard keeps others out.
+        unsafe { &mut *(&raw mut (*watch.place.get()).marks).cast() }
     }
 
     /// Calls `each` with every stretch that holds all of `block`.
@@ -310,23 +393,21 @@ impl Guard {
         block: Block,
         mut each: impl FnMut(&mut Self, &Watch, IovaRange),
     ) {
-        let (first, last) = (
-            to_usize(*block.pfns().start()),
-            to_usize(*block.pfns().end()),
-        );
-        let root = &raw mut self.shared().root;
-        // SAFETY: The tree is valid, and the lock is held.
-        let mut node = unsafe { bindings::interval_tree_iter_first(root, first, last) };
+        let Ok(number) = u32::try_from(block.0) else {
+            return;
+        };
+        // SAFETY: The lock is held.
+        let mut place = unsafe { bindings::pgsize_rmap_first(number, number) };
 
-        while !node.is_null() {
-            // SAFETY: All nodes are the first field of a `Watch`, which is there until it is removed,
+        while !place.is_null() {
+            // SAFETY: All places are the first field of a `Watch`, which is there until it is removed,
             // under the lock.
-            let watch = unsafe { &*node.cast::<Watch>() };
+            let watch = unsafe { &*place.cast::<Watch>() };
             if let Some(range) = watch.iovas_of(block) {
                 each(self, watch, range);
             }
             // SAFETY: As above: `each` removes nothing.
-            node = unsafe { bindings::interval_tree_iter_next(node, first, last) };
+            place = unsafe { bindings::pgsize_rmap_next(place, number, number) };
         }
     }
 

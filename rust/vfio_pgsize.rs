@@ -37,7 +37,7 @@
 //!                                                           │     └─ table     read, split, merge
 //!                                                           │         └─ pgtable  (core only)
 //!                                                           └──► follow    what follows the RMP
-//!                                                                 ├─ watches ─► rmap
+//!                                                                 ├─ watches ─► rmap ─► places.c
 //!                                                                 ├─ reserve   tables for the hook
 //!                                                                 └─ repair    what the hook left
 //! KVM ── psmash() ... ── fprobe ──► hook.c ──► smash ──► rmap (block → stretches) ──► table
@@ -125,13 +125,17 @@ module! {
 /// The module, loaded: it serves containers until it is dropped.
 struct Module {
     _registration: backend::Registration,
+    _memory: rmap::Memory,
 }
 
 impl kernel::Module for Module {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         container::init_locks();
+        let memory = rmap::Memory::new()?;
+
         Ok(Self {
             _registration: backend::Registration::new()?,
+            _memory: memory,
         })
     }
 }

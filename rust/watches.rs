@@ -2,44 +2,82 @@
 
 //! The followed stretches of a domain, by IOVA.
 
+#![allow(unsafe_code)]
+
+use core::ptr::NonNull;
+
 use kernel::{
     prelude::*,
-    rbtree::{
-        RBTree,
-        RBTreeNodeReservation, //
-    }, //
+    sync::Arc, //
 };
 
 use crate::{
-    pgtable::{
-        Iova,
-        IovaRange, //
-    },
+    bindings,
+    follower::Follower,
+    pgtable::IovaRange,
     rmap::{
         Guard,
+        NewWatch,
+        Owner,
         Watch, //
     }, //
 };
 
-/// The followed stretches of a domain, by their last address.
+/// The followed stretches of a domain, by IOVA.
 ///
 /// # Invariants
 ///
-/// No two overlap.
-pub(crate) struct Watches(RBTree<Iova, KBox<Watch>>);
+/// The tree's nodes came from [`NewWatch::into_place`], and are the tree's. No two overlap.
+pub(crate) struct Watches {
+    tree: bindings::rb_root,
+    /// Of those that are not merged, and of those that are.
+    owners: [Option<Arc<Owner>>; 2],
+}
 
 impl Watches {
     pub(crate) fn new() -> Self {
-        Self(RBTree::new())
+        // INVARIANT: It is empty.
+        Self {
+            tree: bindings::rb_root::default(),
+            owners: [None, None],
+        }
+    }
+
+    /// The owner of stretches of `domain`, in which these are.
+    pub(crate) fn owner(
+        &mut self,
+        domain: NonNull<bindings::iommu_domain>,
+        merge: bool,
+        follower: &Arc<Follower>,
+    ) -> Result<Arc<Owner>> {
+        let [not_merged, merged] = &mut self.owners;
+        let known = if merge { merged } else { not_merged };
+
+        if let Some(owner) = known {
+            return Ok(owner.clone());
+        }
+        let owner = Owner::new(domain, merge, follower)?;
+        *known = Some(owner.clone());
+        Ok(owner)
+    }
+
+    fn place_in(&self, range: IovaRange) -> Option<NonNull<bindings::pgsize_place>> {
+        // SAFETY: The tree is valid.
+        let place = unsafe { bindings::pgsize_places_from(&self.tree, range.start().get()) };
+
+        NonNull::new(place).filter(|place| {
+            // SAFETY: By the type invariant it is there; its IOVA does not change.
+            unsafe { (*place.as_ptr()).iova <= range.last().get() }
+        })
     }
 
     /// The first that overlaps `range`.
     pub(crate) fn first_in(&self, range: IovaRange) -> Option<&Watch> {
-        let cursor = self.0.cursor_lower_bound(&range.start())?;
-        let key = *cursor.current().0;
-        let watch = self.0.get(&key)?;
+        let place = self.place_in(range)?;
 
-        (watch.range().start() <= range.last()).then_some(&**watch)
+        // SAFETY: By the type invariant it is a `Watch`'s first field, and there as long as the tree is
+        // not changed.
+        Some(unsafe { place.cast::<Watch>().as_ref() })
     }
 
     /// All that overlap `range`, in rising order.
@@ -56,8 +94,12 @@ impl Watches {
 
     /// What overlaps `range` is not followed any more, as a whole.
     pub(crate) fn remove_in(&mut self, range: IovaRange) {
-        while let Some(last) = self.first_in(range).map(|watch| watch.range().last()) {
-            drop(self.0.remove(&last));
+        while let Some(place) = self.place_in(range) {
+            // SAFETY: It is in the tree; then it is nobody's.
+            unsafe {
+                bindings::pgsize_places_remove(&mut self.tree, place.as_ptr());
+                drop(NewWatch::from_place(place));
+            }
         }
     }
 
@@ -76,36 +118,16 @@ impl Watches {
 
     /// Adds one, which overlaps no other.
     pub(crate) fn insert(&mut self, new: NewWatch) {
-        let last = new.watch.range().last();
-
-        drop(self.0.insert(new.room.into_node(last, new.watch)));
-    }
-}
-
-/// A stretch that the hook knows already, and its domain does not yet.
-pub(crate) struct NewWatch {
-    room: RBTreeNodeReservation<Iova, KBox<Watch>>,
-    watch: KBox<Watch>,
-}
-
-impl NewWatch {
-    pub(crate) fn new(watch: KBox<Watch>, room: Room) -> Self {
-        Self {
-            room: room.0,
-            watch,
-        }
+        // SAFETY: It is in no domain's tree, and now the tree's.
+        unsafe { bindings::pgsize_places_insert(&mut self.tree, new.into_place()) };
     }
 
-    pub(crate) fn range(&self) -> IovaRange {
-        self.watch.range()
-    }
-
-    /// Takes over what was noted of those that it replaces.
-    pub(crate) fn inherit(&self, old: &Watches) {
-        for before in old.overlapping(self.range()) {
+    /// `new` takes over what was noted of those that it replaces.
+    pub(crate) fn hand_on(&self, new: &NewWatch) {
+        for before in self.overlapping(new.range()) {
             let mut guard = Guard::lock();
             let noted = *guard.marks(before);
-            let marks = guard.marks(&self.watch);
+            let marks = guard.marks(new);
 
             marks.lost |= noted.lost;
             marks.shared |= noted.shared;
@@ -113,11 +135,8 @@ impl NewWatch {
     }
 }
 
-/// Room for one more.
-pub(crate) struct Room(RBTreeNodeReservation<Iova, KBox<Watch>>);
-
-impl Room {
-    pub(crate) fn new() -> Result<Self> {
-        Ok(Self(RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?))
+impl Drop for Watches {
+    fn drop(&mut self) {
+        self.remove_in(IovaRange::ALL);
     }
 }

@@ -28,7 +28,7 @@
 #define ALONE_AT	(AT + TERA + GIB(1))
 
 /* At most: bytes for a stretch; instructions for a look-up, the probes included. */
-#define BYTES		165
+#define BYTES		82
 #define LOOK_UP		1500
 /* Seconds. */
 #define LONG		800
