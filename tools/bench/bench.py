@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import following
 import report
 from results import ResultError, Results
 
@@ -90,7 +91,7 @@ def main():
         arguments.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     if arguments.rst:
         command = "make bench RST=" + str(arguments.rst)
-        lines = report.rst(results, command)
+        lines = report.rst(results, command, following.measure())
         arguments.rst.write_text("\n".join(lines), encoding="utf-8")
     for line in report.tap(results) if arguments.check else report.text(results):
         print(line)

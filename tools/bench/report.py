@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """The results as tables: plain, reStructuredText, TAP and JSON."""
 
+import following
 from targets import COLUMNS, COMPARISONS, CONVERSIONS, OURS, TABLE_COLUMNS, TABLES, verdicts
 
 
@@ -153,7 +154,22 @@ def _runs(results, memory):
     return "not measured" if runs is None else f"{runs} run{'s' if runs != 1 else ''}"
 
 
-def rst(results, command):
+RST_FOLLOWING = """\
+What following the RMP costs
+============================
+
+Instructions of one call to the kernel, the ioctl of the test module included, on
+the emulated SNP host with ``-icount``; the least of several. They are those of
+``make check ONLY=snp_cost_test``, which has bounds for them. If no container
+has the frame the price is that of the probes at entry and exit, fprobe's and
+ftrace's own work included. If all have it, the leaf of 2M of each is split, or
+merged, and its IOTLB flushed, before the call goes on. The table for a split comes
+from a reserve; if that is used up it has to be made and cleared, and clearing takes
+this machine 4096 instructions (``rep stosb``).
+"""
+
+
+def rst(results, command, cost_test):
     yield RST_HEAD.format(
         command=command,
         expected=results.clock.expected,
@@ -168,6 +184,9 @@ def rst(results, command):
         yield ""
         yield from _rst_table([tuple(cell or "\\" for cell in row) for row in rows])
         yield ""
+    yield RST_FOLLOWING
+    yield from _rst_table([tuple(cell or "\\" for cell in row) for row in following.rows(cost_test)])
+    yield ""
 
 
 def as_dict(results):
