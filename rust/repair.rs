@@ -29,6 +29,10 @@ use crate::{
         Guard, //
     },
     smash::make_large,
+    testing::{
+        step,
+        Step, //
+    },
     worker::work_later, //
 };
 
@@ -91,8 +95,10 @@ impl Domain {
                 let Some(at) = watch.phys_at(block.start()).filter(|_| is_small) else {
                     continue;
                 };
+                step(Step::MergeBegins);
                 let generation = Guard::lock().generation();
                 let broken = Block::of(at).is_broken();
+                step(Step::MergeLooked);
                 let mut guard = Guard::lock();
                 if guard.generation() != generation || guard.is_in_transit(Block::of(at)) {
                     // It is looked at again when things have calmed down.

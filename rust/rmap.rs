@@ -331,7 +331,7 @@ impl Drop for Memory {
 struct Shared {
     /// How many calls are between entry and exit, by bucket.
     transit: [u16; BUCKETS],
-    /// Counts everything that can break a block.
+    /// Counts the beginnings and ends of calls that can break a block.
     generation: u64,
 }
 
@@ -421,9 +421,12 @@ impl Guard {
         }
     }
 
-    /// It has returned.
+    /// It has returned. Who looked at the RMP meanwhile may not have seen what it did.
     pub(crate) fn end(&mut self, block: Block) {
-        if let Some(count) = self.shared().transit.get_mut(block.bucket()) {
+        let shared = self.shared();
+
+        shared.generation = shared.generation.wrapping_add(1);
+        if let Some(count) = shared.transit.get_mut(block.bucket()) {
             *count = count.saturating_sub(1);
         }
     }
@@ -433,7 +436,8 @@ impl Guard {
         self.shared().transit.get(block.bucket()) != Some(&0)
     }
 
-    /// Changes whenever a block may break.
+    /// Changes whenever a call begins or ends that may break a block. If it does not while the RMP is
+    /// looked at, and no call is under way then, what was seen holds.
     pub(crate) fn generation(&mut self) -> u64 {
         self.shared().generation
     }

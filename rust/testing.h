@@ -8,9 +8,9 @@
 #define VFIO_PGSIZE_TESTING_H
 
 /*
- * The points, in the order in which each of the three passes them. Map and unmap
- * pass theirs with nothing but mutexes held and may sleep there; a smash passes
- * its own with preemption off. No spinlock is held at any of them.
+ * The points, in the order in which each of the four passes them. Map, unmap and
+ * the worker pass theirs with nothing but mutexes held and may sleep there; a smash
+ * passes its own with preemption off. No spinlock is held at any of them.
  */
 enum {
 	PGSIZE_STEP_MAP_BEGINS,		/* pinned, in no table yet */
@@ -29,6 +29,9 @@ enum {
 	PGSIZE_STEP_UNMAP_FLUSHED,	/* from the IOTLB, too */
 	PGSIZE_STEP_UNMAP_UNPINNED,
 	PGSIZE_STEP_UNMAP_UNWATCHED,	/* the hook does not know it */
+
+	PGSIZE_STEP_MERGE_BEGINS,	/* the worker has found a small block that may be whole */
+	PGSIZE_STEP_MERGE_LOOKED,	/* it has looked at the RMP */
 
 	PGSIZE_STEP_SMASH_BEGINS,	/* the call is made; the hook knows nothing yet */
 	PGSIZE_STEP_SMASH_NOTED,	/* the hook has done its work; the RMP is as it was */

@@ -4,7 +4,7 @@
 
 #![allow(unsafe_code)]
 
-/// A point between two steps of map, unmap or smash. `testing.h` says what each is.
+/// A point between two steps of map, unmap, merge or smash. `testing.h` says what each is.
 #[derive(Clone, Copy)]
 #[repr(u32)]
 pub(crate) enum Step {
@@ -23,6 +23,8 @@ pub(crate) enum Step {
     UnmapFlushed,
     UnmapUnpinned,
     UnmapUnwatched,
+    MergeBegins,
+    MergeLooked,
     SmashBegins,
     SmashNoted,
     SmashChanged,

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The worker that merges what became whole page by page, against an assignment,
+ * by force: it looks at the RMP while the call is under way and has not taken
+ * effect, and acts when the call is over.
+ */
+#include <unistd.h>
+
+#include "follow.h"
+#include "gates.h"
+#include "guest.h"
+#include "harness.h"
+#include "module.h"
+#include "units.h"
+
+#define AT	GIB(4)
+#define SIZE	MIB(2)
+
+FIXTURE(merge) {
+	struct vmm vmm;
+	struct memory memory;
+	struct guest guest;
+};
+
+FIXTURE_SETUP(merge)
+{
+	ASSERT_SOUND(module_require(""));
+	ASSERT_SOUND(memory_alloc(&self->memory, HUGETLB_2M, SIZE));
+	ASSERT_SOUND(guest_start(&self->guest, self->memory.va, SIZE));
+	ASSERT_SOUND(vmm_open(&self->vmm, VFIO_PGSIZE_IOMMU, 1));
+	ASSERT_SOUND(vmm_policy(&self->vmm, FOLLOW, UPTO_2M));
+	ASSERT_SOUND(vmm_map(&self->vmm, AT, self->memory.va, SIZE, READ_WRITE));
+}
+
+FIXTURE_TEARDOWN(merge)
+{
+	EXPECT_SOUND(gates_set(&(struct gates){}));
+	EXPECT_SOUND(vmm_close(&self->vmm));
+	guest_stop(&self->guest);
+	memory_free(&self->memory);
+	huge_pages_release();
+}
+
+TEST_F_TIMEOUT(merge, looks_during_a_call, TIMEOUT)
+{
+	struct mapped mapped = { AT, self->memory.va, SIZE, 1 };
+	bool in_order = false;
+
+	for (int try = 0; try < 10 && !in_order; try++) {
+		struct gates gates = {};
+		struct seen seen;
+
+		/* Small, and whole again: the worker will see to it. */
+		ASSERT_SOUND(guest_assign(&self->guest, PAGE, false));
+		gates_add(&gates, PGSIZE_STEP_MERGE_BEGINS, PGSIZE_STEP_SMASH_NOTED);
+		gates_add(&gates, PGSIZE_STEP_SMASH_NOTED, PGSIZE_STEP_MERGE_LOOKED);
+		gates_add(&gates, PGSIZE_STEP_MERGE_LOOKED, PGSIZE_STEP_SMASH_DONE);
+		ASSERT_SOUND(gates_set(&gates));
+		ASSERT_SOUND(guest_share(&self->guest, PAGE, false));
+		ASSERT_SOUND(gates_wait(PGSIZE_STEP_MERGE_BEGINS));
+		ASSERT_SOUND(guest_assign(&self->guest, 7 * PAGE, false));
+		/* What the worker left for later is done, too. */
+		sleep(2);
+		ASSERT_SOUND(gates_see(&seen));
+		in_order = !seen.given_up && seen.passed[PGSIZE_STEP_MERGE_LOOKED];
+		EXPECT_SOUND(follow_has(&self->vmm, &mapped, 1, 0));
+		ASSERT_SOUND(gates_set(&(struct gates){}));
+		ASSERT_SOUND(guest_share(&self->guest, 7 * PAGE, false));
+		mapped.small = 0;
+		EXPECT_SOUND(follow_has_soon(&self->vmm, &mapped, 1, 0));
+		mapped.small = 1;
+	}
+	EXPECT_TRUE(in_order);
+}
+
+TEST_PROGRAM("The worker that merges against an assignment, by force.")
