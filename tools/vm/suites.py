@@ -19,12 +19,13 @@ LINT = str(HERE / "lint.py")
 SNP_SELFTESTS = SRC / "tools/testing/selftests/snp/suites"
 SELFTESTS = SRC / "tools/testing/selftests/vfio_pgsize/suites"
 
-# The SNP selftests are for the stock kernel, but for these.
-SNP_SELFTESTS_OF = {
+# The selftests are for both kernels, those of SNP for the stock kernel, but for these.
+KERNELS_OF = {
     "snp_follow_test": ("stock", "debug"),
     "snp_random_test": ("stock", "debug"),
     "snp_event_test": ("stock", "debug"),
     "snp_lost_test": ("debug",),  # it makes allocations fail
+    "page_state_fault_test": ("debug",),  # it does, too
 }
 
 # Seconds for one machine; the debug kernel is several times slower.
@@ -63,6 +64,8 @@ def rows(table: Path) -> Iterator[list[str]]:
 def selftests(kernel_name: str) -> Iterator[Suite]:
     """The selftests name themselves, and the machine that each wants."""
     for program, options in rows(SELFTESTS):
+        if kernel_name not in KERNELS_OF.get(program, ("stock", "debug")):
+            continue
         command = f". /lib/vm.sh; load_vfio && bind_edu && exec /tests/{program}"
         yield Suite(f"{program}@{kernel_name}", machine(kernel_name, options, command))
 
@@ -70,7 +73,7 @@ def selftests(kernel_name: str) -> Iterator[Suite]:
 def snp_selftests(kernel_name: str) -> Iterator[Suite]:
     """Those that want an SNP host, and the one that wants it not to be one."""
     for program, model, options in rows(SNP_SELFTESTS):
-        if kernel_name not in SNP_SELFTESTS_OF.get(program, ("stock",)):
+        if kernel_name not in KERNELS_OF.get(program, ("stock",)):
             continue
         load = "load_vfio && bind_edu" + ("" if model == "off" else " && load_snp_host")
         command = f". /lib/vm.sh; {load} && exec /tests/{program}"

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: GPL-2.0
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -70,10 +69,7 @@ problem follow_agrees(struct vmm *vmm, int domains)
 
 problem follow_stats(struct vmm *vmm, struct vfio_pgsize_stats *stats)
 {
-	*stats = (struct vfio_pgsize_stats){ .argsz = sizeof(*stats) };
-	if (ioctl(vmm->container, VFIO_PGSIZE_GET_STATS, stats))
-		return problem_is("GET_STATS: %m");
-	return NULL;
+	return get_stats(vmm->container, stats) ? problem_is("GET_STATS: %m") : NULL;
 }
 
 problem follow_counted(struct vmm *vmm, const struct vfio_pgsize_stats *before, uint64_t splits,

@@ -2,9 +2,14 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include <linux/capability.h>
+
 #include "accounting.h"
+#include "units.h"
 
 /* The number after `name` at the start of a line of `path`. */
 static problem read_number(const char *path, const char *name, long *number)
@@ -58,4 +63,29 @@ problem account_rose(const struct account *before, long locked, long pinned)
 		return problem_is("%ld more pages are pinned, expected %ld",
 				  now.pinned - before->pinned, pinned);
 	return NULL;
+}
+
+problem account_settles(const struct account *before)
+{
+	problem wrong = account_rose(before, 0, 0);
+
+	for (int i = 0; wrong && i < 500; i++) {
+		usleep(10000);
+		wrong = account_rose(before, 0, 0);
+	}
+	return wrong;
+}
+
+problem account_limit(long pages)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
+	struct rlimit limit = { pages * PAGE, pages * PAGE };
+
+	if (setrlimit(RLIMIT_MEMLOCK, &limit))
+		return problem_is("RLIMIT_MEMLOCK: %m");
+	if (syscall(SYS_capget, &header, data))
+		return problem_is("capget: %m");
+	data[0].effective &= ~(1U << CAP_IPC_LOCK);
+	return syscall(SYS_capset, &header, data) ? problem_is("capset: %m") : NULL;
 }

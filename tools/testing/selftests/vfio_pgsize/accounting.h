@@ -13,5 +13,10 @@ struct account {
 problem account_read(struct account *account);
 /* Has the account risen by just so much since `before`? */
 problem account_rose(const struct account *before, long locked, long pinned);
+/* Is it the same as before, at last? What a killed process had goes a moment after it. */
+problem account_settles(const struct account *before);
+
+/* From now on this process may lock so many pages, and no more. */
+problem account_limit(long pages);
 
 #endif

@@ -3,15 +3,15 @@
  * Two devices do DMA without a pause while the leaves under them are split and
  * merged: no byte may be lost, and the IOMMU may not log a fault.
  */
-#include <pthread.h>
-
 #include "harness.h"
 #include "module.h"
 #include "oracle.h"
+#include "traffic.h"
 #include "units.h"
 #include "vmm.h"
 
 #define AT		GIB(4)
+#define DEVICES		2
 #define COPIES		30	/* pages that each device moves in and out */
 #define ROUNDS		20	/* times that the leaves are split and merged, at least */
 
@@ -43,7 +43,7 @@ FIXTURE_SETUP(apply_dma)
 {
 	ASSERT_SOUND(module_require(""));
 	ASSERT_SOUND(memory_alloc(&self->memory, variant->backing, variant->size));
-	ASSERT_SOUND(vmm_open(&self->vmm, VFIO_PGSIZE_IOMMU, MAX_DEVICES));
+	ASSERT_SOUND(vmm_open(&self->vmm, VFIO_PGSIZE_IOMMU, DEVICES));
 }
 
 FIXTURE_TEARDOWN(apply_dma)
@@ -51,50 +51,6 @@ FIXTURE_TEARDOWN(apply_dma)
 	EXPECT_SOUND(vmm_close(&self->vmm));
 	memory_free(&self->memory);
 	huge_pages_release();
-}
-
-/* One device's traffic, within memory that no other device writes. */
-struct traffic {
-	struct edu *edu;
-	uint64_t iova;
-	uint8_t *va;
-	uint64_t pages;
-	uint32_t random;
-	int copies;
-	char wrong[256];
-};
-
-static uint64_t some_page(struct traffic *traffic)
-{
-	traffic->random = traffic->random * 1664525 + 1013904223;
-	return (traffic->random >> 8) % traffic->pages * PAGE;
-}
-
-static void *move_bytes(void *arg)
-{
-	struct traffic *traffic = arg;
-	int copies;
-
-	for (copies = 0; copies < COPIES; copies++) {
-		uint64_t from = some_page(traffic), to = some_page(traffic);
-		problem wrong;
-
-		if (from == to)
-			to = from ? 0 : PAGE;
-		wrong = edu_copy(traffic->edu, traffic->iova + from, traffic->va + from,
-				 traffic->iova + to, traffic->va + to, PAGE);
-		if (wrong) {
-			snprintf(traffic->wrong, sizeof(traffic->wrong), "%s", wrong);
-			break;
-		}
-		__atomic_add_fetch(&traffic->copies, 1, __ATOMIC_RELAXED);
-	}
-	return NULL;
-}
-
-static int copies_left(const struct traffic *traffic)
-{
-	return !traffic->wrong[0] && __atomic_load_n(&traffic->copies, __ATOMIC_RELAXED) < COPIES;
 }
 
 /* What QUERY says after APPLY; of the oracle only `now and then`, it stops the machine. */
@@ -117,25 +73,28 @@ static problem has_leaves_of(struct vmm *vmm, const struct memory *memory, uint6
 
 TEST_F_TIMEOUT(apply_dma, split_and_merge_under_dma, 2 * TIMEOUT)
 {
-	struct traffic traffic[MAX_DEVICES] = {};
+	struct traffic traffic[DEVICES] = {};
 	uint64_t half = self->memory.size / 2;
-	pthread_t threads[MAX_DEVICES];
 	uint64_t large = PAGE | variant->large;
 	int rounds;
 
 	ASSERT_SOUND(vmm_policy(&self->vmm, 0, large));
 	ASSERT_SOUND(vmm_map(&self->vmm, AT, self->memory.va, self->memory.size, READ_WRITE));
 	ASSERT_SOUND(has_leaves_of(&self->vmm, &self->memory, large, 1));
-	for (int i = 0; i < MAX_DEVICES; i++) {
-		traffic[i].edu = &self->vmm.devices[i].edu;
-		traffic[i].iova = AT + i * half;
-		traffic[i].va = self->memory.va + i * half;
-		traffic[i].pages = half / PAGE;
-		traffic[i].random = 7 + i;
-		ASSERT_EQ(0, pthread_create(&threads[i], NULL, move_bytes, &traffic[i]));
+	for (int i = 0; i < DEVICES; i++) {
+		traffic[i] = (struct traffic){
+			.edu = &self->vmm.devices[i].edu,
+			.iova = AT + i * half,
+			.va = self->memory.va + i * half,
+			.pages = half / PAGE,
+			.stride = PAGE,
+			.random = 7 + i,
+			.wanted = COPIES,
+		};
+		ASSERT_SOUND(traffic_start(&traffic[i]));
 	}
-	for (rounds = 0; rounds < ROUNDS || copies_left(&traffic[0]) || copies_left(&traffic[1]);
-	     rounds++) {
+	for (rounds = 0; rounds < ROUNDS || traffic_goes_on(&traffic[0]) ||
+			    traffic_goes_on(&traffic[1]); rounds++) {
 		ASSERT_SOUND(vmm_policy(&self->vmm, VFIO_PGSIZE_POLICY_APPLY, ONLY_4K));
 		EXPECT_SOUND(has_leaves_of(&self->vmm, &self->memory, ONLY_4K, rounds % 8 == 0));
 		ASSERT_SOUND(vmm_policy(&self->vmm, VFIO_PGSIZE_POLICY_APPLY, large));
@@ -143,10 +102,8 @@ TEST_F_TIMEOUT(apply_dma, split_and_merge_under_dma, 2 * TIMEOUT)
 		if (_metadata->exit_code)
 			break;
 	}
-	for (int i = 0; i < MAX_DEVICES; i++) {
-		ASSERT_EQ(0, pthread_join(threads[i], NULL));
-		EXPECT_STREQ("", traffic[i].wrong);
-		EXPECT_EQ(COPIES, traffic[i].copies);
+	for (int i = 0; i < DEVICES; i++) {
+		EXPECT_SOUND(traffic_end(&traffic[i]));
 	}
 	TH_LOG("%d transfers while %d rounds of split and merge", 4 * COPIES, rounds);
 	EXPECT_LE(ROUNDS, rounds);

@@ -48,6 +48,11 @@ static problem reserve_huge_pages(uint64_t page, uint64_t size)
 	return NULL;
 }
 
+long huge_pages_free(uint64_t size)
+{
+	return huge_page_count(size, "free_hugepages", -1);
+}
+
 void huge_pages_release(void)
 {
 	huge_page_count(MIB(2), "nr_hugepages", 0);

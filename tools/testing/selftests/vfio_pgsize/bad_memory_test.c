@@ -5,10 +5,6 @@
  */
 #include <pthread.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
-
-#include <linux/capability.h>
 
 #include "harness.h"
 #include "module.h"
@@ -146,30 +142,18 @@ TEST_F_TIMEOUT(bad_memory, vanishing_memory, TIMEOUT)
 
 /* --- RLIMIT_MEMLOCK ------------------------------------------------------ */
 
-static int drop_ipc_lock(void)
-{
-	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
-
-	if (syscall(SYS_capget, &header, data))
-		return -errno;
-	data[0].effective &= ~(1U << CAP_IPC_LOCK);
-	return syscall(SYS_capset, &header, data) ? -errno : 0;
-}
-
 TEST_F_TIMEOUT(bad_memory, memlock_limit, TIMEOUT)
 {
 	static const enum backing backings[] = { ANON_4K, THP, HUGETLB_2M, MEMFD, MIXED };
 	/* What the fixture has mapped counts too. */
-	struct rlimit limit = { SIZE + MIB(4), SIZE + MIB(4) };
+	const long limit = (SIZE + MIB(4)) / PAGE;
 	int container = self->vmm.container;
 
 	for (size_t i = 0; i < ARRAY_SIZE(backings); i++) {
 		struct memory memory = {};
 
 		ASSERT_SOUND(memory_alloc(&memory, backings[i], MIB(8)));
-		ASSERT_EQ(0, setrlimit(RLIMIT_MEMLOCK, &limit));
-		ASSERT_EQ(0, drop_ipc_lock());
+		ASSERT_SOUND(account_limit(limit));
 		EXPECT_EQ(-ENOMEM, dma_map(container, GIB(2), memory.va, MIB(8), READ_WRITE));
 		EXPECT_SOUND(state_is(&self->vmm, &self->before));
 		EXPECT_EQ(-ENOMEM, dma_map(container, GIB(2), memory.va, MIB(4) + PAGE, READ_WRITE));

@@ -132,6 +132,25 @@ int event_set(int container, int fd)
 	return result(ioctl(container, VFIO_PGSIZE_SET_EVENT, &event));
 }
 
+int set_state(int container, const struct vfio_pgsize_state *changes, uint32_t *nr)
+{
+	struct vfio_pgsize_set_state set = {
+		.argsz = sizeof(set),
+		.nr = *nr,
+		.changes = (uintptr_t)changes,
+	};
+	int ret = result(ioctl(container, VFIO_PGSIZE_SET_STATE, &set));
+
+	*nr = set.nr;
+	return ret;
+}
+
+int get_stats(int container, struct vfio_pgsize_stats *stats)
+{
+	*stats = (struct vfio_pgsize_stats){ .argsz = sizeof(*stats) };
+	return result(ioctl(container, VFIO_PGSIZE_GET_STATS, stats));
+}
+
 static problem take_capability(struct info *info, const void *at, uint32_t room)
 {
 	const struct vfio_info_cap_header *header = at;

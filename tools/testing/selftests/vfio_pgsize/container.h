@@ -29,6 +29,13 @@ problem dma_unmap_exactly(int container, uint64_t iova, uint64_t size);
 int policy_set(int container, uint32_t flags, uint64_t iova, uint64_t size, uint64_t pgsizes);
 /* The container's own policy; with VFIO_PGSIZE_POLICY_APPLY at once. */
 int policy_of_all(int container, uint32_t flags, uint64_t pgsizes);
+/*
+ * *nr: the changes that there are; on return, those that are done, or as it was if
+ * the call says nothing of it.
+ */
+int set_state(int container, const struct vfio_pgsize_state *changes, uint32_t *nr);
+int get_stats(int container, struct vfio_pgsize_stats *stats);
+
 int policy_get(int container, struct vfio_pgsize_policy *policy, uint32_t flags, uint64_t iova);
 
 /* As VFIO_PGSIZE_SET_EVENT. */

@@ -104,6 +104,12 @@ static problem report_is_sound(const struct vfio_pgsize_run *run)
 {
 	if (run->reserved)
 		return problem_is("QUERY: reserved is %#x at IOVA %#llx", run->reserved, run->iova);
+	if (run->flags & VFIO_PGSIZE_RUN_PRIVATE) {
+		if (run->pgsize || !run->size || (run->size | run->iova) % PAGE)
+			return problem_is("QUERY: no private run is %#llx %#llx of %#llx",
+					  run->iova, run->size, run->pgsize);
+		return NULL;
+	}
 	if (run->pgsize < PAGE || run->pgsize & (run->pgsize - 1) || !run->size ||
 	    run->size % run->pgsize || run->iova % run->pgsize)
 		return problem_is("QUERY: no run is %#llx %#llx of %#llx", run->iova, run->size,
@@ -111,12 +117,13 @@ static problem report_is_sound(const struct vfio_pgsize_run *run)
 	return NULL;
 }
 
-problem leaves_query(struct leaves *leaves, int container, uint32_t domain, uint64_t iova,
-		     uint64_t size)
+static problem ask(struct leaves *leaves, int container, uint32_t domain, uint64_t iova,
+		   uint64_t size, uint32_t flags)
 {
 	struct vfio_pgsize_run runs[QUERY_RUNS];
 	struct vfio_pgsize_query query = {
 		.argsz = sizeof(query),
+		.flags = flags,
 		.iova = iova,
 		.size = size,
 		.domain = domain,
@@ -140,6 +147,8 @@ problem leaves_query(struct leaves *leaves, int container, uint32_t domain, uint
 		for (uint32_t i = 0; i < query.nr; i++) {
 			problem wrong = report_is_sound(&runs[i]);
 
+			if (!wrong && runs[i].flags & VFIO_PGSIZE_RUN_PRIVATE && !flags)
+				wrong = problem_is("QUERY: private pages, not asked for");
 			if (wrong)
 				return wrong;
 			leaves_add(leaves, runs[i].iova, runs[i].size, runs[i].pgsize,
@@ -147,6 +156,18 @@ problem leaves_query(struct leaves *leaves, int container, uint32_t domain, uint
 		}
 	}
 	return NULL;
+}
+
+problem leaves_query(struct leaves *leaves, int container, uint32_t domain, uint64_t iova,
+		     uint64_t size)
+{
+	return ask(leaves, container, domain, iova, size, 0);
+}
+
+problem leaves_query_state(struct leaves *leaves, int container, uint32_t domain, uint64_t iova,
+			   uint64_t size)
+{
+	return ask(leaves, container, domain, iova, size, VFIO_PGSIZE_QUERY_STATE);
 }
 
 uint64_t leaves_count(const struct leaves *leaves)

@@ -50,6 +50,10 @@ void leaves_tile_phys(struct leaves *leaves, uint64_t iova, uint64_t phys, uint6
 problem leaves_query(struct leaves *leaves, int container, uint32_t domain, uint64_t iova,
 		     uint64_t size);
 
+/* The same, and what is private: runs with VFIO_PGSIZE_RUN_PRIVATE, of no leaf size. */
+problem leaves_query_state(struct leaves *leaves, int container, uint32_t domain, uint64_t iova,
+			   uint64_t size);
+
 /* Leaves in all, and those of one size. */
 uint64_t leaves_count(const struct leaves *leaves);
 uint64_t leaves_count_size(const struct leaves *leaves, uint64_t pgsize);

@@ -163,18 +163,6 @@ static void be_killed(enum work work, int ready)
 	_exit(3);
 }
 
-/* The last references go a moment after the process. */
-static problem nothing_is_left(const struct account *before)
-{
-	problem wrong = account_rose(before, 0, 0);
-
-	for (int i = 0; wrong && i < 500; i++) {
-		usleep(10000);
-		wrong = account_rose(before, 0, 0);
-	}
-	return wrong;
-}
-
 static void kill_at_work(struct __test_metadata *_metadata, enum work work)
 {
 	struct account before;
@@ -203,7 +191,7 @@ static void kill_at_work(struct __test_metadata *_metadata, enum work work)
 		ASSERT_TRUE(WIFSIGNALED(status)) {
 			TH_LOG("round %d: the VMM ended by itself, status %#x", round, status);
 		}
-		EXPECT_SOUND(nothing_is_left(&before)) {
+		EXPECT_SOUND(account_settles(&before)) {
 			TH_LOG("round %d", round);
 		}
 	}

@@ -10,13 +10,15 @@ problem state_take(struct vmm *vmm, struct state *state)
 	problem wrong;
 
 	memset(state, 0, sizeof(*state));
-	wrong = leaves_query(&state->leaves, vmm->container, 0, 0, EVERYWHERE);
+	wrong = leaves_query_state(&state->leaves, vmm->container, 0, 0, EVERYWHERE);
 	if (!wrong)
 		wrong = container_info(vmm->container, &state->info);
 	if (!wrong)
 		wrong = account_read(&state->account);
 	if (wrong)
 		return wrong;
+	if (get_stats(vmm->container, &state->stats))
+		return problem_is("GET_STATS: %m");
 	/* Behind the last address, and where GET_POLICY stops short of it, is the end. */
 	do {
 		struct vfio_pgsize_policy *policy = &state->policies[state->nr_policies++];
@@ -42,6 +44,11 @@ problem state_is(struct vmm *vmm, const struct state *before)
 		return problem_is("the leaves changed: %s", wrong);
 	if (memcmp(&before->info, &now.info, sizeof(now.info)))
 		return problem_is("what GET_INFO says changed");
+	if (before->stats.shared != now.stats.shared ||
+	    before->stats.stateful != now.stats.stateful)
+		return problem_is("%llu bytes of %llu are shared, before it were %llu of %llu",
+				  now.stats.shared, now.stats.stateful, before->stats.shared,
+				  before->stats.stateful);
 	if (memcmp(before->policies, now.policies, sizeof(now.policies)))
 		return problem_is("the policy changed");
 	return account_rose(&before->account, 0, 0);

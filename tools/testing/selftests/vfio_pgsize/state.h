@@ -11,6 +11,7 @@ struct state {
 	struct leaves leaves;
 	struct info info;
 	struct account account;
+	struct vfio_pgsize_stats stats;
 	struct vfio_pgsize_policy policies[MAX_POLICIES];
 	int nr_policies;
 };

@@ -188,6 +188,7 @@ struct request {
 	uint64_t size;
 	uint32_t flags;
 	uint64_t skip;		/* map: from the memory's start; NOWHERE: unmapped memory */
+	bool part;		/* unmap: of a part, which VFIO_PGSIZE_IOMMU does */
 };
 
 #define NOWHERE	(1ULL << 40)
@@ -225,11 +226,11 @@ static const struct request requests[] = {
 	{ 'm', 0xfef00000, PAGE, RW },
 	{ 'm', 0, PAGE, RW },
 	/* unmaps that are refused */
-	{ 'u', AT, MIB(1), 0 },				/* a part: the head */
-	{ 'u', AT + MIB(1), MIB(1), 0 },		/* the tail */
-	{ 'u', AT + PAGE, PAGE, 0 },			/* the middle */
-	{ 'u', AT - MIB(2), MIB(3), 0 },
-	{ 'u', AT, MIB(5), 0 },				/* one and a half */
+	{ 'u', AT, MIB(1), 0, .part = true },		/* a part: the head */
+	{ 'u', AT + MIB(1), MIB(1), 0, .part = true },	/* the tail */
+	{ 'u', AT + PAGE, PAGE, 0, .part = true },	/* the middle */
+	{ 'u', AT - MIB(2), MIB(3), 0, .part = true },
+	{ 'u', AT, MIB(5), 0, .part = true },		/* one and a half */
 	{ 'u', AT, 0, 0 },
 	{ 'u', AT + 1, PAGE, 0 },
 	{ 'u', AT, PAGE + 1, 0 },
@@ -284,6 +285,8 @@ static problem ask(const struct backend *backend, struct answers *answers)
 		struct info info;
 
 		answer->size = request->size;
+		if (request->part && backend->type == VFIO_PGSIZE_IOMMU)
+			continue;
 		if (request->what == 'm')
 			answer->ret = dma_map(vmm.container, request->iova,
 					      memory.va + request->skip, request->size,
@@ -308,11 +311,13 @@ static problem ask(const struct backend *backend, struct answers *answers)
 }
 
 static void compare(struct __test_metadata *_metadata, const char *name,
-		    const struct answers *type1, const struct answers *other)
+		    const struct answers *type1, const struct answers *other, bool parts)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(requests); i++) {
 		const struct answer *expected = &type1->to[i], *seen = &other->to[i];
 
+		if (requests[i].part && parts)
+			continue;
 		EXPECT_EQ(0, memcmp(expected, seen, sizeof(*expected))) {
 			TH_LOG("%c %#lx %#lx flags %u: type1 answers %d, size %#lx, %d left, %ld locked, %ld pinned; %s %d, %#lx, %d, %ld, %ld",
 			       requests[i].what, requests[i].iova, requests[i].size,
@@ -342,7 +347,8 @@ TEST_F_TIMEOUT(backends, same_answers, 2 * TIMEOUT)
 		ASSERT_SOUND(ask(&backends[i], &answers[i]));
 	}
 	for (size_t i = 1; i < ARRAY_SIZE(backends); i++)
-		compare(_metadata, backends[i].name, &answers[0], &answers[i]);
+		compare(_metadata, backends[i].name, &answers[0], &answers[i],
+			backends[i].type == VFIO_PGSIZE_IOMMU);
 	/* The requests are what the comments above say: type1 itself refuses just these. */
 	for (size_t i = 0; i < ARRAY_SIZE(requests); i++)
 		refused += answers[0].to[i].ret != 0;

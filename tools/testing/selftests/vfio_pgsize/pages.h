@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * A stateful mapping, and a model of it: which pages are shared, in which frames
+ * they were when they became so, and thus which leaves there are to be.
+ */
+#ifndef VFIO_PGSIZE_PAGES_H
+#define VFIO_PGSIZE_PAGES_H
+
+#include <stdbool.h>
+
+#include "vmm.h"
+
+#define STATEFUL	VFIO_PGSIZE_MAP_STATEFUL
+#define SHARED		VFIO_PGSIZE_STATE_SHARED
+#define PRIVATE		VFIO_PGSIZE_STATE_PRIVATE
+
+struct pages {
+	struct vmm *vmm;
+	struct account before;
+	uint64_t iova;
+	uint8_t *va;
+	uint64_t nr;
+	uint64_t nr_shared;
+	uint64_t sizes;		/* the policy's leaf sizes; just these, if not any */
+	uint64_t *frame;	/* of each page, while it is shared; else 0 */
+	long others;		/* pages of other mappings: they are accounted for, too */
+};
+
+/* One change, at an offset into the mapping. */
+struct change {
+	uint64_t at;
+	uint64_t size;
+	uint32_t state;
+};
+
+#define CHANGES(...)							\
+	(const struct change[]){ __VA_ARGS__ },				\
+	sizeof((const struct change[]){ __VA_ARGS__ }) / sizeof(struct change)
+
+/* Map the memory, all private or all shared, under a policy of the container. */
+problem pages_map(struct pages *pages, struct vmm *vmm, uint64_t iova, const struct memory *memory,
+		  uint64_t sizes, uint32_t state);
+problem pages_unmap(struct pages *pages);
+void pages_free(struct pages *pages);
+
+/* Change the state of pages, by one call that is to do all. */
+problem pages_batch(struct pages *pages, const struct change *changes, uint32_t nr);
+problem pages_set(struct pages *pages, uint64_t at, uint64_t size, uint32_t state);
+/* The call fails so, and just the first `done` changes are done. */
+problem pages_batch_fails(struct pages *pages, const struct change *changes, uint32_t nr, int error,
+			  uint32_t done);
+/* Put changes that a call made into the model; as the call wants them. */
+problem pages_note(struct pages *pages, const struct change *changes, uint32_t nr);
+void pages_changes(const struct pages *pages, const struct change *changes, uint32_t nr,
+		   struct vfio_pgsize_state *into);
+
+/* Append the leaves of the model; what QUERY says with private pages. */
+void pages_leaves(const struct pages *pages, struct leaves *leaves);
+void pages_states(const struct pages *pages, struct leaves *leaves);
+
+/*
+ * Do leaves, states, GET_STATS, locked and pinned memory equal the model? Asked of
+ * the module alone, and of the oracle, too. No other mapping is stateful.
+ */
+problem pages_agree_quickly(const struct pages *pages);
+problem pages_agree(const struct pages *pages);
+
+#endif
