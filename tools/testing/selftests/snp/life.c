@@ -70,11 +70,12 @@ static void *dma(void *arg)
 	return NULL;
 }
 
-problem life_start(struct life *life, struct vmm *vmm, uint8_t *memory)
+problem life_start(struct life *life, struct vmm *vmm, uint8_t *memory, struct pages *pages)
 {
 	problem wrong;
 
 	memset(life, 0, sizeof(*life));
+	life->pages = pages;
 	life->page = NONE;
 	fill_with_pattern(memory, LIFE_SIZE);
 	wrong = guest_start(&life->guest, memory, LIFE_SIZE);
@@ -117,17 +118,29 @@ static void wait_for_device(struct life *life)
 	}
 }
 
-problem life_make_private(struct life *life, uint64_t at, bool huge)
+static problem set_state_of(struct life *life, uint64_t at, bool huge, uint32_t state)
 {
-	set_shared(life, at, huge, false);
-	wait_for_device(life);
-	return guest_assign(&life->guest, at, huge);
+	return life->pages ? pages_set(life->pages, at, huge ? MIB(2) : PAGE, state) : NULL;
 }
 
+/* Out of the IOMMU before it is assigned ... */
+problem life_make_private(struct life *life, uint64_t at, bool huge)
+{
+	problem wrong;
+
+	set_shared(life, at, huge, false);
+	wait_for_device(life);
+	wrong = set_state_of(life, at, huge, PRIVATE);
+	return wrong ? wrong : guest_assign(&life->guest, at, huge);
+}
+
+/* ... and into it when it is not any more. */
 problem life_make_shared(struct life *life, uint64_t at, bool huge)
 {
 	problem wrong = guest_share(&life->guest, at, huge);
 
+	if (!wrong)
+		wrong = set_state_of(life, at, huge, SHARED);
 	if (!wrong)
 		set_shared(life, at, huge, true);
 	return wrong;

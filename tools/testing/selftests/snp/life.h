@@ -13,6 +13,7 @@
 
 #include "device.h"
 #include "guest.h"
+#include "pages.h"
 #include "problem.h"
 
 #define LIFE_HUGE	16			/* pieces of 2M */
@@ -23,6 +24,7 @@
 struct life {
 	struct guest guest;
 	struct device device;
+	struct pages *pages;	/* the mapping, if it is stateful: the VMM sets what the guest asks for */
 	/* Of each page of 4K: may the device use it, and is it one to prefer? */
 	atomic_uchar shared[LIFE_PAGES];
 	atomic_uchar wanted[LIFE_PAGES];
@@ -37,8 +39,11 @@ struct life {
 	char text[512];
 };
 
-/* The memory is mapped at LIFE_IOVA in the device's container, and all shared. */
-problem life_start(struct life *life, struct vmm *vmm, uint8_t *memory);
+/*
+ * The memory is mapped at LIFE_IOVA in the device's container, and all shared. `pages`
+ * is NULL if pages have no state.
+ */
+problem life_start(struct life *life, struct vmm *vmm, uint8_t *memory, struct pages *pages);
 problem life_stop(struct life *life);
 
 /* Private <-> shared, a page of 4K or a 2M; the device lets go of it first. */

@@ -27,6 +27,7 @@ struct backend {
 	bool small;		/* vfio_iommu_type1's disable_hugepages */
 	uint64_t sizes;		/* vfio_pgsize's policy; 0: none is set ... */
 	uint32_t flags;		/* ... and its flags */
+	bool stateful;		/* the VMM says which pages are shared */
 	bool hazard;		/* is DMA expected to fail? */
 };
 
@@ -38,6 +39,7 @@ static const struct backend backends[] = {
 	{ "vfio_pgsize, no policy", VFIO_PGSIZE_IOMMU, "", .hazard = true },
 	{ "vfio_pgsize, 4K", VFIO_PGSIZE_IOMMU, "", .sizes = ONLY_4K },
 	{ "vfio_pgsize, follow", VFIO_PGSIZE_IOMMU, "", .sizes = ANY_SIZE, .flags = FOLLOW },
+	{ "vfio_pgsize, states", VFIO_PGSIZE_IOMMU, "", .sizes = UPTO_2M, .stateful = true },
 };
 
 struct figures {
@@ -113,15 +115,17 @@ static problem run_phase(struct life *life, int nr, struct figures *figures)
 	return NULL;
 }
 
-static problem live(struct vmm *vmm, uint8_t *memory, struct figures *figures)
+static problem live(struct vmm *vmm, uint8_t *memory, struct pages *pages, struct figures *figures)
 {
 	static struct life life;
 	problem wrong, at_end;
 
 	cost_of_smash = UINT64_MAX;
-	wrong = life_start(&life, vmm, memory);
+	wrong = life_start(&life, vmm, memory, pages);
 	for (int nr = 0; !wrong && nr < NR_PHASES; nr++) {
 		wrong = run_phase(&life, nr, figures);
+		if (!wrong && pages)
+			wrong = pages_agree(pages);
 		if (wrong)
 			wrong = problem_is("%s: %s", phases[nr].name, wrong);
 	}
@@ -134,6 +138,8 @@ static problem live(struct vmm *vmm, uint8_t *memory, struct figures *figures)
 
 static problem run(const struct backend *backend, struct figures *figures)
 {
+	const uint32_t stateful = STATEFUL | VFIO_PGSIZE_MAP_SHARED;
+	struct pages pages = {};
 	struct memory memory = {};
 	struct vmm vmm;
 	problem wrong, at_end;
@@ -148,16 +154,24 @@ static problem run(const struct backend *backend, struct figures *figures)
 		wrong = vmm_open(&vmm, backend->type, 1);
 	if (!wrong && backend->sizes)
 		wrong = vmm_policy(&vmm, backend->flags, backend->sizes);
+	if (!wrong && backend->stateful)
+		wrong = pages_start(&pages, &vmm, LIFE_IOVA, &memory, backend->sizes);
 	if (wrong)
 		return wrong;
+	pages.others = 1;		/* the device's scratch page */
+	pages.pinned = LIFE_PAGES;	/* by the guest */
 	vmm.faults_expected = backend->hazard;
 	if (counting)
 		wait_until_counting();
 	start = instructions();
-	wrong = vmm_map(&vmm, LIFE_IOVA, memory.va, LIFE_SIZE, READ_WRITE);
+	wrong = vmm_map(&vmm, LIFE_IOVA, memory.va, LIFE_SIZE,
+			READ_WRITE | (backend->stateful ? stateful : 0));
 	figures->map_cost = instructions() - start;
+	if (!wrong && backend->stateful)
+		wrong = pages_note(&pages, CHANGES({ 0, LIFE_SIZE, SHARED }));
 	if (!wrong)
-		wrong = live(&vmm, memory.va, figures);
+		wrong = live(&vmm, memory.va, backend->stateful ? &pages : NULL, figures);
+	pages_free(&pages);
 	at_end = vmm_close(&vmm);
 	memory_free(&memory);
 	huge_pages_release();

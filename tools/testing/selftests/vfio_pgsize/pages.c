@@ -9,12 +9,9 @@
 /* Changes of one call, at most. */
 #define MAX_CHANGES	512
 
-problem pages_map(struct pages *pages, struct vmm *vmm, uint64_t iova, const struct memory *memory,
-		  uint64_t sizes, uint32_t state)
+problem pages_start(struct pages *pages, struct vmm *vmm, uint64_t iova,
+		    const struct memory *memory, uint64_t sizes)
 {
-	uint32_t flags = READ_WRITE | STATEFUL | (state == SHARED ? VFIO_PGSIZE_MAP_SHARED : 0);
-	problem wrong;
-
 	*pages = (struct pages){
 		.vmm = vmm,
 		.iova = iova,
@@ -25,7 +22,15 @@ problem pages_map(struct pages *pages, struct vmm *vmm, uint64_t iova, const str
 	};
 	if (!pages->frame)
 		abort();
-	wrong = account_read(&pages->before);
+	return account_read(&pages->before);
+}
+
+problem pages_map(struct pages *pages, struct vmm *vmm, uint64_t iova, const struct memory *memory,
+		  uint64_t sizes, uint32_t state)
+{
+	uint32_t flags = READ_WRITE | STATEFUL | (state == SHARED ? VFIO_PGSIZE_MAP_SHARED : 0);
+	problem wrong = pages_start(pages, vmm, iova, memory, sizes);
+
 	if (!wrong)
 		wrong = vmm_policy(vmm, 0, sizes);
 	if (!wrong)
@@ -208,7 +213,7 @@ problem pages_agree_quickly(const struct pages *pages)
 	problem wrong = query_agrees(pages);
 
 	if (!wrong)
-		wrong = account_rose(&pages->before, shared, shared);
+		wrong = account_rose(&pages->before, shared, shared + pages->pinned);
 	if (wrong)
 		return wrong;
 	if (get_stats(pages->vmm->container, &stats))

@@ -23,7 +23,8 @@ struct pages {
 	uint64_t nr_shared;
 	uint64_t sizes;		/* the policy's leaf sizes; just these, if not any */
 	uint64_t *frame;	/* of each page, while it is shared; else 0 */
-	long others;		/* pages of other mappings: they are accounted for, too */
+	long others;		/* pages of other mappings: they are locked and pinned, too */
+	long pinned;		/* pages that somebody else has pinned since then */
 };
 
 /* One change, at an offset into the mapping. */
@@ -37,6 +38,9 @@ struct change {
 	(const struct change[]){ __VA_ARGS__ },				\
 	sizeof((const struct change[]){ __VA_ARGS__ }) / sizeof(struct change)
 
+/* A model of memory that is about to be mapped, all private. */
+problem pages_start(struct pages *pages, struct vmm *vmm, uint64_t iova,
+		    const struct memory *memory, uint64_t sizes);
 /* Map the memory, all private or all shared, under a policy of the container. */
 problem pages_map(struct pages *pages, struct vmm *vmm, uint64_t iova, const struct memory *memory,
 		  uint64_t sizes, uint32_t state);
