@@ -3,8 +3,8 @@
 """Measure VFIO's IOMMU backends against one another, in guest instructions.
 
 Boots the bench kernel, which has all of them, in a virtual machine that counts
-instructions; runs pgsize-bench there, and prints what it found as tables, with
-the figures to reach. Runs in the build root.
+instructions; runs pgsize-bench there, and pgsize-states in another one, and prints
+what they found as tables, with the figures to reach. Runs in the build root.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def parse_arguments():
     parser.add_argument(
         "input",
         nargs="?",
-        help="output of pgsize-bench, or - for standard input: do not run it",
+        help="output of the two programs, or - for standard input: do not run them",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     parser.add_argument("--rst", type=Path, metavar="FILE", help="write the tables there")
@@ -39,22 +39,26 @@ def parse_arguments():
     )
     parser.add_argument("--mib", type=int, default=256, help="size of the mapping")
     parser.add_argument("--rounds", type=int, default=5, help="how often each is measured")
+    parser.add_argument("--changes", type=int, default=1000000, help="of page states, at random")
+    parser.add_argument(
+        "--type1-changes", type=int, default=1000000, help="of them on type1, at most"
+    )
     parser.add_argument("--kernel", default="bench", help="the kernel to boot (default: bench)")
-    parser.add_argument("--timeout", type=int, default=900, help="seconds for the machine")
+    parser.add_argument("--timeout", type=int, default=3000, help="seconds for a machine")
     return parser.parse_args()
 
 
-def run_machine(arguments):
-    """Yield the lines that pgsize-bench prints in the virtual machine."""
+def run_machine(arguments, options, program, *rest):
+    """The lines that a program prints in a virtual machine."""
     command = [
         sys.executable, str(VM), "run",
         "--kernel", arguments.kernel,
         "--icount",
         "--smp", "1",
-        "--mem", "2G",
+        *options,
         "--timeout", str(arguments.timeout),
         "--",
-        "/tests/bench.sh", "--mib", str(arguments.mib), "--rounds", str(arguments.rounds),
+        "/tests/bench.sh", program, *map(str, rest),
     ]  # fmt: skip
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as machine:
         lines = []
@@ -63,13 +67,26 @@ def run_machine(arguments):
             if not line.startswith("{"):
                 print("#", line, end="", file=sys.stderr)
     if machine.returncode:
-        raise ResultError(f"the virtual machine failed with status {machine.returncode}")
+        raise ResultError(f"{program}: the virtual machine failed, status {machine.returncode}")
     return lines
+
+
+def run_machines(arguments):
+    """The lines of both programs."""
+    backends = run_machine(
+        arguments, ["--mem", "2G"], "pgsize-bench",
+        "--mib", arguments.mib, "--rounds", arguments.rounds,
+    )  # fmt: skip
+    states = run_machine(
+        arguments, ["--mem", "4G", "--oracle"], "pgsize-states",
+        "--changes", arguments.changes, "--type1-changes", arguments.type1_changes,
+    )  # fmt: skip
+    return backends + states
 
 
 def read_lines(arguments):
     if arguments.input is None:
-        return run_machine(arguments)
+        return run_machines(arguments)
     if arguments.input == "-":
         return sys.stdin.readlines()
     return Path(arguments.input).read_text(encoding="utf-8").splitlines()

@@ -2,15 +2,15 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # The benchmark's part in the virtual machine: loads all of the kernel's VFIO
-# backends and runs pgsize-bench, whose JSON lines are the output.
+# backends and runs a program, whose JSON lines are the output.
 
 case $1 in
 --help)
 	cat <<-END
-	Usage: bench.sh [OPTION OF pgsize-bench]...
+	Usage: bench.sh PROGRAM [OPTION OF PROGRAM]...
 
 	Loads vfio_iommu_type1, iommufd and vfio_pgsize, as far as there are any,
-	binds the edu devices to vfio-pci, and runs pgsize-bench.
+	binds the edu devices to vfio-pci, and runs pgsize-bench or pgsize-states.
 	END
 	exit 0
 	;;
@@ -32,4 +32,6 @@ bind_edu || stop "the edu device can not be bound to vfio-pci"
 
 # What the kernel still does after booting would be counted too.
 sleep 3
-exec "$(dirname "$0")/pgsize-bench" "$@"
+program=$1
+shift
+exec "$(dirname "$0")/$program" "$@"

@@ -2,7 +2,16 @@
 """The results as tables: plain, reStructuredText, TAP and JSON."""
 
 import following
-from targets import COLUMNS, COMPARISONS, CONVERSIONS, OURS, TABLE_COLUMNS, TABLES, verdicts
+from targets import (
+    COLUMNS,
+    COMPARISONS,
+    CONVERSIONS,
+    OURS,
+    STATES,
+    TABLE_COLUMNS,
+    TABLES,
+    verdicts,
+)
 
 
 def _figure(value):
@@ -46,12 +55,60 @@ def _table_rows(results):
         yield (row.text, *(str(pages.get(column, "-")) for column in TABLE_COLUMNS))
 
 
-def _tables(results):
+def _state_rows(results):
+    yield ("per page, or per 2M", OURS, "reach", "")
+    for row in STATES:
+        cost = row.cost(results)
+        reached = ""
+        if row.reach is not None and cost is not None:
+            reached = "yes" if round(cost) <= row.reach else "NO"
+        target = "" if row.reach is None else f"<= {row.reach}"
+        yield (row.text, _figure(cost), target, reached)
+
+
+def _checkpoint_rows(results):
+    yield ("changes before", "bytes shared", "a change", "probe: share a page", "take it back")
+    for point in results.of_kind("checkpoint"):
+        last = point["last"]
+        yield (
+            f"{point['changes']:,}",
+            f"{point['shared'] * 4 >> 10}M",
+            _figure(point["last_instructions"] / last) if last else "-",
+            _figure(point["probe_share"] / point["probe_pages"]),
+            _figure(point["probe_unshare"] / point["probe_pages"]),
+        )
+
+
+def _piecewise_rows(results):
+    yield ("type1, a mapping for each", "changes", "ended", "mappings", "type1", OURS, "ratio", "lost")
+    for entry in results.of_kind("piecewise"):
+        yield (
+            entry["manner"],
+            f"{entry['changes']:,}",
+            entry["error"] or "no more changes",
+            f"{entry['mappings']:,}",
+            f"{entry['instructions'] / 1e6:.0f}M",
+            f"{entry['states_instructions'] / 1e6:.0f}M",
+            _ratio(entry["instructions"], entry["states_instructions"]),
+            f"{entry['pages_lost']:,}",
+        )
+
+
+def _state_tables(results):
     return [
+        ("Page states: instructions for a change", list(_state_rows(results))),
+        ("A guest that converts memory at random", list(_checkpoint_rows(results))),
+        ("The same on type1", list(_piecewise_rows(results))),
+    ]
+
+
+def _tables(results):
+    tables = [
         ("Instructions per 4K page", list(_cost_rows(results))),
         ("What vfio_pgsize alone can do: instructions per 2M", list(_conversion_rows(results))),
         ("Pages that the IOMMU's page tables take", list(_table_rows(results))),
     ]
+    return tables + (_state_tables(results) if results.of_kind("checkpoint") else [])
 
 
 def _aligned(rows):
@@ -133,6 +190,22 @@ pages, what is to be reached is the cost of iommufd.
 "With 4K leaves" is ``disable_hugepages=1`` for type1, ``IOMMU_OPTION_HUGE_PAGES``
 0 for iommufd, and a policy of 4K for vfio_pgsize. QEMU's AMD IOMMU announces
 NpCache: the driver flushes the IOTLB also when it maps, which counts for all.
+
+Page states (``pgsize-states``, a machine of its own): 512 pieces of 2M, of huge pages,
+lie evenly spread in one mapping of 16 GiB. A guest makes {changes:,} changes, a call
+for each: pieces of 4K to 2M, of which each size converts as many bytes, at random
+places, shared or private at random. At each checkpoint the leaves that QUERY reports are
+those of a model, pinned and locked memory are what is shared, and one mapping is used;
+at the last one the oracle reads the same leaves from the page table. "A change" is what
+those of the tenth before the checkpoint cost; the probe shares the pages of a 2M in one
+call of 512 changes, and takes them back, always the same.
+
+On type1 the same changes are made with a mapping for each page, as QEMU's
+RamDiscardManager makes them, or with a mapping for each piece that becomes shared. Of the
+latter, UNMAP_DMA takes all or nothing: where a part becomes private, the mapping goes
+and what stays of it is mapped anew; *lost* are the pages that stay shared and were not
+translated meanwhile. Both go on until type1 has no more mappings (65535) or {type1:,}
+changes are made; the instructions of vfio_pgsize are those of the same changes.
 """
 
 
@@ -176,6 +249,8 @@ def rst(results, command, cost_test):
         counted=results.clock.counted,
         kernel=results.kernel,
         size=results.size() >> 20,
+        changes=max((p["changes"] for p in results.of_kind("checkpoint")), default=0),
+        type1=max((p["changes"] for p in results.of_kind("piecewise")), default=0),
         **{m: _runs(results, m) for m in ("hugetlb", "thp", "sequential", "scattered")},
     )
     for title, rows in _tables(results):
@@ -207,6 +282,10 @@ def as_dict(results):
         "table_pages": [
             {"memory": row.memory, "text": row.text, "pages": row.pages(results)}
             for row in TABLES
+        ],
+        "states": [
+            {"text": row.text, "reach": row.reach, "instructions": row.cost(results)}
+            for row in STATES
         ],
         "targets": [
             {"text": verdict.text, "reached": verdict.reached} for verdict in verdicts(results)

@@ -64,6 +64,17 @@ class Results:
         if not self._entries:
             raise ResultError("nothing was measured")
 
+    def of_kind(self, kind):
+        """The lines of another kind: those of pgsize-states, if it ran."""
+        return [entry for entry in self.raw if entry.get("kind") == kind]
+
+    def state_cost(self, memory, work):
+        """Instructions for each change of page states, or None where it was not measured."""
+        for entry in self.of_kind("state"):
+            if (entry["memory"], entry["work"]) == (memory, work):
+                return entry["instructions"] / entry["count"]
+        return None
+
     def cost(self, backend, memory, work):
         """The Cost, or None where it was not measured."""
         entry = self._entries.get((backend, memory, work))

@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 from typing import Optional
 
-from results import PAGE
+from results import PAGE, Clock
 
 LEAF = 512 * PAGE
 
@@ -70,6 +70,43 @@ CONVERSIONS = (
 
 
 @dataclass(frozen=True)
+class StateCost:
+    """What a change of page states costs."""
+
+    text: str
+    work: str
+    memory: str
+    reach: Optional[int] = None
+
+    def cost(self, results):
+        return results.state_cost(self.memory, self.work)
+
+
+# Instructions for a page in a batch, at most.
+A_PAGE = 400
+
+STATES = (
+    StateCost("share a page, 512 in a call, memfd", "share-batch", "memfd", A_PAGE),
+    StateCost("take it back", "unshare-batch", "memfd", A_PAGE),
+    StateCost("share a page, 512 in a call, hugetlb 2M", "share-batch", "hugetlb", A_PAGE),
+    StateCost("take it back", "unshare-batch", "hugetlb", A_PAGE),
+    StateCost("share a 2M by its pages, in a call, memfd", "share-2m-batch", "memfd", A_PAGE),
+    StateCost("take it back", "unshare-2m-batch", "memfd", A_PAGE),
+    StateCost("share a 2M by its pages, in a call, hugetlb 2M", "share-2m-batch", "hugetlb", A_PAGE),
+    StateCost("take it back", "unshare-2m-batch", "hugetlb", A_PAGE),
+    StateCost("share a page, a call for each, memfd", "share-one", "memfd"),
+    StateCost("take it back", "unshare-one", "memfd"),
+    StateCost("share a page, a call for each, hugetlb 2M", "share-one", "hugetlb"),
+    StateCost("take it back", "unshare-one", "hugetlb"),
+    StateCost("share a 2M, 512 in a call (boot), hugetlb 2M", "share-boot", "hugetlb"),
+    StateCost("take it back", "unshare-boot", "hugetlb"),
+)
+
+# By so much the same pages may cost more after all changes than before the first.
+FLAT = 1.02
+
+
+@dataclass(frozen=True)
 class TableComparison:
     """Pages that page tables take for the same memory and leaves."""
 
@@ -102,6 +139,34 @@ class Verdict:
     reached: bool
 
 
+def state_verdicts(results):
+    """The targets of pgsize-states, where that ran."""
+    for machine in results.of_kind("states-machine"):
+        clock = Clock(machine["loop_instructions"], machine["loop_counted"])
+        yield Verdict(
+            f"page states: the clock counts instructions: {clock.counted} for {clock.expected}",
+            clock.counts_instructions(),
+        )
+    points = results.of_kind("checkpoint")
+    if not points:
+        return
+    for row in STATES:
+        cost = row.cost(results)
+        if row.reach is not None:
+            said = "not measured" if cost is None else f"{cost:.0f} instructions"
+            yield Verdict(
+                f"{row.work}, {row.memory}: {said} a page, {row.reach} to reach",
+                cost is not None and round(cost) <= row.reach,
+            )
+    for word in ("probe_share", "probe_unshare"):
+        first, last = points[0][word], points[-1][word]
+        yield Verdict(
+            f"page states, {word}: {last} instructions after {points[-1]['changes']} changes, "
+            f"{first} before",
+            last <= first * FLAT,
+        )
+
+
 def verdicts(results):
     """All targets, in the order of the tables."""
     clock = results.clock
@@ -129,3 +194,4 @@ def verdicts(results):
             f"page tables, {row.text}: {said}: no more than type1's",
             known and ours <= theirs,
         )
+    yield from state_verdicts(results)

@@ -101,7 +101,8 @@ def suites() -> Iterator[Suite]:
     guest = f"/tests/qemu-l2.sh --kernel {stock_image()}"
     yield Suite("qemu-l2@stock", machine("stock", "--share --oracle", guest))
     yield from snp_selftests("stock")
-    yield Suite("bench", [str(SRC / "tools/bench/bench.py"), "--check", "--kernel", "bench"])
+    bench = [str(SRC / "tools/bench/bench.py"), "--check", "--kernel", "bench"]
+    yield Suite("bench", [*bench, "--changes", "100000", "--type1-changes", "40000"])
     yield from selftests("stock")
     yield Suite("demo@debug", machine("debug", "--oracle", "/demo/guest.sh --tap"))
     yield from selftests("debug")
