@@ -10,7 +10,8 @@ usage() {
 	Usage: guest.sh [--mib N] [--tap]
 
 	Loads vfio_pgsize, runs /samples/pgsize-client and pgsize-client-rs with N
-	MiB (default 64), and prints a report. Exit status 0: all agreed.
+	MiB (default 64), and page-states, and prints a report. Exit status 0: all
+	agreed.
 
 	  --tap   the report as comments, and one TAP test: did all agree?
 	END
@@ -66,10 +67,20 @@ words() {
 	esac
 }
 
+# share:2M:4K
+conversion() {
+	pages=${1#*:}
+	case $1 in
+	share:*) echo "shares ${pages#*:} from ${pages%:*} on" ;;
+	*) echo "takes ${pages#*:} from ${pages%:*} on back" ;;
+	esac
+}
+
 # Memory in huge pages of 2M gets the largest leaves that the policy $1 has:
 # is $2 bytes that?
 is_largest() {
 	case $1 in
+	'') true ;;	# no policy, but what the guest shares: the oracle knows
 	all) [ $(($2)) -ge $((2 << 20)) ] ;;
 	*2M) [ $(($2)) -eq $((2 << 20)) ] ;;
 	*) [ $(($2)) -eq 4096 ] ;;
@@ -106,6 +117,15 @@ report() {
 			*) echo "   policy    $(words "$policy"), applied to the mapped memory while DMA goes on" ;;
 			esac
 			;;
+		conversion)
+			policy=
+			runs=
+			echo
+			echo "   guest     $(conversion "$first")"
+			;;
+		private)
+			echo "   private   $(human "$second") from IOVA $first on: not in the IOMMU"
+			;;
 		dma)
 			echo "   DMA       the device copied $first bytes of the first page to the last: all arrived"
 			;;
@@ -131,12 +151,12 @@ report() {
 	done
 }
 
-# run_client PROGRAM SIZES...
+# run_client PROGRAM ARGUMENTS...
 run_client() {
 	program=$1
 	shift
 	{
-		"/samples/$program" --mib "$mib" --pause $device "$@" <&3 2>&1 ||
+		"/samples/$program" --pause "$@" <&3 2>&1 ||
 			touch /tmp/demo.failed
 	} | report
 }
@@ -157,13 +177,17 @@ load_pgsize || stop "vfio_pgsize does not load"
 bind_edu || stop "the edu device can not be bound to vfio-pci"
 echo
 echo "1. The C client, on an IOMMU of type VFIO_PGSIZE_IOMMU"
-run_client pgsize-client all 4K 4K,2M all
+run_client pgsize-client --mib "$mib" $device all 4K 4K,2M all
+
+echo
+echo "2. A VMM whose guest shares pages and takes them back: all of its 32M are one mapping"
+run_client page-states $device
 
 rmmod vfio_pgsize || stop "vfio_pgsize does not unload"
 load_pgsize serve_type1v2=1 || stop "vfio_pgsize does not load again"
 echo
-echo "2. The Rust client, on rust-vmm's crates as they are: vfio_pgsize serves VFIO_TYPE1v2_IOMMU"
-run_client pgsize-client-rs 4K all
+echo "3. The Rust client, on rust-vmm's crates as they are: vfio_pgsize serves VFIO_TYPE1v2_IOMMU"
+run_client pgsize-client-rs --mib "$mib" $device 4K all
 
 faults=$(dmesg | grep -c IO_PAGE_FAULT)
 echo
