@@ -22,7 +22,9 @@ use crate::{
     mapping::Mappings,
     pin::Buffer,
     policy::Policy,
+    quick::Frames,
     stretch::Stretch,
+    uapi::Changes,
     windows::Windows,
     worker::CONTAINERS, //
 };
@@ -35,6 +37,9 @@ const STRETCHES: usize = 1024;
 pub(crate) struct Container {
     /// It is of `VFIO_PGSIZE_IOMMU`: it does what type1 refuses.
     pub(crate) extended: bool,
+    /// Page-state changes, while they are read and made.
+    #[pin]
+    pub(crate) changes: Mutex<Changes>,
     /// Everything: see the lock order in the crate's documentation.
     #[pin]
     pub(crate) state: Mutex<State>,
@@ -72,7 +77,9 @@ pub(crate) struct State {
 pub(crate) struct Scratch {
     pub(crate) pages: Buffer,
     pub(crate) batch: Buffers,
+    /// Empty between two uses.
     pub(crate) stretches: KVVec<Stretch>,
+    pub(crate) frames: Frames,
 }
 
 /// Makes the module's locks ready: once, before anything else.
@@ -102,12 +109,14 @@ impl Container {
                 pages: Buffer::new()?,
                 batch: Buffers::new()?,
                 stretches: KVVec::with_capacity(STRETCHES, GFP_KERNEL_ACCOUNT)?,
+                frames: Frames::new()?,
             },
         };
 
         KBox::pin_init(
             pin_init!(Self {
                 extended,
+                changes <- new_mutex!(Changes::default(), "vfio_pgsize::Container::changes"),
                 state <- new_mutex!(state, "vfio_pgsize::Container::state"),
             }),
             GFP_KERNEL_ACCOUNT,

@@ -31,7 +31,10 @@ use crate::{
         Phys, //
     },
     stretch::Stretch,
-    table::PageTable,
+    table::{
+        Layout,
+        PageTable, //
+    },
     watches::Watches,
     windows::Span, //
 };
@@ -190,6 +193,12 @@ impl Domain {
         unsafe { PageTable::of(self.raw) }
     }
 
+    /// The same, by what was learnt of it before: nothing was mapped by [`Self::map`] since.
+    pub(crate) fn table_with(&self, layout: Layout) -> PageTable<'_> {
+        // SAFETY: As above. An old top is part of the table as it has grown.
+        unsafe { PageTable::with_layout(self.raw, layout) }
+    }
+
     pub(crate) fn get(&self) -> &bindings::iommu_domain {
         // SAFETY: By the type invariant. Who changes it has a `&mut Domain`.
         unsafe { self.raw.as_ref() }
@@ -264,6 +273,22 @@ impl Domain {
         match usize::try_from(mapped) {
             Ok(_) => Ok(()),
             Err(_) => Err(Error::from_errno(c_int::try_from(mapped)?)),
+        }
+    }
+
+    /// Tells an IOMMU that remembers absences that there are leaves in `range` now.
+    pub(crate) fn sync_filled(&self, range: IovaRange) {
+        if let (Some(sync), Some(bytes)) = (self.ops().iotlb_sync_map, range.bytes()) {
+            // It fails for nobody who can edit the page table (`amd/iommu.c:
+            // amd_iommu_iotlb_sync_map`).
+            // SAFETY: It is the domain's own operation.
+            unsafe {
+                sync(
+                    self.raw.as_ptr(),
+                    to_usize(range.start().get()),
+                    to_usize(bytes),
+                )
+            };
         }
     }
 

@@ -94,7 +94,9 @@ impl State {
             mapping.mixed = self.populate(&mapping, mapping.range)?;
         }
         // INVARIANT: All of it is mapped and pinned, or is private.
-        self.count_stateful(&mapping, true);
+        if mapping.stateful {
+            self.stateful = self.stateful.saturating_add(mapping.range.pages());
+        }
         self.mappings.insert(room, mapping);
         step(Step::MapInserted);
         self.avail = avail;

@@ -183,6 +183,54 @@ impl Buffer {
     }
 }
 
+impl Buffer {
+    /// Pins `pages` from `start` on, of the current process; for the device to write, if `write`. All
+    /// of them at once, or `None`: a [`Pinner`] then finds out why.
+    pub(crate) fn pin_quickly(
+        &mut self,
+        start: UserAddr,
+        pages: usize,
+        write: bool,
+    ) -> Option<&[*mut bindings::page]> {
+        let write = if write { bindings::FOLL_WRITE } else { 0 };
+        let wanted = pages.min(self.0.len());
+        // SAFETY:
+        // - The buffer has room for `wanted` pointers, which fits an int;
+        // - whoever asks is a process with memory of its own.
+        let got = unsafe {
+            bindings::pin_user_pages_fast(
+                start.0,
+                c_int::try_from(wanted).ok()?,
+                bindings::FOLL_LONGTERM | write,
+                self.0.as_mut_ptr(),
+            )
+        };
+        let got = usize::try_from(got).ok()?;
+
+        if got != pages {
+            self.unpin_quickly(got);
+            return None;
+        }
+        self.0.get(..got)
+    }
+
+    /// Unpins the first `pages` of those pinned, which no device has seen.
+    pub(crate) fn unpin_quickly(&mut self, pages: usize) {
+        if let Some(pinned @ [_, ..]) = self.0.get_mut(..pages) {
+            // SAFETY: GUP pinned them, and they are in no page table.
+            unsafe { bindings::unpin_user_pages(pinned.as_mut_ptr(), pinned.len()) };
+        }
+    }
+}
+
+/// The frame that is a page.
+pub(crate) fn phys_of(page: *mut bindings::page) -> Option<Phys> {
+    // SAFETY: GUP gave it: all that a `Buffer` tells of are pages.
+    let pfn = to_u64(unsafe { bindings::pgsize_page_to_pfn(page) });
+
+    Phys::new(pfn.wrapping_mul(PAGE_BYTES))
+}
+
 /// Pins a stretch of the current process's memory, run after run.
 pub(crate) struct Pinner<'a> {
     buffer: &'a mut [*mut bindings::page],

@@ -11,13 +11,15 @@ use crate::{
     domain::{
         first_piece,
         give_way,
+        rest,
         PIECE, //
     },
     mapping::Mapping,
     pgtable::{
         IovaRange,
         PageSize, //
-    }, //
+    },
+    quick::Quick, //
 };
 
 /// What becomes of pages.
@@ -53,21 +55,77 @@ impl State {
             let (now, later) = rest.split_at(count);
 
             mapping.locked.reserve(pages_to_share(now));
-            for change in now {
-                let result = match change.to {
-                    PageState::Private => self.make_private(&mapping, change.range),
-                    PageState::Shared => self.make_shared(&mapping, change.range),
-                };
-                if let Err(error) = result.and_then(|()| give_way()) {
-                    mapping.locked.settle();
-                    return (done, Err(error));
-                }
-                done = done.saturating_add(1);
-            }
+            let (made, result) = self.change(&mapping, now);
             mapping.locked.settle();
+            done = done.saturating_add(made);
+            if result.is_err() {
+                return (done, result);
+            }
             rest = later;
         }
         (done, Ok(()))
+    }
+
+    /// The same within one mapping.
+    fn change(&mut self, mapping: &Mapping, changes: &[StateChange]) -> (usize, Result) {
+        let mut quick = Quick::default();
+        let mut before = PageState::Private;
+        let mut done = 0usize;
+
+        for group in groups(changes) {
+            // What is taken is flushed before anything else may come in its place.
+            if group.change.to != before {
+                self.flush_quick(mapping, &mut quick);
+                before = group.change.to;
+            }
+            if self.change_quickly(mapping, group.change, &mut quick) {
+                done = done.saturating_add(group.parts.len());
+                continue;
+            }
+            // The first may make the table that the others go to.
+            let mut rest = group.parts;
+            while let [first, others @ ..] = rest {
+                let result = give_way().and_then(|()| self.change_one(mapping, *first, &mut quick));
+                if result.is_err() {
+                    self.flush_quick(mapping, &mut quick);
+                    return (done, result);
+                }
+                done = done.saturating_add(1);
+                let all = rest.len() == group.parts.len();
+                rest = others;
+                let other = groups(others).next().filter(|_| all);
+                if other.is_some_and(|other| self.change_quickly(mapping, other.change, &mut quick))
+                {
+                    done = done.saturating_add(others.len());
+                    break;
+                }
+            }
+        }
+        self.flush_quick(mapping, &mut quick);
+        (done, Ok(()))
+    }
+
+    fn change_one(&mut self, mapping: &Mapping, change: StateChange, quick: &mut Quick) -> Result {
+        if self.change_quickly(mapping, change, quick) {
+            return Ok(());
+        }
+        self.flush_quick(mapping, quick);
+        match change.to {
+            PageState::Private => self.make_private(mapping, change.range),
+            PageState::Shared => self.make_shared(mapping, change.range),
+        }
+    }
+
+    fn change_quickly(
+        &mut self,
+        mapping: &Mapping,
+        change: StateChange,
+        quick: &mut Quick,
+    ) -> bool {
+        match change.to {
+            PageState::Private => self.take_quickly(mapping, change.range, quick),
+            PageState::Shared => self.share_quickly(mapping, change.range, quick),
+        }
     }
 
     /// The stateful mapping that holds `range`.
@@ -146,18 +204,52 @@ impl State {
         Ok(found)
     }
 
-    /// Counts a stateful mapping that comes, or goes.
-    pub(crate) fn count_stateful(&mut self, mapping: &Mapping, comes: bool) {
-        if mapping.stateful {
-            let pages = mapping.range.pages();
-
-            self.stateful = if comes {
-                self.stateful.saturating_add(pages)
-            } else {
-                self.stateful.saturating_sub(pages)
-            };
+    /// A mapping has gone, if it is stateful with tables that pages left behind.
+    pub(crate) fn forget_state(&mut self, mapping: &Mapping) {
+        if !mapping.stateful {
+            return;
+        }
+        self.stateful = self.stateful.saturating_sub(mapping.range.pages());
+        for domain in &self.domains {
+            let mut left = Some(mapping.range);
+            while let (Some(todo), Some(table)) = (left, domain.table()) {
+                let piece = first_piece(todo, PIECE);
+                table.drop_empty(piece);
+                left = todo.behind(piece.last());
+                rest();
+            }
         }
     }
+}
+
+/// Changes that are one: alike, one behind the other, within a block of 2M.
+struct Group<'c> {
+    change: StateChange,
+    parts: &'c [StateChange],
+}
+
+/// Changes as groups, in their order.
+fn groups(changes: &[StateChange]) -> impl Iterator<Item = Group<'_>> {
+    let mut rest = changes;
+
+    core::iter::from_fn(move || {
+        let (first, others) = rest.split_first()?;
+        let block = IovaRange::block(first.range.start(), PageSize::SIZE_2M);
+        let mut change = *first;
+        let mut count = 1usize;
+
+        for other in others {
+            let follows = change.range.last().next() == Some(other.range.start());
+            if !follows || other.to != change.to || !block.covers(other.range) {
+                break;
+            }
+            change.range = change.range.hull(other.range);
+            count = count.saturating_add(1);
+        }
+        let (parts, later) = rest.split_at(count);
+        rest = later;
+        Some(Group { change, parts })
+    })
 }
 
 /// How many pages are shared by these changes, if none is yet.

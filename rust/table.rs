@@ -20,19 +20,25 @@ use kernel::{
 
 use crate::{
     bindings,
-    domain::Domain,
+    domain::{
+        Access,
+        Domain, //
+    },
     flush::{
         flushed,
         Gather, //
     },
     follower::Follower,
+    num::to_usize,
     pgtable::{
+        Attrs,
         Changes,
         Editor,
         Entries,
         Error as EditError,
         Extent,
         Format,
+        Iova,
         IovaRange,
         Phys,
         Table,
@@ -52,10 +58,18 @@ use crate::{
 /// `domain` is valid for `'d`, and has such a page table.
 pub(crate) struct PageTable<'d> {
     domain: NonNull<bindings::iommu_domain>,
+    layout: Layout,
+    _domain: PhantomData<&'d Domain>,
+}
+
+/// What is known of a page table. Its top grows as the driver maps.
+#[derive(Clone, Copy)]
+pub(crate) struct Layout {
     top: Top,
     format: Format,
+    /// Accesses are coherent with the processors' caches, whatever devices say.
+    coherent: bool,
     node: c_int,
-    _domain: PhantomData<&'d Domain>,
 }
 
 impl PageTable<'_> {
@@ -89,26 +103,102 @@ impl PageTable<'_> {
         // INVARIANT: As just seen.
         Some(Self {
             domain,
-            top: Top::from_hw_info(info.host_pt_root, info.mode)?,
-            format: if has(bindings::PT_FEAT_AMDV1_ENCRYPT_TABLES) {
-                // SAFETY: It has no requirements.
-                Format::with_c_bit(unsafe { bindings::pgsize_sme_me_mask() }, true)?
-            } else {
-                Format::PLAIN
+            layout: Layout {
+                top: Top::from_hw_info(info.host_pt_root, info.mode)?,
+                format: if has(bindings::PT_FEAT_AMDV1_ENCRYPT_TABLES) {
+                    // SAFETY: It has no requirements.
+                    Format::with_c_bit(unsafe { bindings::pgsize_sme_me_mask() }, true)?
+                } else {
+                    Format::PLAIN
+                },
+                coherent: has(bindings::PT_FEAT_AMDV1_FORCE_COHERENCE),
+                node,
             },
-            node,
             _domain: PhantomData,
         })
     }
 
+    /// The same, by what was learnt of it before.
+    ///
+    /// # Safety
+    ///
+    /// `layout` is of the page table of `domain`, which stays valid as long as the result is used,
+    /// and nothing was mapped by the driver since.
+    pub(crate) unsafe fn with_layout(
+        domain: NonNull<bindings::iommu_domain>,
+        layout: Layout,
+    ) -> Self {
+        // INVARIANT: By the requirement.
+        Self {
+            domain,
+            layout,
+            _domain: PhantomData,
+        }
+    }
+
+    /// What is known of it.
+    pub(crate) fn layout(&self) -> Layout {
+        self.layout
+    }
+
     /// Where memory for it is to come from.
     pub(crate) fn node(&self) -> c_int {
-        self.node
+        self.layout.node
+    }
+
+    /// The attributes of leaves of memory, as the driver gives them (`generic_pt/fmt/amdv1.h:
+    /// amdv1pt_iommu_set_prot`).
+    fn attrs(&self, access: Access) -> Attrs {
+        Attrs::new(
+            access.read,
+            access.write,
+            self.layout.coherent,
+            self.layout.format,
+        )
+    }
+
+    /// Maps `range` to `pages` with leaves of 4K, if there is a table for them, all of whose entries
+    /// are free: else they are not asked for. Says whether the block of 2M around may be whole now.
+    /// Nothing is flushed: [`Domain::sync_filled`] is for later.
+    pub(crate) fn fill<'a>(
+        &self,
+        range: IovaRange,
+        access: Access,
+        pages: impl FnOnce() -> Option<&'a [Phys]>,
+    ) -> Option<bool> {
+        let count = to_usize(range.pages());
+        let attrs = self.attrs(access);
+
+        self.edit_pages(|editor| editor.fill(range.start(), count, attrs, pages).ok())
+    }
+
+    /// Unmaps `range`, if it has leaves of 4K alone, all in one table, and calls `taken` with each.
+    /// Says whether it did. Nothing is flushed: [`Gather::touch`] is for later.
+    pub(crate) fn take(&self, range: IovaRange, taken: impl FnMut(Iova, Phys)) -> bool {
+        self.edit_pages(|editor| editor.take(range, taken).is_ok())
+    }
+
+    /// Frees tables of `range` in which there is nothing.
+    pub(crate) fn drop_empty(&self, range: IovaRange) {
+        let (_, dropped) = self.edit_with(Memory::Sleeping, |editor| {
+            (editor.drop_empty(range), Ok(()))
+        });
+        // It allocates nothing.
+        let _ = dropped;
+    }
+
+    /// An edit for which no table comes or goes.
+    fn edit_pages<R>(&self, work: impl FnOnce(&mut Editor<'_, NoPages>) -> R) -> R {
+        work(&mut Editor::new(
+            &mut NoPages,
+            self.layout.top,
+            self.layout.format,
+        ))
     }
 
     /// The table, to be read.
     pub(crate) fn view(&self) -> View<'static, DirectMap> {
-        View::new(&DirectMap, self.top, self.format)
+        View::new(&DirectMap, self.layout.top, self.layout.format)
     }
 
     /// Edits the table, flushes the IOTLB where that changed anything, and then frees the tables
@@ -136,10 +226,14 @@ impl PageTable<'_> {
             flushed(self.domain, |gather| {
                 let mut pool = Pool {
                     gather,
-                    node: self.node,
+                    node: self.layout.node,
                     memory,
                 };
-                let (changes, result) = work(&mut Editor::new(&mut pool, self.top, self.format));
+                let (changes, result) = work(&mut Editor::new(
+                    &mut pool,
+                    self.layout.top,
+                    self.layout.format,
+                ));
 
                 if let Some(range) = changes.touched() {
                     pool.gather.touch(range);
@@ -218,6 +312,28 @@ impl Tables for DirectMap {
         // mutex only, which whoever reads them holds.
         unsafe { &*bindings::pgsize_phys_to_virt(table.phys().get()).cast::<Entries>() }
     }
+}
+
+/// For edits for which no table comes or goes.
+struct NoPages;
+
+impl Tables for NoPages {
+    #[inline]
+    fn entries(&self, table: Table) -> &Entries {
+        DirectMap.entries(table)
+    }
+}
+
+impl TablePages for NoPages {
+    type Error = AllocError;
+
+    fn alloc(&mut self) -> Result<Table, AllocError> {
+        Err(AllocError)
+    }
+
+    fn retire(&mut self, _: Table) {}
+
+    fn discard(&mut self, _: Table) {}
 }
 
 /// The driver's tables: allocated as it does, freed with its flush.

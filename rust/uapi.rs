@@ -49,6 +49,8 @@ use crate::{
 
 mod state;
 
+pub(crate) use self::state::Changes;
+
 /// Runs that one QUERY reports, at most.
 const MAX_RUNS: u32 = 1024;
 

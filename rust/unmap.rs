@@ -63,7 +63,7 @@ impl State {
             step(Step::UnmapRemoved);
             self.clear(&mapping, mapping.range);
             mapping.locked.settle();
-            self.count_stateful(&mapping, false);
+            self.forget_state(&mapping);
             bytes = bytes.wrapping_add(mapping.range.bytes().unwrap_or(0));
             self.avail = self.avail.saturating_add(1);
         }
@@ -186,6 +186,7 @@ fn unmap_all_of(
         left = todo.behind(seen.last());
         rest();
     }
+    found.clear();
 }
 
 /// Unmaps stretches, with one call those that follow one another. Says whether it could.

@@ -28,6 +28,7 @@
 //! vfio.ko ── ops table ──► backend ──► uapi ──► container ──┬──► policy    segments
 //!                          (void *)    (bytes)              ├──► mapping   what is mapped where
 //!                                                           ├──► state     shared or private
+//!                                                           │     └─ quick     a few pages each
 //!                                                           ├──► edges     what comes and goes, cut out
 //!                                                           ├──► pin       process memory → runs
 //!                                                           │     └─ account   locked_vm
@@ -58,6 +59,7 @@
 //!
 //! ```text
 //! vfio's group_lock, iommu_drivers_lock
+//!   ├─ Container::changes (mutex)        what SET_STATE reads; before Container::state
 //!   └─ worker::CONTAINERS (mutex)        which containers there are, for the worker
 //!        └─ Container::state (mutex)     all that a container has; held over every call
 //!             ├─ follow::HOOKS (mutex)   how many want the hook
@@ -100,6 +102,7 @@ mod pgtable;
 mod pin;
 mod policy;
 mod query;
+mod quick;
 mod repair;
 mod reserve;
 mod rmap;

@@ -32,6 +32,7 @@ const NEXT_SHIFT: u32 = 9;
 const NEXT: u64 = 7 << NEXT_SHIFT;
 const NEXT_SIZED: u64 = 7 << NEXT_SHIFT;
 const ADDRESS: u64 = (1 << 52) - (1 << 12);
+const COHERENT: u64 = 1 << 60;
 const READ: u64 = 1 << 61;
 const WRITE: u64 = 1 << 62;
 
@@ -150,6 +151,17 @@ impl Level {
 pub struct Attrs(u64);
 
 impl Attrs {
+    /// Those of memory that devices may read or write. `coherent`: whatever they say, their accesses
+    /// are coherent with the processors' caches. `format`: it is encrypted as tables are.
+    #[inline]
+    pub const fn new(read: bool, write: bool, coherent: bool, format: Format) -> Self {
+        let read = if read { READ } else { 0 };
+        let write = if write { WRITE } else { 0 };
+        let coherent = if coherent { COHERENT } else { 0 };
+
+        Self(read | write | coherent | format.tables)
+    }
+
     /// Whether devices may read.
     #[inline]
     pub const fn readable(self) -> bool {

@@ -3,8 +3,8 @@
 //! Reading and reshaping AMD IOMMU page tables, without a moment in which a translation is missing.
 //!
 //! This is arithmetic on tables and nothing else: it uses `core` alone, and is built and tested on
-//! the host as well as in the kernel. It maps and unmaps nothing (the IOMMU driver does), takes no
-//! lock, and reaches memory only by the traits [`Tables`] and [`TablePages`].
+//! the host as well as in the kernel. It maps and unmaps nothing but single pages (the IOMMU driver
+//! does), takes no lock, and reaches memory only by the traits [`Tables`] and [`TablePages`].
 //!
 //! # Words
 //!
@@ -31,6 +31,8 @@
 //!            reshape    one leaf <-> its pieces; every store translates alike
 //!              |
 //!            convert    a whole range, in steps of bounded work
+//!
+//!            pages      4K leaves that come and go, in a table that is there
 //! ```
 //!
 //! # Rules for the caller
@@ -44,6 +46,7 @@ mod amdv1;
 mod changes;
 mod convert;
 mod leaves;
+mod pages;
 mod range;
 mod reshape;
 mod subtree;

@@ -31,7 +31,6 @@ use core::sync::atomic::{
 
 use super::{
     tiling::Plan,
-    Attrs,
     Changes,
     Entry,
     Error,
@@ -40,10 +39,7 @@ use super::{
     IovaRange,
     LeafEntry,
     Level,
-    Marks,
-    PageSize,
     PageSizes,
-    Phys,
     Table,
     TablePages,
     Top,
@@ -140,37 +136,6 @@ impl<'p, P: TablePages> Editor<'p, P> {
         }
 
         (changes, Ok(()))
-    }
-
-    /// Maps `pages`, one after the other from `at` on, as 4K leaves with `attrs`, into a level-0
-    /// table that is there already. All or nothing: [`Error::Changed`] if there is no such table,
-    /// if it ends before the pages do, or if anything is mapped there.
-    ///
-    /// There is nothing to flush, for hardware does not cache an absence; an emulated IOMMU may, and
-    /// the driver's `iotlb_sync_map` tells it.
-    pub fn fill(&mut self, at: Iova, pages: &[Phys], attrs: Attrs) -> Result<(), Error<P::Error>> {
-        let refused = || Error::Changed(at);
-        let table = self.table_at(at, Level::ZERO).ok_or_else(refused)?;
-        let slots = self.pages.entries(table);
-        let slots = slots.get(Level::ZERO.index(at)..).ok_or_else(refused)?;
-        let slots = slots.get(..pages.len()).ok_or_else(refused)?;
-
-        if !at.is_aligned(PageSize::SIZE_4K)
-            || pages.iter().any(|page| !page.is_aligned(PageSize::SIZE_4K))
-            || slots.iter().any(|slot| slot.load(Ordering::Relaxed) != 0)
-        {
-            return Err(refused());
-        }
-        for (slot, page) in slots.iter().zip(pages) {
-            let leaf = LeafEntry {
-                phys: *page,
-                size: PageSize::SIZE_4K,
-                attrs,
-                marks: Marks::NONE,
-            };
-            slot.store(self.format.leaf(leaf, Level::ZERO), Ordering::Release);
-        }
-        Ok(())
     }
 
     /// The table of `level` through which `iova` is translated.

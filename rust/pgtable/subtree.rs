@@ -23,7 +23,7 @@ use super::{
 
 /// Where a subtree goes that is used no more.
 #[derive(Clone, Copy)]
-enum Farewell {
+pub(super) enum Farewell {
     /// The hardware may be reading it.
     Retire,
     /// The hardware never saw it.
@@ -214,7 +214,7 @@ impl<P: TablePages> Editor<'_, P> {
     /// Takes leave of `table` and all below it; returns the marks that its leaves had.
     ///
     /// Calls itself once per level at most.
-    fn part_from(&mut self, table: Table, level: Level, farewell: Farewell) -> Marks {
+    pub(super) fn part_from(&mut self, table: Table, level: Level, farewell: Farewell) -> Marks {
         let mut marks = Marks::NONE;
 
         if level == Level::ZERO {

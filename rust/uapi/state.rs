@@ -4,10 +4,10 @@
 
 use kernel::{
     prelude::*,
+    transmute::FromBytes,
     uaccess::{
         UserPtr,
-        UserSlice,
-        UserSliceReader, //
+        UserSlice, //
     }, //
 };
 
@@ -29,6 +29,15 @@ use crate::{
 /// Changes that are read, and then made, at once.
 const CHANGES: usize = 512;
 
+const SIZE: usize = size_of::<bindings::vfio_pgsize_state>();
+
+/// Room for changes as they are read, and as they are made. It grows as it is used.
+#[derive(Default)]
+pub(crate) struct Changes {
+    bytes: KVVec<u8>,
+    changes: KVVec<StateChange>,
+}
+
 pub(super) fn set_state(container: &Container, user: UserPtr) -> Result {
     let mut request = read(user, |set: &bindings::vfio_pgsize_set_state| set.argsz)?;
 
@@ -39,18 +48,24 @@ pub(super) fn set_state(container: &Container, user: UserPtr) -> Result {
         return Err(EINVAL);
     }
     let number = to_usize(request.nr.into());
-    let size = size_of::<bindings::vfio_pgsize_state>();
-    let place = UserPtr::from_addr(to_usize(request.changes));
-    // Cannot overflow: both are of 32 bits.
-    let mut reader = UserSlice::new(place, number.wrapping_mul(size)).reader();
-    let mut changes = KVVec::with_capacity(number.min(CHANGES), GFP_KERNEL_ACCOUNT)?;
+    let room = number.min(CHANGES);
+    let mut buffers = container.changes.lock();
+    let Changes { bytes, changes } = &mut *buffers;
     let mut done = 0usize;
     let mut result = Ok(());
 
     while result.is_ok() && done < number {
-        let wanted = CHANGES.min(number.saturating_sub(done));
-        let good = read_changes(&mut reader, wanted, &mut changes);
-        let (made, end) = container.state.lock().set_state(&changes);
+        let wanted = room.min(number.saturating_sub(done));
+        // Cannot overflow: all numbers are of 32 bits.
+        let place = to_usize(request.changes).wrapping_add(done.wrapping_mul(SIZE));
+        let length = wanted.wrapping_mul(SIZE);
+
+        bytes.clear();
+        changes.clear();
+        let good = UserSlice::new(UserPtr::from_addr(place), length)
+            .read_all(bytes, GFP_KERNEL_ACCOUNT)
+            .and_then(|()| check_changes(bytes, changes));
+        let (made, end) = container.state.lock().set_state(changes);
 
         done = done.saturating_add(made);
         // What is wrong with a change comes to light when those before it are done.
@@ -61,15 +76,10 @@ pub(super) fn set_state(container: &Container, user: UserPtr) -> Result {
     result
 }
 
-/// Reads `wanted` changes, or up to one that is wrong.
-fn read_changes(
-    reader: &mut UserSliceReader,
-    wanted: usize,
-    changes: &mut KVVec<StateChange>,
-) -> Result {
-    changes.clear();
-    for _ in 0..wanted {
-        let change = reader.read::<bindings::vfio_pgsize_state>()?;
+/// Makes requests of what was read, up to one that is wrong.
+fn check_changes(bytes: &[u8], changes: &mut KVVec<StateChange>) -> Result {
+    for bytes in bytes.chunks_exact(SIZE) {
+        let change = bindings::vfio_pgsize_state::from_bytes_copy(bytes).ok_or(EINVAL)?;
         let to = match change.state {
             bindings::VFIO_PGSIZE_STATE_PRIVATE => PageState::Private,
             bindings::VFIO_PGSIZE_STATE_SHARED => PageState::Shared,
@@ -86,4 +96,4 @@ fn read_changes(
 }
 
 kernel::static_assert!(size_of::<bindings::vfio_pgsize_set_state>() == 24);
-kernel::static_assert!(size_of::<bindings::vfio_pgsize_state>() == 24);
+kernel::static_assert!(SIZE == 24);

@@ -11,6 +11,7 @@ mod hardware;
 mod iterate;
 mod meddle;
 mod model;
+mod pages;
 mod random;
 mod reshape;
 mod spec;

@@ -148,6 +148,11 @@ impl Model {
         self.tiles.sort_by_key(|tile| tile.iova);
     }
 
+    /// Takes away what lies from `first` to `last`; no tile crosses the ends.
+    pub fn unmap(&mut self, first: u64, last: u64) {
+        self.tiles.retain(|tile| !tile.overlaps(first, last));
+    }
+
     /// Converts what is mapped from `first` to `last`.
     pub fn convert(&mut self, first: u64, last: u64, sizes: u64) {
         for stretch in self.stretches(first, last) {

@@ -1,15 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Split, cut, carve and fill: every size, at every level, at every kind of boundary.
+//! Split, cut and carve: every size, at every level, at every kind of boundary.
 
-use pgtable_host::pgtable::{
-    Changes,
-    Error,
-    Iova,
-    Phys, //
-};
-
-use crate::model::Stretch;
 use crate::spec::{
     self,
     IR,
@@ -21,6 +13,11 @@ use crate::world::{
     set,
     sizes,
     World, //
+};
+use pgtable_host::pgtable::{
+    Changes,
+    Error,
+    Iova, //
 };
 
 /// Leaves from 8K to 32G: their parts can be counted page by page, or table by table.
@@ -254,67 +251,5 @@ fn carve_over_many_leaves() {
             world.check_changes(&old, changes);
             world.check_touched(changes);
         }
-    }
-}
-
-#[test]
-fn fill_maps_scattered_pages_or_refuses() {
-    let mut world = World::new(2);
-    let base = 2u64 << 21;
-    let phys: Vec<Phys> = (0..100)
-        .map(|n| Phys::new((7 * n + 3) * PAGE).unwrap())
-        .collect();
-    let changed = |at| Err(Error::Changed(Iova::new(at)));
-
-    // No level-0 table there yet.
-    world.leaf(0, PAGE, 12);
-    let attrs = world.view().leaf_at(Iova::new(0)).unwrap().attrs();
-    assert_eq!(
-        world.editor().fill(Iova::new(base), &phys, attrs),
-        changed(base)
-    );
-
-    world.leaf(base + 400 * PAGE, 9 * PAGE, 12);
-    for at in [301, 350, 400, 413, 512 - 99] {
-        let at = base + at * PAGE;
-        assert_eq!(
-            world.editor().fill(Iova::new(at), &phys, attrs),
-            changed(at)
-        );
-    }
-    let at = base + 12;
-    assert_eq!(
-        world.editor().fill(Iova::new(at), &phys[..1], attrs),
-        changed(at)
-    );
-    // A page that is none.
-    let between = Phys::new(phys[1].get() + 1).unwrap();
-    assert_eq!(
-        world
-            .editor()
-            .fill(Iova::new(base), &[phys[0], between], attrs),
-        changed(base)
-    );
-    world.check();
-
-    for (first, count) in [(0, 100), (300, 100), (401, 100), (511, 1), (505, 0)] {
-        let at = base + first * PAGE;
-        assert_eq!(
-            world.editor().fill(Iova::new(at), &phys[..count], attrs),
-            Ok(())
-        );
-        // It is the one edit that changes what is translated.
-        world.arena.accept();
-        for (n, phys) in (0..).zip(&phys[..count]) {
-            let (first, rest) = (at + n * PAGE, IR | IW);
-            let stretch = Stretch {
-                first,
-                last: first + (PAGE - 1),
-                phys: phys.get(),
-                rest,
-            };
-            world.model.map(stretch, PAGE);
-        }
-        world.check();
     }
 }

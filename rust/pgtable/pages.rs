@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Single pages that come into a table that is there, and go: the only edits that change what is
+//! translated.
+
+use core::sync::atomic::{
+    AtomicU64,
+    Ordering, //
+};
+
+use super::{
+    subtree::Farewell,
+    Attrs,
+    Changes,
+    Editor,
+    Entry,
+    Error,
+    Iova,
+    IovaRange,
+    LeafEntry,
+    Level,
+    Marks,
+    PageSize,
+    Phys,
+    TablePages, //
+};
+
+impl<P: TablePages> Editor<'_, P> {
+    /// Maps `count` pages, one after the other from `at` on, as 4K leaves with `attrs`, into a level-0
+    /// table that is there already. All or nothing: [`Error::Changed`] if there is no such table,
+    /// if it ends before the pages do, or if anything is mapped there; only if there is room `pages` is
+    /// asked for them, and may refuse, too.
+    ///
+    /// Says whether the ends of the table now are those of a block of 2M of memory: if not, no larger
+    /// leaf fits there.
+    ///
+    /// There is nothing to flush, for hardware does not cache an absence; an emulated IOMMU may, and
+    /// the driver's `iotlb_sync_map` tells it.
+    pub fn fill<'a>(
+        &mut self,
+        at: Iova,
+        count: usize,
+        attrs: Attrs,
+        pages: impl FnOnce() -> Option<&'a [Phys]>,
+    ) -> Result<bool, Error<P::Error>> {
+        let refused = || Error::Changed(at);
+        let table = self.table_at(at, Level::ZERO).ok_or_else(refused)?;
+        let all = self.pages.entries(table);
+        let slots = all.get(Level::ZERO.index(at)..).ok_or_else(refused)?;
+        let slots = slots.get(..count).ok_or_else(refused)?;
+
+        if !at.is_aligned(PageSize::SIZE_4K)
+            || slots.iter().any(|slot| slot.load(Ordering::Relaxed) != 0)
+        {
+            return Err(refused());
+        }
+        let pages = pages()
+            .filter(|pages| pages.len() == count)
+            .filter(|pages| pages.iter().all(|page| page.is_aligned(PageSize::SIZE_4K)))
+            .ok_or_else(refused)?;
+        for (slot, page) in slots.iter().zip(pages) {
+            let leaf = LeafEntry {
+                phys: *page,
+                size: PageSize::SIZE_4K,
+                attrs,
+                marks: Marks::NONE,
+            };
+            slot.store(self.format.leaf(leaf, Level::ZERO), Ordering::Release);
+        }
+
+        let page = |slot: &AtomicU64| {
+            let found = self
+                .format
+                .decode_4k(slot.load(Ordering::Relaxed), Level::ZERO);
+            found.map(|leaf| leaf.phys)
+        };
+        let ends = all.first().and_then(page).zip(all.last().and_then(page));
+        Ok(ends.is_some_and(|(first, last)| {
+            first.is_aligned(PageSize::SIZE_2M)
+                && first.checked_add(PageSize::SIZE_2M.mask() & !PageSize::SIZE_4K.mask())
+                    == Some(last)
+        }))
+    }
+
+    /// Unmaps the 4K leaves of `range`, and calls `taken` with each. All or nothing:
+    /// [`Error::Changed`] if there is no level-0 table that all of it is in, or if there is a larger
+    /// leaf.
+    ///
+    /// Flush the IOTLB for the range before anybody relies on it.
+    pub fn take(
+        &mut self,
+        range: IovaRange,
+        mut taken: impl FnMut(Iova, Phys),
+    ) -> Result<(), Error<P::Error>> {
+        let level = Level::ZERO;
+        let refused = || Error::Changed(range.start());
+        let table = self.table_at(range.start(), level).ok_or_else(refused)?;
+        if level.table_last(range.start()) < range.last() {
+            return Err(refused());
+        }
+        let slots = self.pages.entries(table);
+        let slots = slots
+            .get(level.index(range.start())..=level.index(range.last()))
+            .ok_or_else(refused)?;
+        let is_good = |slot: &AtomicU64| {
+            let raw = slot.load(Ordering::Relaxed);
+            raw == 0 || self.format.decode_4k(raw, level).is_some()
+        };
+
+        if !slots.iter().all(is_good) {
+            return Err(refused());
+        }
+        let mut at = Some(range.start());
+        for slot in slots {
+            let raw = match slot.load(Ordering::Relaxed) {
+                0 => 0,
+                _ => slot.swap(0, Ordering::AcqRel),
+            };
+            if let (Some(leaf), Some(iova)) = (self.format.decode_4k(raw, level), at) {
+                taken(iova, leaf.phys);
+            }
+            at = at.and_then(|iova| iova.checked_add(PageSize::SIZE_4K.bytes()));
+        }
+        Ok(())
+    }
+
+    /// Takes the level-0 tables of whole blocks of 2M in `range` out in which there is nothing.
+    ///
+    /// Flush the IOTLB where it says, before anybody maps there or frees the tables.
+    pub fn drop_empty(&mut self, range: IovaRange) -> Changes {
+        let mut changes = Changes::NONE;
+        let mut left = Some(range);
+        let Some(above) = Level::new(1) else {
+            return changes;
+        };
+
+        while let Some(todo) = left {
+            let block = IovaRange::block(todo.start(), above.entry_size());
+            left = todo.behind(block.last());
+            let Some(table) = self.table_at(block.start(), above) else {
+                // There is no table below that one either.
+                left = todo.behind(above.table_last(block.start()));
+                continue;
+            };
+            let raw = self
+                .slot(table, above, block.start())
+                .map_or(0, |slot| slot.load(Ordering::Acquire));
+            let Entry::Table(child) = self.format.decode(raw, above) else {
+                continue;
+            };
+            let empty = |slot: &AtomicU64| slot.load(Ordering::Relaxed) == 0;
+            if !todo.covers(block) || !self.pages.entries(child).iter().all(empty) {
+                continue;
+            }
+            if let Some(slot) = self.slot(table, above, block.start()) {
+                slot.store(0, Ordering::Release);
+                changes.add_touch(block);
+                // There are no marks in it.
+                let _ = self.part_from(child, Level::ZERO, Farewell::Retire);
+            }
+        }
+        changes
+    }
+}

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Single pages that come into a table, and go.
+
+use pgtable_host::pgtable::{
+    Attrs,
+    Error,
+    Format,
+    Iova,
+    Phys, //
+};
+
+use crate::arena::NoMemory;
+use crate::model::Stretch;
+use crate::spec::{
+    IR,
+    IW,
+    PAGE, //
+};
+use crate::world::{
+    range,
+    World, //
+};
+
+fn fill(world: &mut World, at: u64, pages: &[Phys], attrs: Attrs) -> Result<bool, Error<NoMemory>> {
+    world
+        .editor()
+        .fill(Iova::new(at), pages.len(), attrs, || Some(pages))
+}
+
+#[test]
+fn fill_maps_scattered_pages_or_refuses() {
+    let mut world = World::new(2);
+    let base = 2u64 << 21;
+    let phys: Vec<Phys> = (0..100)
+        .map(|n| Phys::new((7 * n + 3) * PAGE).unwrap())
+        .collect();
+    let changed = |at| Err(Error::Changed(Iova::new(at)));
+
+    // No level-0 table there yet.
+    world.leaf(0, PAGE, 12);
+    let attrs = world.view().leaf_at(Iova::new(0)).unwrap().attrs();
+    assert_eq!(fill(&mut world, base, &phys, attrs), changed(base));
+
+    world.leaf(base + 400 * PAGE, 9 * PAGE, 12);
+    for at in [301, 350, 400, 413, 512 - 99] {
+        let at = base + at * PAGE;
+        assert_eq!(fill(&mut world, at, &phys, attrs), changed(at));
+    }
+    let at = base + 12;
+    assert_eq!(fill(&mut world, at, &phys[..1], attrs), changed(at));
+    // A page that is none.
+    let between = Phys::new(phys[1].get() + 1).unwrap();
+    assert_eq!(
+        fill(&mut world, base, &[phys[0], between], attrs),
+        changed(base)
+    );
+    world.check();
+
+    for (first, count) in [(0, 100), (300, 100), (401, 100), (511, 1), (505, 0)] {
+        let at = base + first * PAGE;
+        assert_eq!(fill(&mut world, at, &phys[..count], attrs), Ok(false));
+        // Such an edit changes what is translated.
+        world.arena.accept();
+        for (n, phys) in (0..).zip(&phys[..count]) {
+            let (first, rest) = (at + n * PAGE, IR | IW);
+            let stretch = Stretch {
+                first,
+                last: first + (PAGE - 1),
+                phys: phys.get(),
+                rest,
+            };
+            world.model.map(stretch, PAGE);
+        }
+        world.check();
+    }
+}
+
+#[test]
+fn fill_tells_where_a_block_may_be_whole() {
+    for (base, step, whole) in [(8 << 21, 1, true), (8 << 21, 2, false), (PAGE, 1, false)] {
+        let mut world = World::new(2);
+        // A table is made by the first leaf.
+        world.leaf(0, base, 12);
+        let attrs = world.view().leaf_at(Iova::new(0)).unwrap().attrs();
+        let page = |n: u64| Phys::new(base + n * step * PAGE).unwrap();
+
+        for n in 1..511 {
+            let told = fill(&mut world, n * PAGE, &[page(n)], attrs);
+            assert_eq!(told, Ok(false), "{n}");
+            world.arena.accept();
+        }
+        let told = fill(&mut world, 511 * PAGE, &[page(511)], attrs);
+        assert_eq!(told, Ok(whole), "{base:#x} {step}");
+    }
+}
+
+#[test]
+fn fill_asks_for_pages_only_if_there_is_room() {
+    let mut world = World::new(2);
+    world.leaf(0, PAGE, 12);
+    let attrs = world.view().leaf_at(Iova::new(0)).unwrap().attrs();
+    let pages = [Phys::new(7 * PAGE).unwrap()];
+    let changed = |at| Err(Error::Changed(Iova::new(at)));
+    let mut try_at = |at: u64, count, pages: Option<&[Phys]>| {
+        let mut asked = false;
+        let result = world.editor().fill(Iova::new(at), count, attrs, || {
+            asked = true;
+            pages
+        });
+        (result, asked)
+    };
+
+    assert_eq!(try_at(0, 1, Some(&pages)), (changed(0), false));
+    assert_eq!(try_at(1 << 21, 1, Some(&pages)), (changed(1 << 21), false));
+    assert_eq!(try_at(PAGE, 1, None), (changed(PAGE), true));
+    assert_eq!(try_at(PAGE, 2, Some(&pages)), (changed(PAGE), true));
+    assert_eq!(try_at(PAGE, 1, Some(&pages)), (Ok(false), true));
+}
+
+#[test]
+fn take_unmaps_4k_leaves_or_refuses() {
+    let mut world = World::new(2);
+    let base = 2u64 << 21;
+    let refused = |at| Err(Error::Changed(Iova::new(at)));
+
+    // No table, a leaf of 2M, one of 64K in part and as a whole, more than a table.
+    world.leaf(base - (1 << 21), 1 << 30, 21);
+    world.leaf(base + 64 * PAGE, 1 << 20, 16);
+    for n in [0u64, 3, 4, 5, 90, 511] {
+        world.leaf(base + n * PAGE, (n * 3 + 7) * PAGE, 12);
+    }
+    for (first, pages) in [
+        (base + (2 << 21), 1),
+        (base - (1 << 21), 1),
+        (base + 70 * PAGE, 2),
+        (base + 60 * PAGE, 40),
+        (base + 511 * PAGE, 2),
+    ] {
+        let range = range(first, first + pages * PAGE - 1);
+        assert_eq!(world.editor().take(range, |_, _| panic!()), refused(first));
+    }
+    world.check();
+
+    for (first, pages, expected) in [
+        (1, 2, &[][..]),
+        (0, 5, &[0, 3, 4]),
+        (0, 5, &[]),
+        (80, 20, &[90]),
+        (511, 1, &[511]),
+    ] {
+        let at = base + first * PAGE;
+        let range = range(at, at + pages * PAGE - 1);
+        let mut taken = vec![];
+        let result = world
+            .editor()
+            .take(range, |iova, phys| taken.push((iova.get(), phys.get())));
+        assert_eq!(result, Ok(()));
+        let expected: Vec<_> = expected
+            .iter()
+            .map(|n: &u64| (base + n * PAGE, (n * 3 + 7) * PAGE))
+            .collect();
+        assert_eq!(taken, expected);
+        world.arena.accept();
+        world.model.unmap(at, at + pages * PAGE - 1);
+        world.check();
+    }
+}
+
+#[test]
+fn empty_tables_go_and_no_others() {
+    let mut world = World::new(2);
+    for block in 0..6u64 {
+        world.leaf((block << 21) + 5 * PAGE, (block + 9) * PAGE, 12);
+    }
+    world.leaf(8 << 21, 1 << 30, 21);
+    world.leaf(5 << 30, PAGE, 12);
+    for block in [1u64, 2, 4, 5] {
+        let at = (block << 21) + 5 * PAGE;
+        let page = range(at, at + PAGE - 1);
+        assert_eq!(world.editor().take(page, |_, _| ()), Ok(()));
+        world.arena.accept();
+        world.model.unmap(at, at + PAGE - 1);
+    }
+    let tables = world.arena.live();
+
+    // Nothing is whole and empty in it: part of block 1, and block 0, which is not empty.
+    let changes = world.editor().drop_empty(range(0, (1 << 21) + PAGE - 1));
+    assert_eq!(changes.touched(), None);
+    assert_eq!(world.arena.live(), tables);
+    // Blocks 1, 2 and 4; of block 5 a page is left over.
+    let changes = world.editor().drop_empty(range(PAGE, (6 << 21) - PAGE - 1));
+    assert_eq!(changes.touched(), Some(range(1 << 21, (5 << 21) - 1)));
+    assert_eq!(world.arena.retired(), 3);
+    world.check();
+    world.arena.settle();
+    assert_eq!(world.arena.live(), tables - 3);
+    // All there is.
+    let changes = world.editor().drop_empty(range(0, (1 << 39) - 1));
+    assert_eq!(changes.touched(), Some(range(5 << 21, (6 << 21) - 1)));
+    assert_eq!(world.arena.retired(), 1);
+    world.check();
+}
+
+#[test]
+fn attrs_are_those_of_what_the_driver_maps() {
+    let c_bit = 1 << 47;
+    for (read, write, flags) in [(true, true, IR | IW), (true, false, IR), (false, true, IW)] {
+        let mut world = World::encrypted(2, c_bit);
+        world.map(0, PAGE, PAGE, flags | c_bit, u64::MAX);
+        let mapped = world.view().leaf_at(Iova::new(0)).unwrap().attrs();
+        let format = Format::with_c_bit(c_bit, true).unwrap();
+        assert_eq!(Attrs::new(read, write, false, format), mapped);
+        assert_ne!(Attrs::new(read, write, true, format), mapped);
+        assert_ne!(Attrs::new(read, write, false, Format::PLAIN), mapped);
+    }
+}
