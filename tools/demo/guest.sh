@@ -183,6 +183,10 @@ echo
 echo "2. A VMM whose guest shares pages and takes them back: all of its 32M are one mapping"
 run_client page-states $device
 
+echo
+echo "   The same calls from Rust"
+run_client pgsize-client-rs --states --mib "$mib" $device
+
 rmmod vfio_pgsize || stop "vfio_pgsize does not unload"
 load_pgsize serve_type1v2=1 || stop "vfio_pgsize does not load again"
 echo

@@ -5,9 +5,11 @@
 //!
 //! `vfio-ioctls` opens the container as it does for any VMM, with the type
 //! VFIO_TYPE1v2_IOMMU: vfio_pgsize must be loaded with `serve_type1v2=1`. All
-//! that such a VMM adds is the two calls in [`pgsize`].
+//! that such a VMM adds is the two calls in [`pgsize`]. With `--states` it has a
+//! container of vfio_pgsize's own type instead, for the calls in [`states`].
 
 use std::io::stdin;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -23,9 +25,12 @@ use vm_memory::VolatileMemory;
 use crate::edu::Edu;
 use crate::edu::BUFFER_SIZE;
 use crate::pgsize::Sizes;
+use crate::states::Change;
+use crate::states::State;
 
 mod edu;
 mod pgsize;
+mod states;
 
 /// Where the device sees the memory: a 2M multiple below edu's 256 MiB.
 const IOVA: u64 = 0x400_0000;
@@ -45,6 +50,9 @@ struct Options {
     /// Wait for a line on standard input after each report
     #[arg(long)]
     pause: bool,
+    /// Instead: share pages of one mapping and take them back, and print the leaves
+    #[arg(long)]
+    states: bool,
     /// PCI address of the edu device, as 0000:00:03.0
     address: String,
     /// Leaf sizes allowed, as 4K or 4K,2M or all
@@ -95,9 +103,51 @@ fn copy_by_device(
     Ok(())
 }
 
+/// Have a guest share a page, its 2M, and take a page back: no device is driven meanwhile.
+fn share_pages(options: &Options, sysfs: &Path) -> anyhow::Result<()> {
+    const PAGE: u64 = 4096;
+    const HUGE: u64 = 2 << 20;
+    let container = states::Container::open(sysfs)
+        .with_context(|| format!("{}: no container of vfio_pgsize", options.address))?;
+    let memory = huge_pages(usize::from(options.mib) << 20)?;
+
+    // SAFETY: `memory` is not touched here, and outlives the container's mapping: both end with us.
+    unsafe { states::map_stateful(&container, IOVA, memory.size(), memory.as_ptr()) }
+        .context("can not map the memory, with page states")?;
+    for (text, at, size, state) in [
+        ("share:0:4K", 0, PAGE, State::Shared),
+        ("share:0:2M", 0, HUGE, State::Shared),
+        ("private:1M:4K", HUGE / 2, PAGE, State::Private),
+        ("private:0:2M", 0, HUGE, State::Private),
+    ] {
+        println!("conversion {text}");
+        states::set_state(&container, &[Change::new(IOVA + at, size, state)])
+            .map_err(|(done, error)| anyhow::anyhow!("{text}: {error}, {done} changes done"))?;
+        if !report(&container, options)? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Print the leaves, and go on?
+fn report(container: &impl AsRawFd, options: &Options) -> anyhow::Result<bool> {
+    for run in pgsize::leaves(container, IOVA, u64::from(options.mib) << 20)
+        .context("the container can not report its leaves")?
+    {
+        println!("{run}");
+    }
+    println!(".");
+    Ok(!options.pause || stdin().read_line(&mut String::new())? != 0)
+}
+
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     ensure!(options.mib % 2 == 0, "--mib: a huge page has 2 MiB");
+    let sysfs = Path::new("/sys/bus/pci/devices").join(&options.address);
+    if options.states {
+        return share_pages(&options, &sysfs);
+    }
     let sizes = options
         .sizes
         .iter()
@@ -109,7 +159,6 @@ fn main() -> anyhow::Result<()> {
         pgsize::is_offered(&*container),
         "is the module vfio_pgsize loaded?"
     );
-    let sysfs = Path::new("/sys/bus/pci/devices").join(&options.address);
     let device = VfioDevice::new(&sysfs, container.clone(), false)
         .with_context(|| format!("{}: is it bound to vfio-pci, and unused?", options.address))?;
     let edu = Edu::new(&device).with_context(|| options.address.clone())?;
@@ -136,13 +185,7 @@ fn main() -> anyhow::Result<()> {
             println!("policy {text}, applied to mapped memory under DMA");
             copy_by_device(&edu, &memory, i + 1, || set(true))?;
         }
-        for run in pgsize::leaves(&*container, IOVA, memory.size() as u64)
-            .context("the container can not report its leaves")?
-        {
-            println!("{run}");
-        }
-        println!(".");
-        if options.pause && stdin().read_line(&mut String::new())? == 0 {
+        if !report(&*container, &options)? {
             break;
         }
     }

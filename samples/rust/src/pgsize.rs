@@ -18,7 +18,7 @@ use vmm_sys_util::ioctl_io_nr;
 use vfio_bindings::bindings::vfio::VFIO_BASE;
 use vfio_bindings::bindings::vfio::VFIO_TYPE;
 
-const VFIO_PGSIZE_IOMMU: u64 = 0x5047_535a;
+pub const VFIO_PGSIZE_IOMMU: u64 = 0x5047_535a;
 const VFIO_PGSIZE_VERSION: i32 = 1;
 const VFIO_PGSIZE_POLICY_APPLY: u32 = 1 << 1;
 
