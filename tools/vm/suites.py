@@ -78,7 +78,8 @@ def snp_selftests(kernel_name: str) -> Iterator[Suite]:
         load = "load_vfio && bind_edu" + ("" if model == "off" else " && load_snp_host")
         command = f". /lib/vm.sh; {load} && exec /tests/{program}"
         options = f"--snp {model} {options}"
-        yield Suite(f"{program}@{kernel_name}-{model}", machine(kernel_name, options, command))
+        name = program.replace(" -v ", "-")
+        yield Suite(f"{name}@{kernel_name}-{model}", machine(kernel_name, options, command))
 
 
 def lints() -> Iterator[Suite]:

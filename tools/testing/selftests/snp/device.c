@@ -8,6 +8,11 @@
 /* Where in its page the word is. */
 #define WORD		0x40
 
+static uint64_t scratch_iova(const struct device *device)
+{
+	return SCRATCH_IOVA + (device->index - device->vmm->first) * PAGE;
+}
+
 problem device_start(struct device *device, struct vmm *vmm, int index)
 {
 	problem wrong;
@@ -17,7 +22,7 @@ problem device_start(struct device *device, struct vmm *vmm, int index)
 	wrong = memory_alloc(&device->scratch, ANON_4K, PAGE);
 	if (wrong)
 		return wrong;
-	return vmm_map(vmm, SCRATCH_IOVA + index * PAGE, device->scratch.va, PAGE, READ_WRITE);
+	return vmm_map(vmm, scratch_iova(device), device->scratch.va, PAGE, READ_WRITE);
 }
 
 void device_stop(struct device *device)
@@ -33,7 +38,7 @@ static struct edu *edu_of(struct device *device)
 static problem give_word(struct device *device, uint32_t word)
 {
 	*(volatile uint32_t *)device->scratch.va = word;
-	return edu_fetch(edu_of(device), SCRATCH_IOVA + device->index * PAGE, sizeof(word));
+	return edu_fetch(edu_of(device), scratch_iova(device), sizeof(word));
 }
 
 static problem take_word(struct device *device, uint32_t *word)
@@ -42,7 +47,7 @@ static problem take_word(struct device *device, uint32_t *word)
 	problem wrong;
 
 	*scratch = 0;
-	wrong = edu_store(edu_of(device), SCRATCH_IOVA + device->index * PAGE, sizeof(*word));
+	wrong = edu_store(edu_of(device), scratch_iova(device), sizeof(*word));
 	*word = *scratch;
 	return wrong;
 }

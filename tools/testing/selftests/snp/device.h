@@ -23,7 +23,10 @@ struct access {
 	uint64_t size_faults;	/* of these, for a leaf that is too large */
 };
 
-/* Takes an edu device of an open VMM, and an IOVA of its own from SCRATCH_IOVA on. */
+/*
+ * Takes an edu device of an open VMM, and an IOVA of its own: the VMM's first has SCRATCH_IOVA,
+ * the next one the page behind it ...
+ */
 #define SCRATCH_IOVA	(1ULL << 44)
 problem device_start(struct device *device, struct vmm *vmm, int index);
 void device_stop(struct device *device);

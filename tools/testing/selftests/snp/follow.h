@@ -66,6 +66,9 @@ struct prober {
 
 problem prober_start(struct prober *prober, struct device *device, uint64_t iova,
 		     const uint8_t *va);
+/* The same for one of `nr` devices that share the first `pages` pages: each has pages of its own. */
+problem prober_start_among(struct prober *prober, struct device *device, uint64_t iova,
+			   const uint8_t *va, int pages, int index, int nr);
 /* No transfer was lost. */
 problem prober_stop(struct prober *prober);
 /* Leave a page alone from now on, or no longer. */

@@ -266,9 +266,8 @@ static problem start(void)
 	if (policy_set(vmm.container, VFIO_PGSIZE_POLICY_RANGE | FOLLOW, LAST_AT, MIB(2), UPTO_2M))
 		return problem_is("the policy of the device's range: %m");
 	TRY(vmm_map(&vmm, LAST_AT, memory.va + LAST * MIB(2), MIB(2), READ_WRITE));
-	TRY(prober_start(&prober, &device, LAST_AT, memory.va + LAST * MIB(2)));
-	for (int page = DEVICE_PAGES; page < PROBED; page++)
-		prober_skip(&prober, page, true);
+	TRY(prober_start_among(&prober, &device, LAST_AT, memory.va + LAST * MIB(2), DEVICE_PAGES,
+			       0, 1));
 	return NULL;
 }
 

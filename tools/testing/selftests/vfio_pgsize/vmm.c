@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <errno.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
@@ -72,6 +73,7 @@ problem vmm_open_with(struct vmm *vmm, unsigned long type, int first, int device
 	int ret;
 
 	memset(vmm, 0, sizeof(*vmm));
+	vmm->first = first;
 	for (int i = 0; i < MAX_DEVICES; i++)
 		vmm->devices[i].group = -1;
 	wrong = kernel_log_start(&vmm->log);
@@ -142,18 +144,39 @@ static int has_query(struct vmm *vmm)
 	return container_extension(vmm->container, VFIO_PGSIZE_IOMMU) >= VFIO_PGSIZE_VERSION;
 }
 
+int vmm_domains(struct vmm *vmm)
+{
+	struct vfio_pgsize_run run;
+	struct vfio_pgsize_query query = {
+		.argsz = sizeof(query),
+		.size = PAGE,
+		.nr = 1,
+		.runs = (uintptr_t)&run,
+	};
+
+	while (!ioctl(vmm->container, VFIO_PGSIZE_QUERY, &query)) {
+		query.domain++;
+		query.size = PAGE;
+		query.iova = 0;
+		query.nr = 1;
+	}
+	return query.domain;
+}
+
 problem vmm_has_leaves(struct vmm *vmm, const struct leaves *expected)
 {
-	struct leaves found = {};
+	int domains = has_query(vmm) ? vmm_domains(vmm) : 0;
 	problem wrong = NULL;
 
-	if (has_query(vmm)) {
-		wrong = leaves_query(&found, vmm->container, 0, 0, EVERYWHERE);
+	for (int i = 0; i < domains; i++) {
+		struct leaves found = {};
+
+		wrong = leaves_query(&found, vmm->container, i, 0, EVERYWHERE);
 		if (!wrong)
 			wrong = leaves_differ(expected, &found);
 		leaves_free(&found);
 		if (wrong)
-			return problem_is("QUERY: %s", wrong);
+			return problem_is("QUERY of domain %d: %s", i, wrong);
 	}
 	for (int i = 0; !wrong && i < MAX_DEVICES; i++)
 		if (vmm->devices[i].group >= 0)

@@ -18,6 +18,7 @@
 struct vmm {
 	int container;
 	uint64_t sizes;		/* leaf sizes of the IOMMU */
+	int first;		/* its first edu device */
 	struct vmm_device {
 		char bdf[BDF_SIZE];
 		int group;
@@ -42,9 +43,12 @@ problem vmm_close(struct vmm *vmm);
 problem vmm_policy(struct vmm *vmm, uint32_t flags, uint64_t sizes);
 problem vmm_map(struct vmm *vmm, uint64_t iova, const void *va, uint64_t size, uint32_t flags);
 
+/* How many domains the container has. */
+int vmm_domains(struct vmm *vmm);
+
 /*
  * Are these all the leaves of each attached device? Asked of QUERY (where
- * there is one) and of the oracle.
+ * there is one), for each domain, and of the oracle.
  */
 problem vmm_has_leaves(struct vmm *vmm, const struct leaves *expected);
 /* The same for one mapping, all there is. */
