@@ -24,8 +24,9 @@ impl State {
     /// Attaches `group`: to a domain that is there, or to a new one, which then gets all mappings.
     ///
     /// Errors: `EINVAL` it is attached already, or keeps addresses to itself that are mapped, or
-    /// leaves none; `EPERM` its interrupts are not isolated, and `unsafe_interrupts` is not set; and
-    /// those of the IOMMU core and of mapping.
+    /// leaves none; `EPERM` its interrupts are not isolated, and `unsafe_interrupts` is not set;
+    /// `ENOMEM` a leaf that the hook had to unmap can not be mapped again; and those of the IOMMU
+    /// core and of mapping.
     pub(crate) fn attach(&mut self, group: Group, unsafe_interrupts: bool) -> Result {
         if self.domains.iter().any(|domain| domain.has(group)) {
             return Err(EINVAL);
@@ -52,6 +53,8 @@ impl State {
 
         if !self.join(group, &mut domain)? {
             self.domains.reserve(1, GFP_KERNEL_ACCOUNT)?;
+            // What is not there can not be read.
+            self.repair_lost()?;
             self.replay(&mut domain)?;
             self.domains.push(domain, GFP_KERNEL_ACCOUNT)?;
         }
@@ -139,6 +142,10 @@ impl State {
         }
         if let Some(last) = held {
             result = put(last, domain);
+        }
+        if result.is_ok() && source.watches().lost_in(mapping.range) {
+            // Perhaps it was not there when it was looked for: nobody would know in the new domain.
+            result = Err(ENOMEM);
         }
         if let (Err(_), Some(range)) = (&result, mapped) {
             domain.take_back(range);

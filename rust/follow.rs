@@ -241,6 +241,10 @@ impl Domain {
                 give_way()?;
             }
         }
+        if self.watches().lost_in(range) {
+            // Perhaps it was not there when it was looked for: only the old watches know it.
+            return Err(ENOMEM);
+        }
         self.replace_watches(range, new);
         Ok(())
     }

@@ -82,9 +82,15 @@ impl Domain {
             {
                 let mut guard = Guard::lock();
                 let marks = guard.marks(watch);
-                if !core::mem::take(&mut marks.shared) || marks.pending || marks.lost {
+                if !marks.shared {
                     continue;
                 }
+                if marks.pending || marks.lost {
+                    // It is looked at when all of it is there again.
+                    work_later();
+                    continue;
+                }
+                marks.shared = false;
             }
             for block in blocks_of(watch.range()) {
                 let small = |leaf: Leaf| leaf.size() < PageSize::SIZE_2M;

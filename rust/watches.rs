@@ -116,6 +116,12 @@ impl Watches {
         lost
     }
 
+    /// Whether the hook had to unmap anything of what overlaps `range`.
+    pub(crate) fn lost_in(&self, range: IovaRange) -> bool {
+        self.overlapping(range)
+            .any(|watch| Guard::lock().marks(watch).lost)
+    }
+
     /// Adds one, which overlaps no other.
     pub(crate) fn insert(&mut self, new: NewWatch) {
         // SAFETY: It is in no domain's tree, and now the tree's.

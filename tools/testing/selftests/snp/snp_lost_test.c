@@ -10,12 +10,14 @@
 #include <unistd.h>
 
 #include "follow.h"
+#include "gates.h"
 #include "guest.h"
 #include "harness.h"
 #include "module.h"
 #include "units.h"
 
 #define AT	GIB(4)
+#define AT_TOO	GIB(8)
 #define SIZE	MIB(16)
 #define PIECE(i) ((i) * MIB(2))
 #define BIT(i)	(1ULL << (i))
@@ -26,6 +28,8 @@ FIXTURE(lost) {
 	struct memory memory;
 	struct guest guest;
 };
+
+typedef FIXTURE_DATA(lost) Lost;
 
 static problem put(const char *path, const char *text)
 {
@@ -62,7 +66,7 @@ FIXTURE_SETUP(lost)
 	if (access(FAIL, F_OK))
 		SKIP(return, "the kernel injects no faults");
 	ASSERT_SOUND(prepare_to_fail());
-	ASSERT_SOUND(module_require("reserve_tables=0"));
+	ASSERT_SOUND(module_require("reserve_tables=0 own_domains=1"));
 	ASSERT_SOUND(memory_alloc(&self->memory, HUGETLB_2M, SIZE));
 	ASSERT_SOUND(guest_start(&self->guest, self->memory.va, SIZE));
 	ASSERT_SOUND(vmm_open(&self->vmm, VFIO_PGSIZE_IOMMU, 1));
@@ -144,6 +148,154 @@ TEST_F_TIMEOUT(lost, policy, TIMEOUT)
 	ASSERT_SOUND(vmm_policy(&self->vmm, 0, UPTO_2M));
 	mapped.small |= BIT(5);
 	EXPECT_SOUND(follow_has_soon(&self->vmm, &mapped, 1, 0));
+}
+
+/* --- while somebody is held, at a step or by the container's mutex -------------- */
+
+/* A thread's work, and what was wrong with it: its own text. */
+struct errand {
+	Lost *self;
+	problem (*run)(Lost *self);
+	pthread_t thread;
+	char wrong[256];
+};
+
+static void *run_errand(void *arg)
+{
+	struct errand *errand = arg;
+	problem wrong = errand->run(errand->self);
+
+	snprintf(errand->wrong, sizeof(errand->wrong), "%s", wrong ? wrong : "");
+	return NULL;
+}
+
+static problem map_too(Lost *self)
+{
+	return vmm_map(&self->vmm, AT_TOO, self->memory.va, SIZE, READ_WRITE);
+}
+
+static problem unmap(Lost *self)
+{
+	return dma_unmap_exactly(self->vmm.container, AT, SIZE);
+}
+
+static problem map_again(Lost *self)
+{
+	return vmm_map(&self->vmm, AT, self->memory.va, SIZE, READ_WRITE);
+}
+
+/* The leaf goes while an errand is at this step. */
+static problem lose_at(Lost *self, problem (*run)(Lost *self), int step)
+{
+	struct errand errand = { self, run };
+	struct gates gates = {};
+	problem wrong;
+
+	gates_add(&gates, step, PGSIZE_STEP_SMASH_DONE);
+	wrong = gates_set(&gates);
+	if (wrong)
+		return wrong;
+	if (pthread_create(&errand.thread, NULL, run_errand, &errand))
+		return problem_is("no thread");
+	wrong = gates_wait(step);
+	if (!wrong)
+		wrong = assign_without_memory(&self->guest, PIECE(3) + PAGE);
+	pthread_join(errand.thread, NULL);
+	if (!wrong && errand.wrong[0])
+		wrong = problem_is("%s", errand.wrong);
+	return wrong ? wrong : gates_set(&(struct gates){});
+}
+
+TEST_F_TIMEOUT(lost, at_each_step, 2 * TIMEOUT)
+{
+	struct mapped mapped = { AT, self->memory.va, SIZE, BIT(3) };
+
+	for (int i = PGSIZE_STEP_UNMAP_BEGINS; i <= PGSIZE_STEP_UNMAP_UNWATCHED; i++) {
+		ASSERT_SOUND(lose_at(self, unmap, i));
+		EXPECT_SOUND(vmm_has_nothing(&self->vmm));
+		EXPECT_SOUND(account_rose(&self->vmm.before, 0, 0));
+		ASSERT_SOUND(guest_share(&self->guest, PIECE(3) + PAGE, false));
+		ASSERT_SOUND(map_again(self));
+	}
+	for (int i = PGSIZE_STEP_MAP_BEGINS; i <= PGSIZE_STEP_MAP_INSERTED; i++) {
+		/* There it is only when the hook came before. */
+		if (i == PGSIZE_STEP_MAP_HIT)
+			continue;
+		ASSERT_SOUND(unmap(self));
+		ASSERT_SOUND(lose_at(self, map_again, i));
+		EXPECT_SOUND(follow_has_soon(&self->vmm, &mapped, 1, 0));
+		ASSERT_SOUND(guest_share(&self->guest, PIECE(3) + PAGE, false));
+	}
+}
+
+static problem attach(Lost *self)
+{
+	return vmm_attach(&self->vmm, 1);
+}
+
+/*
+ * A map that is held has the container until the leaf is gone. The group waits
+ * for it before the worker, which would map the leaf again, has a reason to.
+ */
+static problem attach_to_hole(Lost *self, struct seen *seen)
+{
+	struct errand map = { self, map_too }, group = { self, attach };
+	struct gates gates = {};
+	problem wrong;
+
+	gates_add(&gates, PGSIZE_STEP_MAP_BEGINS, PGSIZE_STEP_SMASH_DONE);
+	wrong = gates_set(&gates);
+	if (wrong)
+		return wrong;
+	if (pthread_create(&map.thread, NULL, run_errand, &map))
+		return problem_is("no thread");
+	wrong = gates_wait(PGSIZE_STEP_MAP_BEGINS);
+	if (pthread_create(&group.thread, NULL, run_errand, &group))
+		return problem_is("no thread");
+	usleep(200000);
+	if (!wrong)
+		wrong = assign_without_memory(&self->guest, PIECE(3) + PAGE);
+	pthread_join(map.thread, NULL);
+	pthread_join(group.thread, NULL);
+	if (!wrong && (map.wrong[0] || group.wrong[0]))
+		return problem_is("map: %s; attach: %s", map.wrong, group.wrong);
+	if (!wrong)
+		wrong = gates_see(seen);
+	return wrong ? wrong : gates_set(&(struct gates){});
+}
+
+TEST_F_TIMEOUT(lost, group_attached, TIMEOUT)
+{
+	struct mapped mapped[] = {
+		{ AT, self->memory.va, SIZE, BIT(3) },
+		{ AT_TOO, self->memory.va, SIZE, BIT(3) },
+	};
+	struct vfio_pgsize_stats before, stats;
+	struct seen seen = { .given_up = 1 };
+
+	/* The processors are emulated: the map may have waited too long. */
+	for (int i = 0; i < 10 && seen.given_up; i++) {
+		if (i) {
+			vmm_detach(&self->vmm, 1);
+			ASSERT_SOUND(dma_unmap_exactly(self->vmm.container, AT_TOO, SIZE));
+			ASSERT_SOUND(guest_share(&self->guest, PIECE(3) + PAGE, false));
+			EXPECT_SOUND(follow_has_soon(&self->vmm,
+						     &(struct mapped){ AT, self->memory.va, SIZE },
+						     1, 0));
+		}
+		ASSERT_SOUND(follow_stats(&self->vmm, &before));
+		ASSERT_SOUND(attach_to_hole(self, &seen));
+	}
+	ASSERT_EQ(0, seen.given_up);
+	ASSERT_EQ(2, vmm_domains(&self->vmm));
+	ASSERT_SOUND(follow_stats(&self->vmm, &stats));
+	EXPECT_EQ(1, stats.fallbacks - before.fallbacks);
+	EXPECT_EQ(1, stats.repairs - before.repairs);
+	/* The leaf is there in both domains. */
+	EXPECT_SOUND(follow_has(&self->vmm, mapped, 2, 0));
+	ASSERT_SOUND(guest_share(&self->guest, PIECE(3) + PAGE, false));
+	mapped[0].small = mapped[1].small = 0;
+	EXPECT_SOUND(follow_has_soon(&self->vmm, mapped, 2, 0));
 }
 
 /* The leaf that is lost is larger than the range that is followed. */
