@@ -121,7 +121,7 @@ impl State {
         };
 
         let mut result = Ok(());
-        'all: while let Some(todo) = left {
+        'all: while let Some(todo) = left.and_then(|left| source.skip_holes(left)) {
             let seen = source.stretches(todo, &mut found);
             for stretch in &found {
                 if let Some(before) = &mut held {

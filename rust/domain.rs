@@ -351,7 +351,9 @@ impl Domain {
         let mut done = true;
         let mut left = Some(range);
 
-        while let (Some(todo), Some(table)) = (left, self.table()) {
+        while let (Some(todo), Some(table)) =
+            (left.and_then(|left| self.skip_holes(left)), self.table())
+        {
             let piece = first_piece(todo, PIECE);
             let mut last = piece.last();
             let (all, _) = self.flushed(|gather| {
@@ -366,6 +368,17 @@ impl Domain {
             rest();
         }
         done
+    }
+
+    /// The rest of `range` from the first address on that is mapped, as far as that can be told at
+    /// once: what is sparse is not looked through piece by piece.
+    pub(crate) fn skip_holes(&self, range: IovaRange) -> Option<IovaRange> {
+        let Some(table) = self.table() else {
+            return Some(range);
+        };
+        let first = table.view().leaves(range).next()?;
+
+        range.from(first.iova.max(range.start()))
     }
 
     /// What `range` is mapped to: as many stretches from its start on as `found` has room for, and

@@ -52,11 +52,16 @@ impl State {
 
     fn cut_at(&mut self, at: Iova) -> Result {
         for index in 0..self.domains.len() {
-            while let Some(domain) = self.domains.get_mut(index) {
-                if domain.cut_at(at, &self.policy)? {
-                    break;
-                }
+            let cut = |state: &mut Self| {
+                let domain = state.domains.get_mut(index);
+                domain.map_or(Ok(true), |domain| domain.cut_at(at, &state.policy))
+            };
+            if !cut(self)? {
+                // What is repaired has small leaves, which are not lost again.
                 self.repair()?;
+                if !cut(self)? {
+                    return Err(ENOMEM);
+                }
             }
         }
         Ok(())

@@ -230,7 +230,7 @@ impl Domain {
             }
             let owner = self.owner(segment.rule, follower)?;
             let mut left = Some(segment.range);
-            while let Some(todo) = left {
+            while let Some(todo) = left.and_then(|left| self.skip_holes(left)) {
                 let seen = self.stretches(todo, &mut found);
                 for stretch in &found {
                     if let Some(watch) = watch(*stretch, false, &owner)? {

@@ -12,6 +12,7 @@ use crate::{
         first_piece,
         give_way,
         rest,
+        Domain,
         PIECE, //
     },
     mapping::Mapping,
@@ -176,27 +177,27 @@ impl State {
     pub(crate) fn private_in(&self, range: IovaRange) -> Result<KVVec<IovaRange>> {
         let mut found = KVVec::new();
         let mut free = Some(range);
+        let mut left = Some(range);
+        let source = self.source().and_then(|index| self.domains.get(index));
 
-        if let Some(table) = self
-            .source()
-            .and_then(|index| self.domains.get(index)?.table())
-        {
-            let mut left = Some(range);
-            while let Some(todo) = left {
-                let piece = first_piece(todo, PIECE);
-                for extent in table.extents_from(piece, todo) {
-                    let before = extent.range.start().before();
-                    let gap = free
-                        .zip(before)
-                        .and_then(|(free, last)| IovaRange::new(free.start(), last));
-                    if let Some(gap) = gap {
-                        found.push(gap, GFP_KERNEL_ACCOUNT)?;
-                    }
-                    free = range.behind(extent.range.last());
+        while let (Some(todo), Some(table)) = (
+            left.zip(source)
+                .and_then(|(left, source)| source.skip_holes(left)),
+            source.and_then(Domain::table),
+        ) {
+            let piece = first_piece(todo, PIECE);
+            for extent in table.extents_from(piece, todo) {
+                let before = extent.range.start().before();
+                let gap = free
+                    .zip(before)
+                    .and_then(|(free, last)| IovaRange::new(free.start(), last));
+                if let Some(gap) = gap {
+                    found.push(gap, GFP_KERNEL_ACCOUNT)?;
                 }
-                left = todo.behind(piece.last());
-                give_way()?;
+                free = range.behind(extent.range.last());
             }
+            left = todo.behind(piece.last());
+            give_way()?;
         }
         if let Some(rest) = free {
             found.push(rest, GFP_KERNEL_ACCOUNT)?;

@@ -166,7 +166,13 @@ fn unmap_all_of(
 ) {
     let mut left = Some(range);
 
-    while let Some(todo) = left {
+    // What was lost is where nothing is mapped.
+    let next = |left: IovaRange| match lost {
+        true => Some(left),
+        false => domain.skip_holes(left),
+    };
+
+    while let Some(todo) = left.and_then(next) {
         let seen = domain.stretches(todo, found);
         merge(domain, found);
         let (gone, flushed) = domain.flushed(|gather| {

@@ -138,8 +138,7 @@ impl<P: TablePages> Editor<'_, P> {
             let block = IovaRange::block(todo.start(), above.entry_size());
             left = todo.behind(block.last());
             let Some(table) = self.table_at(block.start(), above) else {
-                // There is no table below that one either.
-                left = todo.behind(above.table_last(block.start()));
+                left = todo.behind(self.absent_last(block.start()));
                 continue;
             };
             let raw = self
@@ -160,5 +159,17 @@ impl<P: TablePages> Editor<'_, P> {
             }
         }
         changes
+    }
+
+    /// How far no table is but those above, from `at` on, which no level-1 table translates.
+    fn absent_last(&self, at: Iova) -> Iova {
+        let mut level = Level::new(1);
+        let mut last = at;
+
+        while let Some(here) = level.filter(|here| self.table_at(at, *here).is_none()) {
+            last = here.table_last(at);
+            level = Level::new(here.get().wrapping_add(1));
+        }
+        last
     }
 }

@@ -195,7 +195,7 @@ fn empty_tables_go_and_no_others() {
     world.check();
     world.arena.settle();
     assert_eq!(world.arena.live(), tables - 3);
-    // All there is.
+    // All there is; what lies between is gone past at once.
     let changes = world.editor().drop_empty(range(0, (1 << 39) - 1));
     assert_eq!(changes.touched(), Some(range(5 << 21, (6 << 21) - 1)));
     assert_eq!(world.arena.retired(), 1);
