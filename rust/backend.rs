@@ -39,9 +39,13 @@ impl Registration {
             // SAFETY: Modules are initialised in process context.
             unsafe { bindings::pgsize_request_type1() };
         }
+        // SAFETY: It is called once.
+        unsafe { bindings::pgsize_debug_init() };
         // SAFETY: The table is there as long as the module is; VFIO takes a reference to the module
         // while a container uses it.
-        to_result(unsafe { bindings::vfio_register_iommu_driver(&OPERATIONS.0) })?;
+        to_result(unsafe { bindings::vfio_register_iommu_driver(&OPERATIONS.0) })
+            // SAFETY: Nothing is shown.
+            .inspect_err(|_| unsafe { bindings::pgsize_debug_exit() })?;
         Ok(Self(()))
     }
 }
@@ -52,6 +56,8 @@ impl Drop for Registration {
         unsafe { bindings::vfio_unregister_iommu_driver(&OPERATIONS.0) };
         // SAFETY: Without containers nothing is hooked that could start it again.
         unsafe { bindings::pgsize_work_cancel() };
+        // SAFETY: Without containers nothing is shown.
+        unsafe { bindings::pgsize_debug_exit() };
     }
 }
 
@@ -104,7 +110,11 @@ unsafe extern "C" fn open(kind: c_ulong) -> *mut c_void {
     };
 
     match container.and_then(|container| container.introduce().map(|()| container)) {
-        Ok(container) => container.into_foreign(),
+        Ok(container) => {
+            // SAFETY: It is pinned, and VFIO's until it is released.
+            unsafe { container.show() };
+            container.into_foreign()
+        }
         Err(error) => error.to_ptr(),
     }
 }
@@ -118,6 +128,8 @@ unsafe extern "C" fn release(data: *mut c_void) {
     // SAFETY: By the requirement.
     let container = unsafe { Owned::from_foreign(data) };
 
+    // First, and with no lock held: that waits for who reads.
+    container.hide();
     container.part();
 }
 

@@ -14,6 +14,7 @@
 
 #include <linux/vfio_pgsize.h>
 
+#include "debug.h"
 #include "helpers.h"
 #include "hook.h"
 #include "parameters.h"
@@ -21,6 +22,7 @@
 #ifdef VFIO_PGSIZE_TEST
 #include "testing.h"
 #endif
+#include "tracing.h"
 #include "worker.h"
 
 /* Numbers that the headers make of other macros, which bindgen does not follow. */

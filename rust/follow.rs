@@ -24,6 +24,7 @@ use crate::{
         Conversion,
         Iova,
         IovaRange,
+        Leaf,
         PageSize,
         PageSizes,
         Phys, //
@@ -347,7 +348,7 @@ impl Domain {
 
     /// Splits the leaves of `range` that begin to be followed, and disagree with the RMP.
     pub(crate) fn mend(&self, range: IovaRange) {
-        self.mend_with(range, |_, _| {});
+        self.mend_with(range, |_, _, _| {});
     }
 
     /// Splits the followed leaves that disagree with the RMP, for the hook missed a call; and says so.
@@ -358,17 +359,17 @@ impl Domain {
                 Guard::lock().marks(watch).shared = true;
             }
         }
-        self.mend_with(IovaRange::ALL, |watch, block| {
+        self.mend_with(IovaRange::ALL, |watch, leaf, block| {
             // It is not just about to be smashed: then the hook would have split the leaf.
             if block.is_broken() {
-                watch.follower().found_mismatches(1);
+                watch.follower().found_mismatch(leaf.into());
             }
         });
     }
 
     /// Splits the leaves of followed stretches of `range` that disagree with the RMP, or are about to;
     /// of each `note` is told before, with the lock held.
-    fn mend_with(&self, range: IovaRange, note: impl Fn(&Watch, Block)) {
+    fn mend_with(&self, range: IovaRange, note: impl Fn(&Watch, &Leaf, Block)) {
         let Some(table) = self.table() else {
             return;
         };
@@ -394,8 +395,8 @@ impl Domain {
                     continue;
                 }
                 let mut guard = Guard::lock();
-                if large_leaf(&table, block).is_some() {
-                    note(watch, frames);
+                if let Some(leaf) = large_leaf(&table, block) {
+                    note(watch, &leaf, frames);
                     make_small(&mut guard, watch, block);
                 }
             }

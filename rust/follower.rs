@@ -23,6 +23,10 @@ use crate::{
     bindings,
     reserve::Reserve,
     rmap::Guard,
+    trace::{
+        self,
+        Where, //
+    },
     worker::work_now, //
 };
 
@@ -36,8 +40,13 @@ pub(crate) struct Stats {
     pub(crate) mismatches: AtomicU64,
 }
 
+/// How many containers there have been.
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+
 /// What a container and the hook have in common.
 pub(crate) struct Follower {
+    /// The container's number, by which it goes in traces and in debugfs.
+    pub(crate) id: u64,
     pub(crate) stats: Stats,
     /// Tables that the hook needs.
     pub(crate) reserve: Reserve,
@@ -50,6 +59,7 @@ impl Follower {
     pub(crate) fn new() -> Result<Arc<Self>> {
         Ok(Arc::new(
             Self {
+                id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
                 stats: Stats::default(),
                 reserve: Reserve::new()?,
                 alarm: AtomicBool::new(false),
@@ -70,9 +80,10 @@ impl Follower {
         self.alarm.swap(false, Ordering::Acquire)
     }
 
-    /// Counts leaves that were found to disagree with the RMP, and has the VMM told. Atomic.
-    pub(crate) fn found_mismatches(&self, number: u64) {
-        count(&self.stats.mismatches, number);
+    /// Counts a leaf that was found to disagree with the RMP, and has the VMM told. Atomic.
+    pub(crate) fn found_mismatch(&self, at: Where) {
+        count(&self.stats.mismatches, 1);
+        trace::mismatch(self.id, at);
         self.alarm();
     }
 

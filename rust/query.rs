@@ -75,14 +75,18 @@ impl State {
 
             while let Some(todo) = left {
                 let piece = first_piece(todo, PIECE);
-                let mut all = view.like_runs(piece).map(Run::from);
+                let audited = audit.then(|| view.leaves(piece));
+                let found = (!audit).then(|| view.like_runs(piece).map(Run::from));
                 let wrong = |leaf: &Leaf| disagrees(leaf, || view.leaf_at(leaf.iova));
-                let mut wrong = view.leaves(piece).filter(wrong).map(Run::from);
-                let found: &mut dyn Iterator<Item = Run> =
-                    if audit { &mut wrong } else { &mut all };
                 let mut next = Some(todo.start());
 
-                for run in found {
+                for leaf in audited.into_iter().flatten().filter(wrong) {
+                    if !append(runs, Run::from(leaf)) {
+                        return Ok(range.from(leaf.iova));
+                    }
+                    self.follower.found_mismatch((&leaf).into());
+                }
+                for run in found.into_iter().flatten() {
                     if let Some(gap) = gap(next, run.range.start().before()) {
                         if with_private && !append(runs, Run::private(gap)) {
                             return Ok(range.from(gap.start()));
@@ -90,9 +94,6 @@ impl State {
                     }
                     if !append(runs, run) {
                         return Ok(range.from(run.range.start()));
-                    }
-                    if audit {
-                        self.follower.found_mismatches(1);
                     }
                     next = run.range.last().next();
                 }

@@ -33,6 +33,7 @@ use crate::{
         step,
         Step, //
     },
+    trace,
     worker::work_later, //
 };
 
@@ -171,6 +172,7 @@ impl Domain {
                 self.map(hole, at, access, PageSizes::ONLY_4K)?;
                 if let Some(watch) = self.watches().first_in(range) {
                     count(&watch.stats().repairs, 1);
+                    trace::repair(watch.follower().id, hole.start(), hole.bytes().unwrap_or(0));
                 }
             }
             left = todo.behind(next);

@@ -30,6 +30,10 @@ use crate::{
         step,
         Step, //
     },
+    trace::{
+        self,
+        Where, //
+    },
     worker::work_later, //
 };
 
@@ -129,8 +133,17 @@ pub(crate) fn make_small(guard: &mut Guard, watch: &Watch, range: IovaRange) {
     });
 
     count(&watch.stats().splits, changes.splits());
-    if result.is_err() {
+    if result.is_ok() {
+        let phys = leaf.phys().at(leaf.iova, range.start());
+        let at = Where {
+            iova: range.start(),
+            size: leaf.size(),
+            phys,
+        };
+        trace::split(watch.follower().id, at);
+    } else {
         table.take_out(leaf.range());
+        trace::fallback(watch.follower().id, (&leaf).into());
         guard.marks(watch).lost = true;
         count(&watch.stats().fallbacks, 1);
         // The worker also repairs it.
@@ -156,6 +169,9 @@ pub(crate) fn make_large(_guard: &mut Guard, watch: &Watch, range: IovaRange) {
 
     if changes.merges() != 0 {
         count(&watch.stats().merges, changes.merges());
+        if let Some(leaf) = large_leaf(&table, range) {
+            trace::merge(watch.follower().id, (&leaf).into());
+        }
         // The table is to be freed.
         work_later();
     }

@@ -24,7 +24,10 @@ use kernel::{
 use crate::{
     apply::Scope,
     bindings,
-    container::Container,
+    container::{
+        Container,
+        State, //
+    },
     domain::{
         Access,
         Domain, //
@@ -45,6 +48,7 @@ use crate::{
         Run,
         Wanted, //
     }, //
+    trace,
 };
 
 mod state;
@@ -260,10 +264,10 @@ fn set_policy(container: &Container, user: UserPtr) -> Result {
         _ => return Err(EINVAL),
     };
 
-    container
-        .state
-        .lock()
-        .set_policy(scope, request.flags & APPLY != 0)
+    let mut state = container.state.lock();
+    state.set_policy(scope, request.flags & APPLY != 0)?;
+    trace::policy(state.follower.id, &request);
+    Ok(())
 }
 
 fn query(container: &Container, user: UserPtr) -> Result {
@@ -305,28 +309,39 @@ fn query(container: &Container, user: UserPtr) -> Result {
 }
 
 fn get_stats(container: &Container, user: UserPtr) -> Result {
-    let mut request = read(user, |stats: &bindings::vfio_pgsize_stats| stats.argsz)?;
-    let number = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let request = read(user, |stats: &bindings::vfio_pgsize_stats| stats.argsz)?;
 
     if request.flags != 0 {
         return Err(EINVAL);
     }
-    {
-        let state = container.state.lock();
-        let stats = &state.follower.stats;
-        request.splits = number(&stats.splits);
-        request.merges = number(&stats.merges);
-        request.fallbacks = number(&stats.fallbacks);
-        request.repairs = number(&stats.repairs);
-        request.mismatches = number(&stats.mismatches);
+    // SAFETY: It may be called from anywhere.
+    unsafe { bindings::pgsize_missed_look() };
+    write(
+        user,
+        &bindings::vfio_pgsize_stats {
+            argsz: request.argsz,
+            ..stats(&container.state.lock())
+        },
+    )
+}
+
+/// What there is to count of a container.
+pub(crate) fn stats(state: &State) -> bindings::vfio_pgsize_stats {
+    let number = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let stats = &state.follower.stats;
+
+    bindings::vfio_pgsize_stats {
+        splits: number(&stats.splits),
+        merges: number(&stats.merges),
+        fallbacks: number(&stats.fallbacks),
+        repairs: number(&stats.repairs),
+        mismatches: number(&stats.mismatches),
         // SAFETY: It may be called from anywhere.
-        request.missed = unsafe { bindings::pgsize_hook_missed() };
-        // SAFETY: As above.
-        unsafe { bindings::pgsize_missed_look() };
-        request.shared = state.shared.wrapping_mul(PAGE_BYTES);
-        request.stateful = state.stateful.wrapping_mul(PAGE_BYTES);
+        missed: unsafe { bindings::pgsize_hook_missed() },
+        shared: state.shared.wrapping_mul(PAGE_BYTES),
+        stateful: state.stateful.wrapping_mul(PAGE_BYTES),
+        ..Default::default()
     }
-    write(user, &request)
 }
 
 fn set_event(container: &Container, user: UserPtr) -> Result {

@@ -84,6 +84,7 @@ mod batch;
 #[allow(unsafe_code)]
 mod bindings;
 mod container;
+mod debug;
 mod domain;
 mod edges;
 mod event;
@@ -111,6 +112,7 @@ mod state;
 mod stretch;
 mod table;
 mod testing;
+mod trace;
 mod uapi;
 mod unmap;
 mod watches;

@@ -9,6 +9,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "fail.h"
 #include "follow.h"
 #include "gates.h"
 #include "guest.h"
@@ -21,7 +22,6 @@
 #define SIZE	MIB(16)
 #define PIECE(i) ((i) * MIB(2))
 #define BIT(i)	(1ULL << (i))
-#define FAIL	"/sys/kernel/debug/fail_page_alloc/"
 
 FIXTURE(lost) {
 	struct vmm vmm;
@@ -31,41 +31,11 @@ FIXTURE(lost) {
 
 typedef FIXTURE_DATA(lost) Lost;
 
-static problem put(const char *path, const char *text)
-{
-	FILE *file = fopen(path, "w");
-
-	if (!file || fputs(text, file) < 0 || fclose(file))
-		return problem_is("%s: %m", path);
-	return NULL;
-}
-
-/* Allocations of this task that can not sleep fail, or succeed again. */
-static problem fail(bool on)
-{
-	return put("/proc/thread-self/make-it-fail", on ? "1" : "0");
-}
-
-static problem prepare_to_fail(void)
-{
-	problem wrong = put(FAIL "task-filter", "Y");
-
-	if (!wrong)
-		wrong = put(FAIL "ignore-gfp-wait", "Y");
-	if (!wrong)
-		wrong = put(FAIL "min-order", "0");
-	if (!wrong)
-		wrong = put(FAIL "verbose", "0");
-	if (!wrong)
-		wrong = put(FAIL "times", "-1");
-	return wrong ? wrong : put(FAIL "probability", "100");
-}
-
 FIXTURE_SETUP(lost)
 {
-	if (access(FAIL, F_OK))
+	if (!fail_is_there())
 		SKIP(return, "the kernel injects no faults");
-	ASSERT_SOUND(prepare_to_fail());
+	ASSERT_SOUND(fail_prepare());
 	ASSERT_SOUND(module_require("reserve_tables=0 own_domains=1"));
 	ASSERT_SOUND(memory_alloc(&self->memory, HUGETLB_2M, SIZE));
 	ASSERT_SOUND(guest_start(&self->guest, self->memory.va, SIZE));
@@ -84,17 +54,6 @@ FIXTURE_TEARDOWN(lost)
 	huge_pages_release();
 }
 
-/* One page is assigned while there is no memory. */
-static problem assign_without_memory(struct guest *guest, uint64_t gpa)
-{
-	problem wrong = fail(true), at_end;
-
-	if (!wrong)
-		wrong = guest_assign(guest, gpa, false);
-	at_end = fail(false);
-	return wrong ? wrong : at_end;
-}
-
 TEST_F_TIMEOUT(lost, comes_back, TIMEOUT)
 {
 	struct mapped mapped = { AT, self->memory.va, SIZE, BIT(3) };
@@ -103,7 +62,7 @@ TEST_F_TIMEOUT(lost, comes_back, TIMEOUT)
 
 	ASSERT_EQ(0, event_set(self->vmm.container, event.fd));
 	EXPECT_EQ(0, poll(&event, 1, 2000));
-	ASSERT_SOUND(assign_without_memory(&self->guest, PIECE(3) + PAGE));
+	ASSERT_SOUND(fail_assign(&self->guest, PIECE(3) + PAGE));
 	ASSERT_SOUND(follow_stats(&self->vmm, &stats));
 	EXPECT_EQ(1, stats.fallbacks);
 	EXPECT_EQ(0, stats.splits);
@@ -125,7 +84,7 @@ TEST_F_TIMEOUT(lost, unmapped, TIMEOUT)
 {
 	for (int round = 0; round < 20; round++) {
 		for (int i = 1; i < 4; i++)
-			ASSERT_SOUND(assign_without_memory(&self->guest, PIECE(i) + PAGE));
+			ASSERT_SOUND(fail_assign(&self->guest, PIECE(i) + PAGE));
 		usleep(round * 1009);
 		ASSERT_SOUND(dma_unmap_exactly(self->vmm.container, AT, SIZE));
 		EXPECT_SOUND(vmm_has_nothing(&self->vmm));
@@ -133,7 +92,7 @@ TEST_F_TIMEOUT(lost, unmapped, TIMEOUT)
 			ASSERT_SOUND(guest_share(&self->guest, PIECE(i) + PAGE, false));
 		ASSERT_SOUND(vmm_map(&self->vmm, AT, self->memory.va, SIZE, READ_WRITE));
 	}
-	ASSERT_SOUND(assign_without_memory(&self->guest, PIECE(1) + PAGE));
+	ASSERT_SOUND(fail_assign(&self->guest, PIECE(1) + PAGE));
 }
 
 /* A new policy while a leaf is gone. */
@@ -141,10 +100,10 @@ TEST_F_TIMEOUT(lost, policy, TIMEOUT)
 {
 	struct mapped mapped = { AT, self->memory.va, SIZE, BIT(2) };
 
-	ASSERT_SOUND(assign_without_memory(&self->guest, PIECE(2)));
+	ASSERT_SOUND(fail_assign(&self->guest, PIECE(2)));
 	ASSERT_SOUND(vmm_policy(&self->vmm, SPLIT, UPTO_2M));
 	EXPECT_SOUND(follow_has_soon(&self->vmm, &mapped, 1, 0));
-	ASSERT_SOUND(assign_without_memory(&self->guest, PIECE(5)));
+	ASSERT_SOUND(fail_assign(&self->guest, PIECE(5)));
 	ASSERT_SOUND(vmm_policy(&self->vmm, 0, UPTO_2M));
 	mapped.small |= BIT(5);
 	EXPECT_SOUND(follow_has_soon(&self->vmm, &mapped, 1, 0));
@@ -199,7 +158,7 @@ static problem lose_at(Lost *self, problem (*run)(Lost *self), int step)
 		return problem_is("no thread");
 	wrong = gates_wait(step);
 	if (!wrong)
-		wrong = assign_without_memory(&self->guest, PIECE(3) + PAGE);
+		wrong = fail_assign(&self->guest, PIECE(3) + PAGE);
 	pthread_join(errand.thread, NULL);
 	if (!wrong && errand.wrong[0])
 		wrong = problem_is("%s", errand.wrong);
@@ -254,7 +213,7 @@ static problem attach_to_hole(Lost *self, struct seen *seen)
 		return problem_is("no thread");
 	usleep(200000);
 	if (!wrong)
-		wrong = assign_without_memory(&self->guest, PIECE(3) + PAGE);
+		wrong = fail_assign(&self->guest, PIECE(3) + PAGE);
 	pthread_join(map.thread, NULL);
 	pthread_join(group.thread, NULL);
 	if (!wrong && (map.wrong[0] || group.wrong[0]))
@@ -313,7 +272,7 @@ TEST_F_TIMEOUT(lost, larger_than_the_range, TIMEOUT)
 	ASSERT_SOUND(vmm_map(&self->vmm, GIB(8), memory.va, MIB(64), READ_WRITE));
 	ASSERT_EQ(0, policy_set(self->vmm.container, VFIO_PGSIZE_POLICY_RANGE | FOLLOW,
 				GIB(8) + PIECE(4), PIECE(2), ANY_SIZE));
-	ASSERT_SOUND(assign_without_memory(&guest, PIECE(4)));
+	ASSERT_SOUND(fail_assign(&guest, PIECE(4)));
 	sleep(3);
 	ASSERT_SOUND(leaves_query(&found, self->vmm.container, 0, GIB(8), MIB(64)));
 	for (size_t i = 0; i < found.nr; i++)
@@ -335,9 +294,9 @@ FIXTURE(reserve) {
 
 FIXTURE_SETUP(reserve)
 {
-	if (access(FAIL, F_OK))
+	if (!fail_is_there())
 		SKIP(return, "the kernel injects no faults");
-	ASSERT_SOUND(prepare_to_fail());
+	ASSERT_SOUND(fail_prepare());
 	ASSERT_SOUND(module_require("reserve_tables=8"));
 	ASSERT_SOUND(memory_alloc(&self->memory, HUGETLB_2M, SIZE));
 	ASSERT_SOUND(guest_start(&self->guest, self->memory.va, SIZE));
@@ -364,7 +323,7 @@ TEST_F_TIMEOUT(reserve, is_used_and_filled, TIMEOUT)
 	ASSERT_SOUND(follow_stats(&self->vmm, &before));
 	for (int round = 1; round <= 4; round++) {
 		for (int i = 0; i < 8; i++)
-			ASSERT_SOUND(assign_without_memory(&self->guest, PIECE(i) + PAGE));
+			ASSERT_SOUND(fail_assign(&self->guest, PIECE(i) + PAGE));
 		EXPECT_SOUND(follow_counted(&self->vmm, &before, round * 8, (round - 1) * 8));
 		for (int i = 0; i < 8; i++) {
 			ASSERT_SOUND(guest_share(&self->guest, PIECE(i) + PAGE, false));
