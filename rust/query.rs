@@ -10,6 +10,7 @@ use crate::{
     domain::{
         first_piece,
         give_way,
+        rest,
         PIECE, //
     },
     follow::blocks_of,
@@ -23,7 +24,8 @@ use crate::{
     },
     rmap::{
         Block,
-        Guard, //
+        Guard,
+        RmpEntry, //
     }, //
 };
 
@@ -36,6 +38,14 @@ pub(crate) enum Wanted {
     Mismatches,
     /// Leaves, and pages that are private.
     State,
+}
+
+/// What is asked for, and how much is to be said of each leaf.
+#[derive(Clone, Copy)]
+pub(crate) struct Question {
+    pub(crate) wanted: Wanted,
+    /// What the RMP says of what is under it, too.
+    pub(crate) rmp: bool,
 }
 
 /// A run of like leaves, or of private pages, as it is reported.
@@ -58,14 +68,21 @@ impl State {
         &self,
         domain: usize,
         range: IovaRange,
-        wanted: Wanted,
+        question: Question,
         runs: &mut KVVec<Run>,
     ) -> Result<Option<IovaRange>> {
         let table = self.domains.get(domain).ok_or(ENOENT)?;
         let view = table.table().ok_or_else(unsupported)?.view();
+        let Question { wanted, rmp } = question;
         let audit = wanted == Wanted::Mismatches;
+        let alone = |leaf: Leaf| {
+            let run = Run::from(leaf);
+            let more = if rmp { rmp_flags(&leaf) } else { 0 };
+            let flags = run.flags | more;
+            Run { flags, ..run }
+        };
 
-        if audit && self.hook.is_none() {
+        if (audit || rmp) && self.hook.is_none() {
             return Err(unsupported());
         }
         // Where nothing is mapped there is nothing to look for.
@@ -76,17 +93,21 @@ impl State {
             while let Some(todo) = left {
                 let piece = first_piece(todo, PIECE);
                 let audited = audit.then(|| view.leaves(piece));
-                let found = (!audit).then(|| view.like_runs(piece).map(Run::from));
+                // Leaves that are alike in the page table may not be so in the RMP.
+                let each = (!audit && rmp).then(|| view.leaves(piece).map(alone));
+                let joined = (!audit && !rmp).then(|| view.like_runs(piece).map(Run::from));
+                let found =
+                    Iterator::chain(each.into_iter().flatten(), joined.into_iter().flatten());
                 let wrong = |leaf: &Leaf| disagrees(leaf, || view.leaf_at(leaf.iova));
                 let mut next = Some(todo.start());
 
                 for leaf in audited.into_iter().flatten().filter(wrong) {
-                    if !append(runs, Run::from(leaf)) {
+                    if !append(runs, alone(leaf)) {
                         return Ok(range.from(leaf.iova));
                     }
                     self.follower.found_mismatch((&leaf).into());
                 }
-                for run in found.into_iter().flatten() {
+                for run in found {
                     if let Some(gap) = gap(next, run.range.start().before()) {
                         if with_private && !append(runs, Run::private(gap)) {
                             return Ok(range.from(gap.start()));
@@ -143,6 +164,37 @@ impl From<Leaf> for Run {
             attrs: leaf.attrs(),
         })
     }
+}
+
+/// What the RMP says of the frames under a leaf, all together: `VFIO_PGSIZE_RUN_*`.
+fn rmp_flags(leaf: &Leaf) -> u32 {
+    const BROKEN: u32 = bindings::VFIO_PGSIZE_RUN_RMP_4K | bindings::VFIO_PGSIZE_RUN_ASSIGNED;
+    let mut flags = 0;
+    let mut left = Some(leaf.range());
+
+    while let Some(todo) = left {
+        let block_last = todo.start().align_last(PageSize::SIZE_2M);
+        let entry = RmpEntry::of(leaf.phys().at(leaf.iova, todo.start()));
+        let (said, last) = match entry {
+            // There is none: none for the block.
+            None => (0, block_last),
+            Some(entry) if entry.large => (bindings::VFIO_PGSIZE_RUN_RMP_2M, block_last),
+            // There is no more to be found in the block.
+            Some(entry) if entry.assigned => (BROKEN, block_last),
+            Some(_) => (
+                bindings::VFIO_PGSIZE_RUN_RMP_4K,
+                todo.start().align_last(PageSize::SIZE_4K),
+            ),
+        };
+
+        flags |= said;
+        if entry.is_some_and(|entry| entry.assigned) {
+            flags |= bindings::VFIO_PGSIZE_RUN_ASSIGNED;
+        }
+        left = todo.behind(last);
+        rest();
+    }
+    flags
 }
 
 /// The addresses from `next` to `last`, if there are any.

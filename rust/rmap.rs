@@ -50,6 +50,37 @@ const BLOCK_BYTES: u64 = BLOCK * PAGE_BYTES;
 /// Blocks that are in transition are counted by a hash of them.
 const BUCKETS: usize = 256;
 
+/// What the RMP says of a frame.
+#[derive(Clone, Copy)]
+pub(crate) struct RmpEntry {
+    pub(crate) assigned: bool,
+    /// Of 2M: it is its block's.
+    pub(crate) large: bool,
+}
+
+impl RmpEntry {
+    /// `None`: there is no entry for the frame. Only while the hook is registered.
+    fn of_pfn(pfn: u64) -> Option<Self> {
+        let (mut assigned, mut large) = (false, false);
+        // SAFETY: The hook is registered as long as anything is followed. Both are valid.
+        let error = unsafe { bindings::pgsize_rmp_lookup(pfn, &mut assigned, &mut large) };
+
+        (error == 0).then_some(Self { assigned, large })
+    }
+
+    /// The entry that counts for an address: that of its block, if that is of 2M.
+    pub(crate) fn of(phys: Phys) -> Option<Self> {
+        let pfn = phys.get() / PAGE_BYTES;
+        let first = *Block::of(phys).pfns().start();
+        let entry = Self::of_pfn(pfn)?;
+
+        if entry.large && pfn != first {
+            return Self::of_pfn(first);
+        }
+        Some(entry)
+    }
+}
+
 /// A block of 2M of physical memory, aligned: what one large RMP entry covers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Block(u64);
@@ -77,19 +108,13 @@ impl Block {
     }
 
     /// Whether a leaf over it would disagree with the RMP: it is of 4K entries, and one is assigned.
-    /// `None`: there is no RMP entry for it.
     pub(crate) fn is_broken(self) -> bool {
         for pfn in self.pfns() {
-            let (mut assigned, mut large) = (false, false);
-            // SAFETY: The hook is registered as long as anything is followed. Both are valid.
-            if unsafe { bindings::pgsize_rmp_lookup(pfn, &mut assigned, &mut large) } != 0 {
-                return false;
-            }
-            if large {
-                return false;
-            }
-            if assigned {
-                return true;
+            match RmpEntry::of_pfn(pfn) {
+                None => return false,
+                Some(entry) if entry.large => return false,
+                Some(entry) if entry.assigned => return true,
+                Some(_) => {}
             }
         }
         false

@@ -45,6 +45,7 @@ use crate::{
     pin::UserAddr,
     policy::Rule,
     query::{
+        Question,
         Run,
         Wanted, //
     }, //
@@ -273,11 +274,16 @@ fn set_policy(container: &Container, user: UserPtr) -> Result {
 fn query(container: &Container, user: UserPtr) -> Result {
     let mut request = read(user, |query: &bindings::vfio_pgsize_query| query.argsz)?;
 
-    let what = match request.flags {
+    let wanted = match request.flags & !bindings::VFIO_PGSIZE_QUERY_RMP {
         0 => Wanted::Leaves,
         bindings::VFIO_PGSIZE_QUERY_MISMATCH => Wanted::Mismatches,
         bindings::VFIO_PGSIZE_QUERY_STATE => Wanted::State,
         _ => return Err(EINVAL),
+    };
+
+    let question = Question {
+        wanted,
+        rmp: request.flags & bindings::VFIO_PGSIZE_QUERY_RMP != 0,
     };
 
     if request.nr == 0 {
@@ -291,7 +297,7 @@ fn query(container: &Container, user: UserPtr) -> Result {
     let left = container
         .state
         .lock()
-        .query(domain, range, what, &mut found)?;
+        .query(domain, range, question, &mut found)?;
 
     for run in &found {
         runs.push(report(run), GFP_KERNEL_ACCOUNT)?;

@@ -158,6 +158,12 @@ struct vfio_pgsize_policy {
  * Two leaves that differ in nothing but their addresses are in one run, be
  * they contiguous in memory or not. No physical address is given.
  *
+ * VFIO_PGSIZE_RUN_RMP_4K, VFIO_PGSIZE_RUN_RMP_2M, VFIO_PGSIZE_RUN_ASSIGNED: with
+ * VFIO_PGSIZE_QUERY_RMP only; of each leaf of the run: an RMP entry under it is of
+ * 4K, one is of 2M (a leaf of more than 2M can have both), a frame under it is
+ * assigned to a guest. Neither of the first two: the RMP has no entries for it, as
+ * for device registers.
+ *
  * VFIO_PGSIZE_RUN_PRIVATE: these are no leaves, but pages that are private (see
  * VFIO_PGSIZE_SET_STATE). What the device may do says the mapping.
  */
@@ -168,6 +174,9 @@ struct vfio_pgsize_run {
 	__u32 flags;
 #define VFIO_PGSIZE_RUN_READ	(1 << 0)
 #define VFIO_PGSIZE_RUN_WRITE	(1 << 1)
+#define VFIO_PGSIZE_RUN_RMP_4K	(1 << 2)
+#define VFIO_PGSIZE_RUN_RMP_2M	(1 << 3)
+#define VFIO_PGSIZE_RUN_ASSIGNED	(1 << 4)
 #define VFIO_PGSIZE_RUN_PRIVATE	(1 << 5)
 	__u32 reserved;
 };
@@ -175,7 +184,8 @@ struct vfio_pgsize_run {
 /**
  * struct vfio_pgsize_query - VFIO_PGSIZE_QUERY: the leaves of a range
  * @argsz: size of this structure, in bytes
- * @flags: 0, VFIO_PGSIZE_QUERY_MISMATCH or VFIO_PGSIZE_QUERY_STATE
+ * @flags: 0, VFIO_PGSIZE_QUERY_MISMATCH or VFIO_PGSIZE_QUERY_STATE; and
+ *	VFIO_PGSIZE_QUERY_RMP
  * @iova: in: where to start, in bytes, a multiple of 4096. Out: where to start
  *	the next call
  * @size: in: length of the range, in bytes, a multiple of 4096, not 0. Out:
@@ -194,6 +204,12 @@ struct vfio_pgsize_run {
  * RMP, through which DMA fails: of 2M or more, over a 2M whose RMP entries are of 4K,
  * one of them assigned. Where leaves follow the RMP there is none.
  *
+ * With VFIO_PGSIZE_QUERY_RMP each run also says what the RMP has under its leaves,
+ * and leaves of which it has not the same are not joined. It was so when it was
+ * looked at: a guest may change it at any moment. That takes one look at the RMP for
+ * each leaf of 4K (two where the entry is of 2M), and for each 2M of a larger one if
+ * the entry is of 2M; else up to 512 for that 2M, until a frame is assigned.
+ *
  * With VFIO_PGSIZE_QUERY_STATE, private pages are reported, too, as runs with
  * VFIO_PGSIZE_RUN_PRIVATE, of which neighbours are joined.
  *
@@ -202,8 +218,8 @@ struct vfio_pgsize_run {
  * -EOVERFLOW: @iova + @size - 1 overflows;
  * -ENOENT: there is no such domain: @domain is their number or more;
  * -EOPNOTSUPP: the domain's page table is in a format that the module can not
- *	read (any but AMD's host format); MISMATCH, and nothing in the container
- *	follows the RMP;
+ *	read (any but AMD's host format); MISMATCH or RMP, and nothing in the
+ *	container follows the RMP;
  * -ENOMEM: no memory; -EINTR: a fatal signal came;
  * -EFAULT: @arg or @runs is not accessible.
  */
@@ -211,6 +227,7 @@ struct vfio_pgsize_query {
 	__u32 argsz;
 	__u32 flags;
 #define VFIO_PGSIZE_QUERY_MISMATCH	(1 << 0)
+#define VFIO_PGSIZE_QUERY_RMP		(1 << 1)
 #define VFIO_PGSIZE_QUERY_STATE		(1 << 2)
 	__aligned_u64 iova;
 	__aligned_u64 size;
