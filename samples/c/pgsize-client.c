@@ -5,8 +5,8 @@
  *
  * It drives QEMU's edu device, a DMA engine with a 4096-byte buffer, so that
  * real bytes go through the leaves that it asks for. All that is special to
- * vfio_pgsize is in set_policy() and print_leaves(); the rest, here and in
- * device.c, is what any VFIO client does.
+ * vfio_pgsize is in set_policy(), print_leaves(), open_event() and
+ * print_following(); the rest, here and in device.c, is what any VFIO client does.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -15,8 +15,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <linux/vfio_pgsize.h>
 
@@ -55,6 +57,9 @@ static uint64_t parse_sizes(const char *text)
 	}
 }
 
+/* Leaves are to follow the RMP of an SNP host (--follow). */
+static bool follow;
+
 /* The container's policy: for what is mapped from now on, or (apply) at once. */
 static void set_policy(int container, uint64_t sizes, bool apply)
 {
@@ -64,6 +69,9 @@ static void set_policy(int container, uint64_t sizes, bool apply)
 		.pgsizes = sizes,
 	};
 
+	if (follow)
+		policy.flags |= VFIO_PGSIZE_POLICY_ON_SMASH_SPLIT |
+				VFIO_PGSIZE_POLICY_ON_WHOLE_MERGE;
 	if (ioctl(container, VFIO_PGSIZE_SET_POLICY, &policy))
 		die("the container refuses the page sizes %#llx",
 		    (unsigned long long)sizes);
@@ -91,6 +99,33 @@ static void print_leaves(int container, uint64_t size)
 			       runs[i].flags & VFIO_PGSIZE_RUN_WRITE ? "w" : "",
 			       runs[i].size / runs[i].pgsize);
 	}
+}
+
+/* An eventfd that is signalled when a leaf could not follow. */
+static int open_event(int container)
+{
+	struct vfio_pgsize_event event = {
+		.argsz = sizeof(event),
+		.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
+	};
+
+	if (event.fd < 0 || ioctl(container, VFIO_PGSIZE_SET_EVENT, &event))
+		die("the container takes no eventfd");
+	return event.fd;
+}
+
+/* What became of leaves that follow; a VMM has the eventfd in its main loop. */
+static void print_following(int container, int event)
+{
+	struct vfio_pgsize_stats stats = { .argsz = sizeof(stats) };
+	uint64_t signals;
+
+	if (ioctl(container, VFIO_PGSIZE_GET_STATS, &stats))
+		die("the container can not report what it counted");
+	printf("followed %llu splits, %llu merges\n", stats.splits, stats.merges);
+	if (read(event, &signals, sizeof(signals)) == sizeof(signals))
+		printf("trouble %llu fallbacks, %llu repairs, %llu missed calls, %llu mismatches\n",
+		       stats.fallbacks, stats.repairs, stats.missed, stats.mismatches);
 }
 
 /* --- the memory ------------------------------------------------------------ */
@@ -145,7 +180,7 @@ static void copy_by_device(volatile uint8_t *edu, uint8_t *memory, uint64_t size
 /* --- the story ----------------------------------------------------------- */
 
 static const char usage[] =
-"Usage: pgsize-client [--mib N] [--pause] PCI-ADDRESS [SIZES...]\n"
+"Usage: pgsize-client [--mib N] [--pause] [--follow] PCI-ADDRESS [SIZES...]\n"
 "\n"
 "Maps N MiB (default 16) of 2M huge pages for an edu device (0000:00:03.0)\n"
 "that is bound to vfio-pci. The first SIZES are the policy before mapping;\n"
@@ -156,13 +191,16 @@ static const char usage[] =
 "  run IOVA SIZE PAGE-SIZE ACCESS (leaves: COUNT)\n"
 "\n"
 "  --mib N   memory to map, an even number of MiB up to 128\n"
-"  --pause   wait for a line on standard input after each report\n";
+"  --pause   wait for a line on standard input after each report\n"
+"  --follow  leaves follow the RMP (on an SNP host only); each report also has\n"
+"            what was split and merged for that, and what went wrong\n";
 
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "mib", required_argument, NULL, 'm' },
 		{ "pause", no_argument, NULL, 'p' },
+		{ "follow", no_argument, NULL, 'f' },
 		{ "help", no_argument, NULL, 'h' },
 		{ }
 	};
@@ -172,7 +210,7 @@ int main(int argc, char **argv)
 	uint8_t *memory = NULL;
 	uint64_t size = 16;
 	bool pause = false;
-	int count = 2, option, container, group;
+	int count = 2, option, container, group, event = -1;
 
 	while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
 		if (option == 'h')
@@ -181,6 +219,8 @@ int main(int argc, char **argv)
 			size = strtoull(optarg, NULL, 10);
 		if (option == 'p')
 			pause = true;
+		if (option == 'f')
+			follow = true;
 		if (option == '?')
 			optind = argc + 1;
 	}
@@ -193,6 +233,8 @@ int main(int argc, char **argv)
 	size <<= 20;
 	container = open_container();
 	group = open_group(container, argv[optind]);
+	if (follow)
+		event = open_event(container);
 	for (int i = 0; i < count; i++) {
 		printf("policy %s, %s\n", sizes[i],
 		       i ? "applied to mapped memory under DMA" : "set before mapping");
@@ -203,6 +245,8 @@ int main(int argc, char **argv)
 		}
 		copy_by_device(edu, memory, size, container, parse_sizes(sizes[i]), i > 0);
 		print_leaves(container, size);
+		if (follow)
+			print_following(container, event);
 		puts(".");
 		fflush(stdout);
 		if (pause && getchar() == EOF)

@@ -5,7 +5,7 @@
 //!
 //! `vfio-ioctls` opens the container as it does for any VMM, with the type
 //! VFIO_TYPE1v2_IOMMU: vfio_pgsize must be loaded with `serve_type1v2=1`. All
-//! that such a VMM adds is the two calls in [`pgsize`]. With `--states` it has a
+//! that such a VMM adds is the calls in [`pgsize`]. With `--states` it has a
 //! container of vfio_pgsize's own type instead, for the calls in [`states`].
 
 use std::io::stdin;
@@ -21,6 +21,8 @@ use vfio_ioctls::VfioDevice;
 use vm_memory::Bytes;
 use vm_memory::MmapRegion;
 use vm_memory::VolatileMemory;
+use vmm_sys_util::eventfd::EventFd;
+use vmm_sys_util::eventfd::EFD_NONBLOCK;
 
 use crate::edu::Edu;
 use crate::edu::BUFFER_SIZE;
@@ -53,6 +55,10 @@ struct Options {
     /// Instead: share pages of one mapping and take them back, and print the leaves
     #[arg(long)]
     states: bool,
+    /// Leaves follow the RMP (on an SNP host only); each report also has what
+    /// was split and merged for that, and what went wrong
+    #[arg(long)]
+    follow: bool,
     /// PCI address of the edu device, as 0000:00:03.0
     address: String,
     /// Leaf sizes allowed, as 4K or 4K,2M or all
@@ -123,19 +129,46 @@ fn share_pages(options: &Options, sysfs: &Path) -> anyhow::Result<()> {
         println!("conversion {text}");
         states::set_state(&container, &[Change::new(IOVA + at, size, state)])
             .map_err(|(done, error)| anyhow::anyhow!("{text}: {error}, {done} changes done"))?;
-        if !report(&container, options)? {
+        if !report(&container, None, options)? {
             break;
         }
     }
     Ok(())
 }
 
+/// An eventfd that is signalled when a leaf could not follow.
+fn watched(container: &VfioContainer) -> std::io::Result<EventFd> {
+    let event = EventFd::new(EFD_NONBLOCK)?;
+    pgsize::set_event(container, &event)?;
+    Ok(event)
+}
+
+/// What became of leaves that follow; a VMM has the eventfd in its main loop.
+fn print_following(container: &impl AsRawFd, event: &EventFd) -> anyhow::Result<()> {
+    let stats = pgsize::stats(container).context("the container can not report what it counted")?;
+    println!("followed {} splits, {} merges", stats.splits, stats.merges);
+    if event.read().is_ok() {
+        println!(
+            "trouble {} fallbacks, {} repairs, {} missed calls, {} mismatches",
+            stats.fallbacks, stats.repairs, stats.missed, stats.mismatches
+        );
+    }
+    Ok(())
+}
+
 /// Print the leaves, and go on?
-fn report(container: &impl AsRawFd, options: &Options) -> anyhow::Result<bool> {
+fn report(
+    container: &impl AsRawFd,
+    event: Option<&EventFd>,
+    options: &Options,
+) -> anyhow::Result<bool> {
     for run in pgsize::leaves(container, IOVA, u64::from(options.mib) << 20)
         .context("the container can not report its leaves")?
     {
         println!("{run}");
+    }
+    if let Some(event) = event {
+        print_following(container, event)?;
     }
     println!(".");
     Ok(!options.pause || stdin().read_line(&mut String::new())? != 0)
@@ -162,12 +195,17 @@ fn main() -> anyhow::Result<()> {
     let device = VfioDevice::new(&sysfs, container.clone(), false)
         .with_context(|| format!("{}: is it bound to vfio-pci, and unused?", options.address))?;
     let edu = Edu::new(&device).with_context(|| options.address.clone())?;
+    let event = options
+        .follow
+        .then(|| watched(&container))
+        .transpose()
+        .context("the container takes no eventfd")?;
     let memory = huge_pages(usize::from(options.mib) << 20)?;
 
     for (i, (sizes, text)) in sizes.into_iter().zip(&options.sizes).enumerate() {
         let first = i == 0;
         let set = |apply| {
-            pgsize::set_policy(&*container, sizes, apply).with_context(|| {
+            pgsize::set_policy(&*container, sizes, apply, options.follow).with_context(|| {
                 format!(
                     "the container refuses {text} (is vfio_pgsize loaded with serve_type1v2=1?)"
                 )
@@ -185,7 +223,7 @@ fn main() -> anyhow::Result<()> {
             println!("policy {text}, applied to mapped memory under DMA");
             copy_by_device(&edu, &memory, i + 1, || set(true))?;
         }
-        if !report(&*container, &options)? {
+        if !report(&*container, event.as_ref(), &options)? {
             break;
         }
     }
