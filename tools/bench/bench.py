@@ -41,7 +41,7 @@ def parse_arguments():
     parser.add_argument("--rounds", type=int, default=5, help="how often each is measured")
     parser.add_argument("--changes", type=int, default=1000000, help="of page states, at random")
     parser.add_argument(
-        "--type1-changes", type=int, default=1000000, help="of them on type1, at most"
+        "--type1-changes", type=int, default=300000, help="of them on type1, at most"
     )
     parser.add_argument("--kernel", default="bench", help="the kernel to boot (default: bench)")
     parser.add_argument("--timeout", type=int, default=3000, help="seconds for a machine")
