@@ -71,6 +71,20 @@ def selftests(kernel_name: str) -> Iterator[Suite]:
         yield Suite(f"{program}@{kernel_name}", machine(kernel_name, options, command))
 
 
+# The quick path of page states is off where the IOMMU core counts what devices reach, which the
+# debug kernel does: with the test build, and the counting off, it is tested there, too.
+QUICK = "--test-build --append iommu.debug_pagealloc=0"
+
+
+def quick_selftests() -> Iterator[Suite]:
+    """The tests of page states once more on the debug kernel, by the quick path."""
+    for program, options in rows(SELFTESTS):
+        if program.startswith("page_state_"):
+            command = f". /lib/vm.sh; load_vfio && bind_edu && exec /tests/{program}"
+            options = f"{options} {QUICK}"
+            yield Suite(f"{program}@debug-quick", machine("debug", options, command))
+
+
 def snp_selftests(kernel_name: str) -> Iterator[Suite]:
     """Those that want an SNP host, and the one that wants it not to be one."""
     for program, model, options in rows(SNP_SELFTESTS):
@@ -108,4 +122,5 @@ def suites() -> Iterator[Suite]:
     yield from selftests("stock")
     yield Suite("demo@debug", machine("debug", "--oracle", "/demo/guest.sh --tap"))
     yield from selftests("debug")
+    yield from quick_selftests()
     yield from snp_selftests("debug")

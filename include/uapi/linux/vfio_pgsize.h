@@ -373,6 +373,7 @@ struct vfio_pgsize_state {
  *	a change with a bad alignment, size or state;
  * -EOVERFLOW: a change whose @iova + @size - 1 overflows;
  * -ENOENT: a change that is not within one stateful mapping;
+ * -ENOTTY: the container is of type1v2, which knows no states;
  * -EPERM: pages are to be shared, and this is not the process that mapped them;
  * -EFAULT: the memory is not there, or is not to be written and the device may
  *	write; or @arg or @changes is not accessible (if it is @arg, @nr is as it

@@ -307,6 +307,8 @@ TEST_F_TIMEOUT(refused, type1v2, TIMEOUT)
 	static const struct piece parts[] = {
 		{ 0, PAGE }, { MIB(2), PAGE }, { MIB(8) - PAGE, PAGE }, { MIB(4), MIB(8) },
 	};
+	const struct vfio_pgsize_state change = { AT, PAGE, SHARED };
+	uint32_t nr = 1;
 
 	ASSERT_SOUND(module_require("serve_type1v2=1"));
 	ASSERT_SOUND(vmm_open(&self->vmm, VFIO_TYPE1v2_IOMMU, 1));
@@ -320,6 +322,7 @@ TEST_F_TIMEOUT(refused, type1v2, TIMEOUT)
 		EXPECT_SOUND(is_whole(self));
 	}
 	/* Nor does it know of states. */
+	EXPECT_EQ(-ENOTTY, set_state(self->vmm.container, &change, &nr));
 	EXPECT_EQ(-EINVAL, dma_map(self->vmm.container, GIB(8), self->memory.va, MIB(2),
 				   READ_WRITE | STATEFUL));
 	EXPECT_SOUND(is_whole(self));
