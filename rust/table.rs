@@ -271,10 +271,9 @@ impl PageTable<'_> {
         let view = self.view();
 
         view.extents(piece).map(move |extent| {
-            let on = match view.leaf_at(piece.last()) {
-                Some(leaf) if extent.range.last() == piece.last() => leaf.range().intersect(bounds),
-                _ => None,
-            };
+            let on = (extent.range.last() == piece.last())
+                .then(|| view.leaf_at(piece.last())?.range().intersect(bounds))
+                .flatten();
             Extent {
                 range: on.map_or(extent.range, |on| extent.range.hull(on)),
                 ..extent

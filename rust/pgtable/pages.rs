@@ -68,18 +68,24 @@ impl<P: TablePages> Editor<'_, P> {
             slot.store(self.format.leaf(leaf, Level::ZERO), Ordering::Release);
         }
 
-        let page = |slot: &AtomicU64| {
-            let found = self
-                .format
-                .decode_4k(slot.load(Ordering::Relaxed), Level::ZERO);
-            found.map(|leaf| leaf.phys)
-        };
-        let ends = all.first().and_then(page).zip(all.last().and_then(page));
-        Ok(ends.is_some_and(|(first, last)| {
-            first.is_aligned(PageSize::SIZE_2M)
-                && first.checked_add(PageSize::SIZE_2M.mask() & !PageSize::SIZE_4K.mask())
-                    == Some(last)
-        }))
+        let ends = all.first().zip(all.last());
+        Ok(ends.is_some_and(|(first, last)| self.may_be_ends(first, last)))
+    }
+
+    /// Whether these can be the first and the last entry of a level-0 table that translates a block of
+    /// 2M of memory. What is not of 4K is not looked at closely.
+    fn may_be_ends(&self, first: &AtomicU64, last: &AtomicU64) -> bool {
+        const LAST: u64 = PageSize::SIZE_2M.mask() & !PageSize::SIZE_4K.mask();
+        let (first, last) = (first.load(Ordering::Relaxed), last.load(Ordering::Relaxed));
+        let page = |raw| self.format.decode_4k(raw, Level::ZERO);
+
+        match (page(first), page(last)) {
+            (Some(first), Some(last)) => {
+                first.phys.is_aligned(PageSize::SIZE_2M)
+                    && first.phys.checked_add(LAST) == Some(last.phys)
+            }
+            _ => first != 0 && last != 0,
+        }
     }
 
     /// Unmaps the 4K leaves of `range`, and calls `taken` with each. All or nothing:

@@ -96,6 +96,30 @@ fn fill_tells_where_a_block_may_be_whole() {
 }
 
 #[test]
+fn fill_does_not_know_of_larger_leaves() {
+    for (at, lg2) in [(0u64, 13u32), (510, 13), (256, 20)] {
+        let mut world = World::new(2);
+        world.leaf(at * PAGE, (at + 1024) * PAGE, lg2);
+        let attrs = world.view().leaf_at(Iova::new(at * PAGE)).unwrap().attrs();
+        let free = (0..512).filter(|n| !(at..at + (1 << (lg2 - 12))).contains(n));
+        let mut told = vec![];
+
+        for n in free {
+            let page = Phys::new((1024 + n) * PAGE).unwrap();
+            told.push(fill(&mut world, n * PAGE, &[page], attrs));
+            world.arena.accept();
+        }
+        // Both ends are there from the last page on, or from the first.
+        let (last, before) = told.split_last().unwrap();
+        assert_eq!(*last, Ok(true));
+        let expected = Ok(at != 0);
+        assert!(before
+            .iter()
+            .all(|told| *told == expected || at == 0 && *told == Ok(false)));
+    }
+}
+
+#[test]
 fn fill_asks_for_pages_only_if_there_is_room() {
     let mut world = World::new(2);
     world.leaf(0, PAGE, 12);
