@@ -201,7 +201,7 @@ TEST_F_TIMEOUT(page_input, changes_end_early, TIMEOUT)
 /* A number of changes that no array can have memory for is not allocated for. */
 TEST_F_TIMEOUT(page_input, very_many_changes, TIMEOUT)
 {
-	uint32_t many = 100000, nr = many;
+	uint32_t many = 20000, nr = many;
 	struct vfio_pgsize_state *changes = calloc(many, sizeof(*changes));
 
 	ASSERT_NE(NULL, changes);
