@@ -24,7 +24,7 @@ use crate::{
         PageSize,
         PageSizes, //
     },
-    pin::{
+    pinned::{
         page_at,
         Kind,
         PinnedRun, //

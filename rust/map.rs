@@ -22,7 +22,7 @@ use crate::{
         Domain,
         PIECE, //
     },
-    follower::Follower, //
+    follower::Follower,
     mapping::{
         Mapping,
         Room, //
@@ -37,10 +37,10 @@ use crate::{
         PAGE_BYTES, //
     },
     pin::{
-        Kind,
         Pinner,
         UserAddr, //
     },
+    pinned::Kind,
     policy::{
         Policy,
         Rule, //

@@ -14,15 +14,16 @@ use crate::{
     account::Locked,
     bindings,
     domain::give_way,
-    flush::Flushed,
     frames::frames_at,
     num::{
         to_u64,
         to_usize, //
     },
-    pgtable::{
-        Phys,
-        PAGE_BYTES, //
+    pgtable::PAGE_BYTES,
+    pinned::{
+        frame,
+        Kind,
+        PinnedRun, //
     }, //
 };
 
@@ -56,116 +57,6 @@ impl UserAddr {
     }
 }
 
-/// What a run consists of.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Kind {
-    /// Memory: pinned and charged.
-    Memory,
-    /// Frames that no `struct page` counts, such as a device's registers: neither.
-    Frames,
-}
-
-/// Frames that follow one another, pinned if they are memory. Unpinned when dropped.
-#[must_use]
-pub(crate) struct PinnedRun {
-    phys: Phys,
-    pages: u64,
-    kind: Kind,
-}
-
-impl PinnedRun {
-    pub(crate) fn phys(&self) -> Phys {
-        self.phys
-    }
-
-    pub(crate) fn pages(&self) -> u64 {
-        self.pages
-    }
-
-    pub(crate) fn kind(&self) -> Kind {
-        self.kind
-    }
-
-    /// Leaves the pages pinned: the page table knows of them now. [`unpin`] is for later.
-    pub(crate) fn keep(self) {
-        core::mem::forget(self);
-    }
-
-    fn is_followed_by(&self, next: &Self) -> bool {
-        let bytes = self.pages.wrapping_mul(PAGE_BYTES);
-
-        self.kind == next.kind && self.phys.checked_add(bytes) == Some(next.phys)
-    }
-}
-
-impl Drop for PinnedRun {
-    fn drop(&mut self) {
-        if self.kind == Kind::Memory {
-            // SAFETY: These pages are pinned, once for this run, and are in no page table.
-            unsafe { unpin_range(self.phys, self.pages, false) };
-        }
-    }
-}
-
-/// Unpins the `pages` at `phys`, which were in a page table until the flush. Returns how many of them
-/// are memory.
-///
-/// `written`: devices may have written to them. `mixed`: some may be of [`Kind::Frames`].
-///
-/// # Safety
-///
-/// Those that are memory are pinned, and the caller gives one pin of each away.
-pub(crate) unsafe fn unpin(
-    phys: Phys,
-    pages: u64,
-    written: bool,
-    mixed: bool,
-    _: &Flushed<'_>,
-) -> u64 {
-    if !mixed {
-        // SAFETY: By the requirement of this function.
-        unsafe { unpin_range(phys, pages, written) };
-        return pages;
-    }
-    let mut memory = 0u64;
-    for page in 0..pages {
-        let Some(phys) = phys.checked_add(page.wrapping_mul(PAGE_BYTES)) else {
-            break;
-        };
-        // SAFETY: It takes any number.
-        if unsafe { bindings::pgsize_pfn_is_memory(pfn(phys)) } {
-            // SAFETY: By the requirement of this function.
-            unsafe { unpin_range(phys, 1, written) };
-            memory = memory.wrapping_add(1);
-        }
-    }
-    memory
-}
-
-/// # Safety
-///
-/// The pages are memory, pinned, and the caller gives one pin of each away.
-unsafe fn unpin_range(phys: Phys, pages: u64, written: bool) {
-    // SAFETY: The pages have a `struct page`, and it is the caller's right to unpin them.
-    unsafe {
-        bindings::unpin_user_page_range_dirty_lock(
-            bindings::pgsize_pfn_to_page(pfn(phys)),
-            to_usize(pages),
-            written,
-        )
-    };
-}
-
-/// The address of the `struct page` of a frame that has one.
-pub(crate) fn page_at(phys: Phys) -> u64 {
-    // SAFETY: It takes any number.
-    to_u64(unsafe { bindings::pgsize_pfn_to_page(pfn(phys)) }.addr())
-}
-
-const fn pfn(phys: Phys) -> usize {
-    to_usize(phys.get() / PAGE_BYTES)
-}
-
 /// Where GUP puts what it pins. One serves a container.
 pub(crate) struct Buffer(KVVec<*mut bindings::page>);
 
@@ -181,9 +72,7 @@ impl Buffer {
             GFP_KERNEL_ACCOUNT,
         )?))
     }
-}
 
-impl Buffer {
     /// Pins `pages` from `start` on, of the current process; for the device to write, if `write`. All
     /// of them at once, or `None`: a [`Pinner`] then finds out why.
     pub(crate) fn pin_quickly(
@@ -221,14 +110,6 @@ impl Buffer {
             unsafe { bindings::unpin_user_pages(pinned.as_mut_ptr(), pinned.len()) };
         }
     }
-}
-
-/// The frame that is a page.
-pub(crate) fn phys_of(page: *mut bindings::page) -> Option<Phys> {
-    // SAFETY: GUP gave it: all that a `Buffer` tells of are pages.
-    let pfn = to_u64(unsafe { bindings::pgsize_page_to_pfn(page) });
-
-    Phys::new(pfn.wrapping_mul(PAGE_BYTES))
 }
 
 /// Pins a stretch of the current process's memory, run after run.
@@ -285,12 +166,13 @@ impl<'a> Pinner<'a> {
     /// Lets the held run go on with `piece`. If it can not, the run is done, and `piece` is held.
     fn hold(&mut self, piece: PinnedRun) -> Option<PinnedRun> {
         match &mut self.held {
-            Some(held) if held.is_followed_by(&piece) => {
-                held.pages = held.pages.wrapping_add(piece.pages);
-                piece.keep();
+            Some(held) => held
+                .extend(piece)
+                .map(|piece| core::mem::replace(held, piece)),
+            None => {
+                self.held = Some(piece);
                 None
             }
-            held => held.replace(piece),
         }
     }
 
@@ -306,11 +188,7 @@ impl<'a> Pinner<'a> {
         let phys = frame(pfn)?;
 
         self.ready.0 = self.ready.0.saturating_add(count);
-        Ok(Some(PinnedRun {
-            phys,
-            pages: to_u64(count),
-            kind: Kind::Memory,
-        }))
+        Ok(Some(PinnedRun::new(phys, to_u64(count), Kind::Memory)))
     }
 
     /// Makes the next pages ready; or returns frames that are none.
@@ -372,11 +250,7 @@ impl<'a> Pinner<'a> {
         let pages = reach.min(self.left);
         let phys = frame(pfn)?;
         self.advance(pages);
-        Ok(PinnedRun {
-            phys,
-            pages,
-            kind: Kind::Frames,
-        })
+        Ok(PinnedRun::new(phys, pages, Kind::Frames))
     }
 
     fn advance(&mut self, pages: u64) {
@@ -434,10 +308,4 @@ fn are_from(pages: &[*mut bindings::page; 16], first: *mut bindings::page) -> bo
         .enumerate()
         .map(follows)
         .fold(true, |all, one| all & one)
-}
-
-fn frame(pfn: u64) -> Result<Phys> {
-    pfn.checked_mul(PAGE_BYTES)
-        .and_then(Phys::new)
-        .ok_or(EFAULT)
 }

@@ -22,9 +22,9 @@ use crate::{
         LikeRun,
         PageSize, //
     },
-    rmap::{
+    rmap::Guard,
+    rmp::{
         Block,
-        Guard,
         RmpEntry, //
     }, //
 };

@@ -19,7 +19,7 @@ use crate::{
         PageSizes,
         Phys, //
     },
-    pin::{
+    pinned::{
         phys_of,
         unpin, //
     },

@@ -24,10 +24,8 @@ use crate::{
         PageSizes,
         Phys, //
     },
-    rmap::{
-        Block,
-        Guard, //
-    },
+    rmap::Guard,
+    rmp::Block,
     smash::make_large,
     testing::{
         step,

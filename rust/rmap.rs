@@ -38,87 +38,20 @@ use crate::{
         Iova,
         IovaRange,
         PageSize,
-        Phys,
-        PAGE_BYTES, //
+        Phys, //
+    },
+    rmp::{
+        Block,
+        BLOCK,
+        BLOCK_BYTES, //
     }, //
 };
-
-/// Frames of 4K in a block of 2M.
-const BLOCK: u64 = 512;
-const BLOCK_BYTES: u64 = BLOCK * PAGE_BYTES;
 
 /// Blocks that are in transition are counted by a hash of them.
 const BUCKETS: usize = 256;
 
-/// What the RMP says of a frame.
-#[derive(Clone, Copy)]
-pub(crate) struct RmpEntry {
-    pub(crate) assigned: bool,
-    /// Of 2M: it is its block's.
-    pub(crate) large: bool,
-}
-
-impl RmpEntry {
-    /// `None`: there is no entry for the frame. Only while the hook is registered.
-    fn of_pfn(pfn: u64) -> Option<Self> {
-        let (mut assigned, mut large) = (false, false);
-        // SAFETY: The hook is registered as long as anything is followed. Both are valid.
-        let error = unsafe { bindings::pgsize_rmp_lookup(pfn, &mut assigned, &mut large) };
-
-        (error == 0).then_some(Self { assigned, large })
-    }
-
-    /// The entry that counts for an address: that of its block, if that is of 2M.
-    pub(crate) fn of(phys: Phys) -> Option<Self> {
-        let pfn = phys.get() / PAGE_BYTES;
-        let first = *Block::of(phys).pfns().start();
-        let entry = Self::of_pfn(pfn)?;
-
-        if entry.large && pfn != first {
-            return Self::of_pfn(first);
-        }
-        Some(entry)
-    }
-}
-
-/// A block of 2M of physical memory, aligned: what one large RMP entry covers.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Block(u64);
-
-impl Block {
-    /// The block that holds the frame.
-    pub(crate) const fn of_pfn(pfn: u64) -> Self {
-        Self(pfn / BLOCK)
-    }
-
-    /// The block that holds the address.
-    pub(crate) const fn of(phys: Phys) -> Self {
-        Self::of_pfn(phys.get() / PAGE_BYTES)
-    }
-
-    /// Its frames.
-    fn pfns(self) -> core::ops::RangeInclusive<u64> {
-        let first = self.0.wrapping_mul(BLOCK);
-
-        first..=first.wrapping_add(BLOCK - 1)
-    }
-
-    fn bucket(self) -> usize {
-        to_usize(self.0) % BUCKETS
-    }
-
-    /// Whether a leaf over it would disagree with the RMP: it is of 4K entries, and one is assigned.
-    pub(crate) fn is_broken(self) -> bool {
-        for pfn in self.pfns() {
-            match RmpEntry::of_pfn(pfn) {
-                None => return false,
-                Some(entry) if entry.large => return false,
-                Some(entry) if entry.assigned => return true,
-                Some(_) => {}
-            }
-        }
-        false
-    }
+fn bucket_of(block: Block) -> usize {
+    to_usize(block.number()) % BUCKETS
 }
 
 /// Whose stretches are, and what becomes of them.
@@ -241,7 +174,10 @@ impl Watch {
     /// The IOVAs of a block; `None` if it is not in the stretch.
     fn iovas_of(&self, block: Block) -> Option<IovaRange> {
         let (first, last) = self.blocks();
-        let ahead = block.0.checked_sub(first).filter(|_| block.0 <= last)?;
+        let ahead = block
+            .number()
+            .checked_sub(first)
+            .filter(|_| block.number() <= last)?;
         let start = self.start().checked_add(ahead.wrapping_mul(BLOCK_BYTES))?;
 
         Some(IovaRange::block(start, PageSize::SIZE_2M))
@@ -269,7 +205,7 @@ impl NewWatch {
         owner: Arc<Owner>,
     ) -> Result<Self> {
         let blocks = range.pages() / BLOCK;
-        let first = Block::of(phys).0;
+        let first = Block::of(phys).number();
         let last = first.wrapping_add(blocks.wrapping_sub(1));
         let place = bindings::pgsize_place {
             iova: range.start().get(),
@@ -418,7 +354,7 @@ impl Guard {
         block: Block,
         mut each: impl FnMut(&mut Self, &Watch, IovaRange),
     ) {
-        let Ok(number) = u32::try_from(block.0) else {
+        let Ok(number) = u32::try_from(block.number()) else {
             return;
         };
         // SAFETY: The lock is held.
@@ -441,7 +377,7 @@ impl Guard {
         let shared = self.shared();
 
         shared.generation = shared.generation.wrapping_add(1);
-        if let Some(count) = shared.transit.get_mut(block.bucket()) {
+        if let Some(count) = shared.transit.get_mut(bucket_of(block)) {
             *count = count.saturating_add(1);
         }
     }
@@ -451,14 +387,14 @@ impl Guard {
         let shared = self.shared();
 
         shared.generation = shared.generation.wrapping_add(1);
-        if let Some(count) = shared.transit.get_mut(block.bucket()) {
+        if let Some(count) = shared.transit.get_mut(bucket_of(block)) {
             *count = count.saturating_sub(1);
         }
     }
 
     /// Whether such a call is under way: of this block, or of one that shares its bucket.
     pub(crate) fn is_in_transit(&mut self, block: Block) -> bool {
-        self.shared().transit.get(block.bucket()) != Some(&0)
+        self.shared().transit.get(bucket_of(block)) != Some(&0)
     }
 
     /// Changes whenever a call begins or ends that may break a block. If it does not while the RMP is

@@ -17,15 +17,13 @@ use crate::{
         PageSize,
         PageSizes, //
     },
+    pool::Memory,
     rmap::{
-        Block,
         Guard,
         Watch, //
     },
-    table::{
-        Memory,
-        PageTable, //
-    },
+    rmp::Block,
+    table::PageTable,
     testing::{
         step,
         Step, //

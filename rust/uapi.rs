@@ -48,8 +48,8 @@ use crate::{
         Question,
         Run,
         Wanted, //
-    }, //
-    trace,
+    },
+    trace, //
 };
 
 mod state;

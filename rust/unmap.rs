@@ -26,7 +26,7 @@ use crate::{
         PageSize,
         PageSizes, //
     },
-    pin::unpin,
+    pinned::unpin,
     stretch::Stretch,
     testing::{
         step,

@@ -16,13 +16,14 @@
 //! in the low bits of the address (2^k - 1 pages: 2^(k + 1) pages), repeated in each of the entries
 //! that it covers; any other a table of the next lower level, which the driver numbers from 1.
 
-use super::units::{
-    to_index,
+use super::{
+    level::TOP_LEVEL,
+    units::PAGE_LG2,
     Iova,
+    Level,
     PageSize,
     PageSizes,
-    Phys,
-    PAGE_LG2, //
+    Phys, //
 };
 
 const PRESENT: u64 = 1 << 0;
@@ -39,111 +40,9 @@ const WRITE: u64 = 1 << 62;
 /// The bits that the hardware may set at any moment.
 pub(super) const MARKS: u64 = ACCESSED | DIRTY;
 
-const INDEX_LG2: u8 = 9;
-const TOP_LEVEL: u8 = 5;
-
 /// Every leaf size of the format: each power of two from 4K to 2^51, but not 512G, which the
 /// hardware gets wrong and the driver does not offer.
 pub const SIZES: PageSizes = PageSizes::from_bits(((1 << 52) - (1 << 12)) & !(1 << 39));
-
-/// The level of a table: 0 for the one whose entries cover 4K, 5 at most.
-///
-/// # Invariants
-///
-/// 0 to 5.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Level(u8);
-
-impl Level {
-    /// The lowest.
-    pub const ZERO: Self = Self(0);
-
-    /// Level `level`, if there is one.
-    #[inline]
-    pub const fn new(level: u8) -> Option<Self> {
-        if level <= TOP_LEVEL {
-            // INVARIANT: just checked.
-            Some(Self(level))
-        } else {
-            None
-        }
-    }
-
-    /// The number of the level.
-    #[inline]
-    pub const fn get(self) -> u8 {
-        self.0
-    }
-
-    /// The next lower level.
-    #[inline]
-    pub const fn below(self) -> Option<Self> {
-        match self.0.checked_sub(1) {
-            Some(level) => Some(Self(level)),
-            None => None,
-        }
-    }
-
-    /// The level whose tables hold leaves of `size`.
-    #[inline]
-    pub const fn of(size: PageSize) -> Self {
-        // INVARIANT: (63 - 12) / 9 is 5.
-        Self((size.lg2().wrapping_sub(PAGE_LG2)) / INDEX_LG2)
-    }
-
-    #[inline]
-    const fn entry_lg2(self) -> u8 {
-        PAGE_LG2.wrapping_add(self.0.wrapping_mul(INDEX_LG2))
-    }
-
-    /// What one entry covers.
-    #[inline]
-    pub const fn entry_size(self) -> PageSize {
-        match PageSize::from_lg2(self.entry_lg2()) {
-            Some(size) => size,
-            // Not reached: 12 + 5 * 9 is 57.
-            None => PageSize::SIZE_4K,
-        }
-    }
-
-    /// The leaf sizes that tables of this level hold.
-    #[inline]
-    pub const fn sizes(self) -> PageSizes {
-        let bits = 0x1ffu64.wrapping_shl(self.entry_lg2() as u32);
-
-        SIZES.intersect(PageSizes::from_bits(bits))
-    }
-
-    /// The leaf sizes that tables of this and of all lower levels hold.
-    #[inline]
-    pub const fn sizes_down(self) -> PageSizes {
-        match Self::new(self.0.wrapping_add(1)) {
-            Some(above) => SIZES.below(above.entry_size()),
-            None => SIZES,
-        }
-    }
-
-    /// Which entry of a table of this level translates `iova`.
-    #[inline]
-    pub const fn index(self, iova: Iova) -> usize {
-        to_index(iova.get().wrapping_shr(self.entry_lg2() as u32))
-    }
-
-    /// How many entries of this level a leaf of `size` takes: 1 to 256 if it belongs here.
-    #[inline]
-    pub(super) const fn entries(self, size: PageSize) -> usize {
-        1 << (size.lg2().saturating_sub(self.entry_lg2()) & 0xf)
-    }
-
-    /// The last address that the table of this level which translates `iova` covers.
-    #[inline]
-    pub const fn table_last(self, iova: Iova) -> Iova {
-        match PageSize::from_lg2(self.entry_lg2().wrapping_add(INDEX_LG2)) {
-            Some(size) => iova.align_last(size),
-            None => Iova::MAX,
-        }
-    }
-}
 
 /// What a leaf says besides where it leads and how large it is: permissions, coherency, the C-bit
 /// and all bits that mean nothing yet. Leaves that differ in it are never merged.

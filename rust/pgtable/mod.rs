@@ -46,6 +46,7 @@ mod amdv1;
 mod changes;
 mod convert;
 mod leaves;
+mod level;
 mod pages;
 mod range;
 mod reshape;
@@ -58,7 +59,6 @@ pub use self::amdv1::{
     Entry,
     Format,
     LeafEntry,
-    Level,
     Marks,
     Table,
     Top,
@@ -81,6 +81,7 @@ pub use self::leaves::{
     LikeRuns,
     View, //
 };
+pub use self::level::Level;
 pub use self::range::IovaRange;
 pub use self::reshape::Editor;
 pub use self::units::{

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Edits, in process context, of leaves that are followed: under the lock of the tree, for the hook
+//! may be at work on them.
+
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
+
+use crate::{
+    domain::{
+        first_piece,
+        give_way,
+        rest,
+        Domain, //
+    },
+    follow::{
+        blocks_of,
+        is_unsafe,
+        watch, //
+    },
+    follower::Follower,
+    num::unsupported,
+    pgtable::{
+        Conversion,
+        Iova,
+        IovaRange,
+        Leaf,
+        PageSize,
+        PageSizes, //
+    },
+    policy::Rule,
+    pool::Memory,
+    rmap::{
+        Guard,
+        Watch, //
+    },
+    rmp::Block,
+    smash::{
+        large_leaf,
+        make_large,
+        make_small,
+        AROUND, //
+    },
+    stretch::Stretch,
+    worker::work_later, //
+};
+
+impl Domain {
+    /// No leaf and no followed stretch crosses `at`, which is in one, afterwards. A block of 2M that
+    /// is cut is followed no more: its leaves are small. False: a leaf is lost at `at`.
+    pub(crate) fn cut_followed(&mut self, at: Iova) -> Result<bool> {
+        let page = IovaRange::block(at, PageSize::SIZE_4K);
+        let Some(whole) = self.watches().first_in(page) else {
+            return Ok(true);
+        };
+        let range = whole.range();
+        if range.start() == at {
+            return Ok(true);
+        }
+        let mut new = KVVec::with_capacity(2, GFP_KERNEL_ACCOUNT)?;
+        let halves = [
+            at.before()
+                .and_then(|last| IovaRange::new(range.start(), last)),
+            range.from(at),
+        ];
+        for range in halves.into_iter().flatten() {
+            let phys = whole.phys_at(range.start()).ok_or(EFAULT)?;
+            if let Some(half) = watch(Stretch { range, phys }, false, whole.owner())? {
+                new.push(half, GFP_KERNEL_ACCOUNT)?;
+            }
+        }
+        self.cut_live(at)?;
+        // With small leaves nothing is lost any more. It may have been before.
+        if self
+            .table()
+            .ok_or_else(unsupported)?
+            .view()
+            .leaf_at(at)
+            .is_none()
+        {
+            return Ok(false);
+        }
+        self.replace_watches(range, new);
+        Ok(true)
+    }
+
+    /// Gives a block, mapped as a whole, one leaf if the RMP allows it, and follows it.
+    pub(crate) fn rejoin_followed(
+        &mut self,
+        stretch: Stretch,
+        rule: Rule,
+        follower: &Arc<Follower>,
+    ) -> Result {
+        let block = stretch.range;
+        if self.watches().first_in(block).is_some() {
+            // It is whole as a whole, and small since the RMP wants it.
+            return Ok(());
+        }
+        let owner = self.owner(rule, follower)?;
+        let Some(new) = watch(stretch, true, &owner)? else {
+            return Ok(());
+        };
+        self.watches_mut().insert(new);
+        if let Some(watch) = self.watches().first_in(block) {
+            let safe = !is_unsafe(Block::of(stretch.phys));
+            let mut guard = Guard::lock();
+            let marks = guard.marks(watch);
+
+            marks.pending = false;
+            if core::mem::take(&mut marks.hit) || !safe {
+                // It was small, and is right; if it is whole again the worker will see.
+                marks.shared = watch.merges();
+                work_later();
+            } else {
+                make_large(&mut guard, watch, block);
+            }
+        }
+        Ok(())
+    }
+
+    /// No leaf that is followed crosses the ends of where it is: what has to be unmapped, if it has to
+    /// be, is then followed as a whole.
+    pub(crate) fn cut_live(&self, at: Iova) -> Result {
+        let table = self.table().ok_or_else(unsupported)?;
+        let _guard = Guard::lock();
+        let (_, result) = table.edit_with(Memory::Atomic, |editor| editor.cut(at, AROUND, AROUND));
+
+        result
+    }
+
+    /// Splits the leaves of `range` that begin to be followed, and disagree with the RMP.
+    pub(crate) fn mend(&self, range: IovaRange) {
+        self.mend_with(range, |_, _, _| {});
+    }
+
+    /// Splits the followed leaves that disagree with the RMP, for the hook missed a call; and says so.
+    /// What it did not see become whole is to be looked at, too.
+    pub(crate) fn mend_missed(&self) {
+        for watch in self.watches().overlapping(IovaRange::ALL) {
+            if watch.merges() {
+                Guard::lock().marks(watch).shared = true;
+            }
+        }
+        self.mend_with(IovaRange::ALL, |watch, leaf, block| {
+            // It is not just about to be smashed: then the hook would have split the leaf.
+            if block.is_broken() {
+                watch.follower().found_mismatch(leaf.into());
+            }
+        });
+    }
+
+    /// Splits the leaves of followed stretches of `range` that disagree with the RMP, or are about to;
+    /// of each `note` is told before, with the lock held.
+    fn mend_with(&self, range: IovaRange, note: impl Fn(&Watch, &Leaf, Block)) {
+        let Some(table) = self.table() else {
+            return;
+        };
+
+        for watch in self.watches().overlapping(range) {
+            // Blocks at the ends may lie in the range in part only.
+            let blocks = range
+                .hull(IovaRange::block(range.start(), PageSize::SIZE_2M))
+                .hull(IovaRange::block(range.last(), PageSize::SIZE_2M));
+            let Some(blocks) = blocks.intersect(watch.range()) else {
+                continue;
+            };
+            for block in blocks_of(blocks) {
+                rest();
+                // What becomes large meanwhile is whole.
+                if large_leaf(&table, block).is_none() {
+                    continue;
+                }
+                let Some(frames) = watch.phys_at(block.start()).map(Block::of) else {
+                    continue;
+                };
+                if !is_unsafe(frames) {
+                    continue;
+                }
+                let mut guard = Guard::lock();
+                if let Some(leaf) = large_leaf(&table, block) {
+                    note(watch, &leaf, frames);
+                    make_small(&mut guard, watch, block);
+                }
+            }
+        }
+    }
+
+    /// Gives `part`, of one segment, leaves of `sizes`, none larger than it was or than 2M, while the
+    /// hook may be at work; of 4K where the RMP wants it, if `follow`.
+    pub(crate) fn convert_live(&self, part: IovaRange, sizes: PageSizes, follow: bool) -> Result {
+        let table = self.table().ok_or_else(unsupported)?;
+        let mut left = Some(part);
+
+        while let Some(todo) = left {
+            let Some(leaf) = table.view().leaves(todo).next() else {
+                break;
+            };
+            let todo = todo.from(leaf.iova).unwrap_or(todo);
+            let piece = first_piece(todo, PageSize::SIZE_2M);
+            left = todo.behind(piece.last());
+            let at = leaf.phys().at(leaf.iova, piece.start());
+            let stretch = Stretch {
+                range: piece,
+                phys: at,
+            };
+            let whole = stretch.blocks().is_some();
+            let generation = Guard::lock().generation();
+            let mut broken = follow && whole && is_unsafe(Block::of(at));
+
+            let mut guard = Guard::lock();
+            if follow && whole && guard.generation() != generation {
+                broken = guard.is_in_transit(Block::of(at)) || Block::of(at).is_broken();
+            }
+            let sizes = if broken { PageSizes::ONLY_4K } else { sizes };
+            let leaf = table.view().leaf_at(piece.start());
+            if leaf.is_some_and(|leaf| leaf.range().covers(piece) && sizes.allows(leaf.size())) {
+                continue;
+            }
+            let (_, cut) =
+                table.edit_with(Memory::Atomic, |editor| editor.carve(piece, sizes, AROUND));
+            cut?;
+            let mut conversion = Conversion::new(piece, sizes.up_to(PageSize::SIZE_2M));
+            let (_, done) =
+                table.edit_with(Memory::Atomic, |editor| conversion.step(editor, u32::MAX));
+            done?;
+            drop(guard);
+            give_way()?;
+        }
+        Ok(())
+    }
+}
