@@ -46,12 +46,17 @@ SNP_EDU_DELAY = 1
 # Seconds that the machine may take to switch itself off once it is done.
 GOODBYE = 20
 
-# QEMU without KVM now and then leaves a kernel waiting for ever while its
-# processors come up, on a busy host. That is before anything of ours runs, and
-# is tried again: /init says UP first of all.
+# QEMU without KVM now and then loses a processor's timer, on a busy host: a kernel
+# waits for ever while its processors come up, or later on. /init says UP first of
+# all; and processors that take no time at all, for longer than any kernel leaves
+# one alone, stand still, which is another thing than a kernel that waits: that
+# looks at its clock twice a second. What stands still is run again.
 UP = b"vm: up"
 NOT_UP = "the kernel did not come up"
+STANDS_STILL = "QEMU's processors stand still"
+AGAIN = (NOT_UP, STANDS_STILL)
 BOOT_TIME = 120
+STILL_TIME = 120
 BOOTS = 3
 
 
@@ -70,6 +75,7 @@ class Settings:
     timeout: int = 300
     log: Path | None = None
     reports: bool = True
+    whole: bool = False
     interactive: bool = False
     append: str = ""
     qemu: list[str] = field(default_factory=list)
@@ -110,6 +116,7 @@ class Machine:
             append += ["iommu.debug_pagealloc=1", "kmemleak=on"]
         line = [*self.model(), "-accel", f"tcg,thread={threads}"]
         line += ["-smp", str(1 if settings.icount else settings.smp)]
+        line += ["-name", "vm,debug-threads=on"]
         line += ["-m", settings.mem, "-no-reboot", "-nodefaults", "-display", "none"]
         line += ["-kernel", str(self.kernel.image), "-initrd", str(self.scratch / "initramfs")]
         if settings.icount:
@@ -170,14 +177,14 @@ class Machine:
         image = initramfs(self.kernel, module, command, self.parameters(), programs)
         (self.scratch / "initramfs").write_bytes(image)
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        self.log.write_bytes(b"")
         started = time.monotonic()
         try:
             for _ in range(BOOTS):
+                self.log.write_bytes(b"")
                 status, failure = self.watch(time.monotonic() + self.settings.timeout)
-                if failure != NOT_UP:
+                if failure not in AGAIN or (failure == STANDS_STILL and not self.settings.whole):
                     break
-                say(f"the kernel did not come up in {BOOT_TIME} s: once more")
+                say(f"{failure} after {BOOT_TIME} s: once more")
             text = self.log.read_text(encoding="utf-8", errors="replace").replace("\r", "")
             if failure is not None:
                 failure += self.last_words(text)
@@ -198,12 +205,14 @@ class Machine:
             )
         if self.settings.oracle:
             self.start_oracle()
-        output = Output(self.nonce)
+        output = Output(self.nonce, self.settings.whole)
+        pulse = Pulse(qemu.pid)
         up_by = time.monotonic() + BOOT_TIME
         try:
             while output.status is None:
                 wait = deadline - time.monotonic()
                 if wait <= 0:
+                    output.flush()
                     return None, f"no end after {self.settings.timeout} s (--timeout)"
                 if up_by:
                     if UP in self.log.read_bytes():
@@ -211,6 +220,9 @@ class Machine:
                     elif time.monotonic() > up_by:
                         return None, NOT_UP
                     wait = min(wait, 2)
+                elif not self.settings.interactive and pulse.still() > STILL_TIME:
+                    return None, STANDS_STILL
+                wait = min(wait, 10)
                 if not select([qemu.stdout], [], [], wait)[0]:
                     continue
                 data = os.read(qemu.stdout.fileno(), 65536)
@@ -249,12 +261,37 @@ class Machine:
         return "".join(f"\n    {line}" for line in lines[max(0, start - 40) : start + 20])
 
 
-class Output:
-    """Passes the command's output on to stdout, and finds the status in it."""
+class Pulse:
+    """The time that QEMU's processors take."""
 
-    def __init__(self, nonce: str):
+    def __init__(self, pid: int):
+        self._tasks = Path(f"/proc/{pid}/task")
+        self._taken = -1
+        self._since = time.monotonic()
+
+    def still(self) -> float:
+        """For how many seconds none was taken."""
+        taken = 0
+        for task in self._tasks.glob("*/stat"):
+            name, _, rest = task.read_text(encoding="ascii").rpartition(")")
+            if name.endswith("TCG"):
+                # the 14th and 15th of all words, of which two are the name's
+                taken += sum(map(int, rest.split()[11:13]))
+        if taken != self._taken:
+            self._taken, self._since = taken, time.monotonic()
+        return time.monotonic() - self._since
+
+
+class Output:
+    """Passes the command's output on to stdout, and finds the status in it.
+
+    If `whole`, nothing is passed on before the end: a run that is repeated leaves none.
+    """
+
+    def __init__(self, nonce: str, whole: bool = False):
         self._nonce = nonce.encode()
         self._held = b""
+        self._whole: list[bytes] | None = [] if whole else None
         self.status: int | None = None
 
     def feed(self, data: bytes) -> None:
@@ -275,6 +312,9 @@ class Output:
     def flush(self) -> None:
         self._write(self._held)
         self._held = b""
+        if self._whole is not None:
+            self._pass_on(b"".join(self._whole))
+            self._whole = []
 
     def _beginning(self, data: bytes) -> int:
         """How many bytes at the end may be the beginning of the nonce."""
@@ -283,8 +323,14 @@ class Output:
                 return size
         return 0
 
+    def _write(self, data: bytes) -> None:
+        if self._whole is None:
+            self._pass_on(data)
+        else:
+            self._whole.append(data)
+
     @staticmethod
-    def _write(data: bytes) -> None:
+    def _pass_on(data: bytes) -> None:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
 

@@ -52,7 +52,7 @@ class Suite:
 def machine(kernel_name: str, options: str, command: str) -> list[str]:
     """Run a shell command in a virtual machine."""
     timeout = str(TIMEOUTS[kernel_name])
-    line = [VM, "run", "--strict", "--kernel", kernel_name, "--timeout", timeout]
+    line = [VM, "run", "--strict", "--whole", "--kernel", kernel_name, "--timeout", timeout]
     return [*line, *options.split(), "--", command]
 
 

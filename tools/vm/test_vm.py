@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0
 """Tests of what judges the other tests: what it takes for a failure."""
 
+import tempfile
 import unittest
 from pathlib import Path
 
 from check import Suite, judge, read_cargo, read_tap
 from initramfs import Archive
-from machine import Output, find_reports
+from machine import Output, Pulse, find_reports
 from suites import Output as Kind
 
 
@@ -65,7 +66,7 @@ class Status(unittest.TestCase):
     def feed(self, *pieces: bytes) -> tuple[bytes, int | None]:
         written = []
         output = Output("nonce-1234")
-        output._write = written.append
+        output._pass_on = written.append
         for piece in pieces:
             output.feed(piece)
         output.flush()
@@ -79,6 +80,37 @@ class Status(unittest.TestCase):
     def test_is_none_without_the_nonce(self):
         self.assertEqual(self.feed(b"nonce-1235 0\n"), (b"nonce-1235 0\n", None))
         self.assertEqual(self.feed(b"nonce-12"), (b"nonce-12", None))
+
+
+    def test_output_is_passed_on_as_a_whole(self):
+        written = []
+        output = Output("nonce-1234", whole=True)
+        output._pass_on = written.append
+        output.feed(b"ok 1\nnonce")
+        output.feed(b"-1234 3\n")
+        self.assertEqual(written, [])
+        output.flush()
+        self.assertEqual((written, output.status), ([b"ok 1\n"], 3))
+
+
+class StandsStill(unittest.TestCase):
+    def stat(self, directory: Path, task: int, name: str, taken: int) -> None:
+        (directory / str(task)).mkdir(exist_ok=True)
+        words = f"{task} ({name}) S 1 1 1 0 -1 0 0 0 0 0 {taken} 1 0 0 20 0\n"
+        (directory / str(task) / "stat").write_text(words)
+
+    def test_only_processors_count(self):
+        with tempfile.TemporaryDirectory() as scratch:
+            pulse = Pulse(0)
+            pulse._tasks = Path(scratch)
+            self.stat(pulse._tasks, 1, "qemu (main)", 5)
+            self.stat(pulse._tasks, 2, "CPU 0/TCG", 7)
+            pulse.still()
+            pulse._since -= 100
+            self.stat(pulse._tasks, 1, "qemu (main)", 6)
+            self.assertGreater(pulse.still(), 99)
+            self.stat(pulse._tasks, 2, "CPU 0/TCG", 8)
+            self.assertLess(pulse.still(), 99)
 
 
 class Cpio(unittest.TestCase):

@@ -41,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
             action="store_true",
             help="a report in the kernel's log (lockdep, KASAN, WARNING, a leak ...) is no failure",
         )
+    run.add_argument("--whole", action="store_true", help="the output when all of it is there")
     run.add_argument("--timeout", type=int, default=300, metavar="S", help="seconds (300)")
     run.add_argument("command", nargs="+", metavar="COMMAND", help="a shell command, after --")
     return top
@@ -60,6 +61,7 @@ def settings(arguments: argparse.Namespace) -> Settings:
         timeout=24 * 3600 if interactive else arguments.timeout,
         log=arguments.log,
         reports=not arguments.no_reports and not interactive,
+        whole=not interactive and arguments.whole,
         interactive=interactive,
         append=arguments.append,
         qemu=shlex.split(arguments.qemu),
