@@ -76,10 +76,16 @@ impl State {
         let result = self.put_in_force(&policy, scope, apply);
         if result.is_ok() {
             self.policy = policy;
-        } else if self.adopt_all(None, scope.range()).is_err() {
+        } else if self
+            .repair_lost()
+            .and_then(|()| self.adopt_all(None, scope.range()))
+            .is_err()
+        {
             pr_err!("no memory to go on as before: leaves may not follow the RMP\n");
         }
-        if !self.policy.follows() {
+        // After an error something may still be followed that is not to be.
+        let watched = |domain: &Domain| domain.watches().first_in(IovaRange::ALL).is_some();
+        if !self.policy.follows() && !self.domains.iter().any(watched) {
             self.hook = None;
         }
         self.keep_reserve();

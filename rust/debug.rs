@@ -137,7 +137,7 @@ fn count_leaves(state: &State, domain: &Domain) -> Result<[u64; 64]> {
     for mapping in state.mappings.overlapping(IovaRange::ALL) {
         let mut left = Some(mapping.range);
 
-        while let Some(todo) = left {
+        while let Some(todo) = left.and_then(|left| domain.skip_holes(left)) {
             let piece = first_piece(todo, PIECE);
             let mut seen = piece.last();
 

@@ -43,10 +43,15 @@ pub(crate) unsafe fn flushed<'d, R>(
     let mut gather = Gather {
         raw: storage.as_mut_ptr(),
         domain,
+        tables: false,
         _domain: PhantomData,
     };
     let result = work(&mut gather);
-    if !gather.is_empty() {
+    if gather.tables {
+        // The driver flushes cached pointers to tables only if it is to free tables.
+        // SAFETY: The domain is valid, by the invariants.
+        unsafe { bindings::pgsize_flush_all(domain.as_ptr()) };
+    } else if !gather.is_empty() {
         // SAFETY: Both are valid, by the invariants.
         unsafe { bindings::pgsize_gather_sync(domain.as_ptr(), gather.raw) };
     }
@@ -61,6 +66,8 @@ pub(crate) unsafe fn flushed<'d, R>(
 pub(crate) struct Gather<'d> {
     raw: *mut bindings::iommu_iotlb_gather,
     domain: NonNull<bindings::iommu_domain>,
+    /// Tables were taken out that somebody else is to free, and none that is to be freed here.
+    tables: bool,
     _domain: PhantomData<&'d Domain>,
 }
 
@@ -98,6 +105,12 @@ impl Gather<'_> {
 
         gather.start = gather.start.min(to_usize(range.start().get()));
         gather.end = gather.end.max(to_usize(range.last().get()));
+    }
+
+    /// A table was taken out, and is kept: no cached pointer to it may survive the flush. All tables
+    /// that are taken out meanwhile are kept.
+    pub(crate) fn keep_table(&mut self) {
+        self.tables = true;
     }
 
     /// Frees `table` after the flush.

@@ -52,6 +52,16 @@ kernel::sync::global_lock! {
     pub(crate) unsafe(uninit) static HOOKS: Mutex<u32> = 0;
 }
 
+/// Whether what is followed is to be looked at.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Look {
+    No,
+    /// Calls that nobody saw may have taken effect late.
+    Again,
+    /// A call went by unseen.
+    Missed,
+}
+
 /// The hook is registered as long as one of these is there.
 pub(crate) struct Hook(());
 
@@ -70,13 +80,20 @@ impl Hook {
         Ok(Self(()))
     }
 
-    /// Whether a call went by unseen since this was last asked, while anybody follows. It has returned
-    /// then. May sleep.
-    pub(crate) fn has_missed() -> bool {
+    /// Whether a call went by unseen since this was last asked, while anybody follows, or may have.
+    /// May sleep.
+    pub(crate) fn look() -> Look {
         let users = HOOKS.lock();
 
+        if *users == 0 {
+            return Look::No;
+        }
         // SAFETY: The lock is held.
-        *users != 0 && unsafe { bindings::pgsize_missed_take() }
+        match unsafe { bindings::pgsize_missed_take() } {
+            bindings::pgsize_look_PGSIZE_LOOK_NOT => Look::No,
+            bindings::pgsize_look_PGSIZE_LOOK_AGAIN => Look::Again,
+            _ => Look::Missed,
+        }
     }
 }
 
@@ -221,10 +238,7 @@ impl Domain {
             .segments(range)
             .filter(|segment| segment.rule.follows())
         {
-            self.cut_live(segment.range.start())?;
-            if let Some(behind) = segment.range.last().next() {
-                self.cut_live(behind)?;
-            }
+            self.cut_ends_live(segment.range)?;
             let owner = self.owner(segment.rule, follower)?;
             let mut left = Some(segment.range);
             while let Some(todo) = left.and_then(|left| self.skip_holes(left)) {
@@ -235,12 +249,24 @@ impl Domain {
                     }
                 }
                 left = todo.behind(seen.last());
-                give_way()?;
+                rest();
             }
         }
-        if self.watches().lost_in(range) {
-            // Perhaps it was not there when it was looked for: only the old watches know it.
-            return Err(ENOMEM);
+        // From here on the hook has the new ones alone. It may have had memory for none of a leaf that
+        // only the old ones know, or have merged what is to be cut.
+        let mut result = match self.watches().hold_in(range) {
+            true => Err(ENOMEM),
+            false => Ok(()),
+        };
+        for segment in policy
+            .segments(range)
+            .filter(|segment| segment.rule.follows())
+        {
+            result = result.and_then(|()| self.cut_ends_live(segment.range));
+        }
+        if let Err(error) = result {
+            self.let_go(range);
+            return Err(error);
         }
         self.replace_watches(range, new);
         Ok(())

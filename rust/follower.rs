@@ -7,6 +7,7 @@
 
 use core::{
     cell::UnsafeCell,
+    mem::MaybeUninit,
     sync::atomic::{
         AtomicBool,
         AtomicU64,
@@ -98,9 +99,14 @@ impl Follower {
     ///
     /// The container's mutex is held, and nobody who holds it reads its page tables.
     pub(crate) unsafe fn free_retired(&self) {
-        let _guard = Guard::lock();
-        // SAFETY: The lock is held, and by the requirement no reader is left.
-        unsafe { self.retired.free() };
+        let mut taken = MaybeUninit::uninit();
+        {
+            let _guard = Guard::lock();
+            // SAFETY: Both are valid, and the lock is held.
+            unsafe { bindings::pgsize_list_take(taken.as_mut_ptr(), self.retired()) };
+        }
+        // SAFETY: The list is valid, and by the requirement no reader is left.
+        unsafe { bindings::iommu_put_pages_list(taken.as_mut_ptr()) };
     }
 }
 
@@ -128,22 +134,12 @@ impl Retired {
         // INVARIANT: Just made.
         Ok(Self(list))
     }
-
-    /// # Safety
-    ///
-    /// The lock of the tree is held; nobody reads a table that is in the list.
-    unsafe fn free(&self) {
-        // SAFETY: The list is valid, and its tables are of nobody any more.
-        unsafe { bindings::iommu_put_pages_list(self.0.get()) };
-        // SAFETY: As in `new`.
-        unsafe { bindings::pgsize_list_init(self.0.get()) };
-    }
 }
 
 impl Drop for Retired {
     fn drop(&mut self) {
         // SAFETY: Nobody else has it; the container is gone, or never was.
-        unsafe { self.free() };
+        unsafe { bindings::iommu_put_pages_list(self.0.get()) };
     }
 }
 

@@ -22,9 +22,22 @@ void pgsize_gather_sync(struct iommu_domain *domain, struct iommu_iotlb_gather *
 	iommu_iotlb_sync(domain, gather);
 }
 
+void pgsize_flush_all(struct iommu_domain *domain)
+{
+	iommu_flush_iotlb_all(domain);
+}
+
 void pgsize_list_init(struct iommu_pages_list *list)
 {
 	INIT_LIST_HEAD(&list->pages);
+}
+
+/* @to is not initialised; @from is empty then. */
+void pgsize_list_take(struct iommu_pages_list *to, struct iommu_pages_list *from)
+{
+	INIT_LIST_HEAD(&to->pages);
+	iommu_pages_list_splice(from, to);
+	INIT_LIST_HEAD(&from->pages);
 }
 
 void pgsize_list_add_table(struct iommu_pages_list *list, void *table)

@@ -9,7 +9,10 @@
 void pgsize_gather_init(struct iommu_iotlb_gather *gather);
 void pgsize_gather_sync(struct iommu_domain *domain, struct iommu_iotlb_gather *gather);
 
+/* Everything, cached pointers to tables included. */
+void pgsize_flush_all(struct iommu_domain *domain);
 void pgsize_list_init(struct iommu_pages_list *list);
+void pgsize_list_take(struct iommu_pages_list *to, struct iommu_pages_list *from);
 void pgsize_list_add_table(struct iommu_pages_list *list, void *table);
 
 void *pgsize_phys_to_virt(phys_addr_t phys);

@@ -17,6 +17,7 @@
  */
 struct call {
 	u64 pfn;
+	u64 began;	/* see pgsize_generation() */
 	bool large;
 };
 
@@ -27,7 +28,7 @@ static int psmash_entry(struct fprobe *fp, unsigned long entry_ip, unsigned long
 
 	pgsize_missed_look();
 	call->pfn = ftrace_regs_get_argument(regs, 0);
-	pgsize_smash_begin(call->pfn);
+	call->began = pgsize_smash_begin(call->pfn);
 	return 0;
 }
 
@@ -36,7 +37,7 @@ static void psmash_exit(struct fprobe *fp, unsigned long entry_ip, unsigned long
 {
 	struct call *call = data;
 
-	pgsize_smash_end(call->pfn);
+	pgsize_smash_end(call->pfn, call->began);
 }
 
 static int private_entry(struct fprobe *fp, unsigned long entry_ip, unsigned long ret_ip,
@@ -47,8 +48,7 @@ static int private_entry(struct fprobe *fp, unsigned long entry_ip, unsigned lon
 	pgsize_missed_look();
 	call->pfn = ftrace_regs_get_argument(regs, 0);
 	call->large = ftrace_regs_get_argument(regs, 2) != PG_LEVEL_4K;
-	if (!call->large)
-		pgsize_smash_begin(call->pfn);
+	call->began = call->large ? pgsize_generation() : pgsize_smash_begin(call->pfn);
 	return 0;
 }
 
@@ -58,9 +58,9 @@ static void private_exit(struct fprobe *fp, unsigned long entry_ip, unsigned lon
 	struct call *call = data;
 
 	if (!call->large)
-		pgsize_smash_end(call->pfn);
+		pgsize_smash_end(call->pfn, call->began);
 	else if (!ftrace_regs_get_return_value(regs))
-		pgsize_became_whole(call->pfn);
+		pgsize_became_whole(call->pfn, call->began);
 }
 
 static int shared_entry(struct fprobe *fp, unsigned long entry_ip, unsigned long ret_ip,
@@ -71,6 +71,8 @@ static int shared_entry(struct fprobe *fp, unsigned long entry_ip, unsigned long
 	pgsize_missed_look();
 	call->pfn = ftrace_regs_get_argument(regs, 0);
 	call->large = ftrace_regs_get_argument(regs, 1) != PG_LEVEL_4K;
+	if (call->large)
+		call->began = pgsize_generation();
 	return 0;
 }
 
@@ -82,7 +84,7 @@ static void shared_exit(struct fprobe *fp, unsigned long entry_ip, unsigned long
 	if (ftrace_regs_get_return_value(regs))
 		return;
 	if (call->large)
-		pgsize_became_whole(call->pfn);
+		pgsize_became_whole(call->pfn, call->began);
 	else
 		pgsize_became_shared(call->pfn);
 }
@@ -110,6 +112,9 @@ int pgsize_hook_register(void)
 {
 	bool assigned, large;
 
+	/* The lock of the tree would be one that sleeps, and handlers can not. */
+	if (IS_ENABLED(CONFIG_PREEMPT_RT))
+		return -EOPNOTSUPP;
 	lookup = symbol_get(snp_lookup_rmpentry);
 	if (!lookup)
 		return -EOPNOTSUPP;
@@ -131,7 +136,12 @@ int pgsize_hook_register(void)
 		}
 	}
 	pgsize_look_start();
-	/* A call that began before goes by unseen: they do not sleep, so wait for them. */
+	/*
+	 * A call that began before goes by unseen: wait for it. It may sleep for
+	 * memory while it splits the kernel's own mapping (rmpupdate:
+	 * adjust_direct_map), which ends the wait: that is what the looks that
+	 * pgsize_look_start() begins are for.
+	 */
 	synchronize_rcu_tasks();
 	return 0;
 }

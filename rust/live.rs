@@ -71,17 +71,17 @@ impl Domain {
                 new.push(half, GFP_KERNEL_ACCOUNT)?;
             }
         }
-        self.cut_live(at)?;
+        let table = self.table().ok_or_else(unsupported)?;
+        let mut guard = Guard::lock();
+        let (_, cut) = table.edit_with(Memory::Atomic, |editor| editor.cut(at, AROUND, AROUND));
+        cut?;
         // With small leaves nothing is lost any more. It may have been before.
-        if self
-            .table()
-            .ok_or_else(unsupported)?
-            .view()
-            .leaf_at(at)
-            .is_none()
-        {
+        if table.view().leaf_at(at).is_none() {
             return Ok(false);
         }
+        // Nor is the block merged again: the hook has the halves.
+        guard.marks(whole).pending = true;
+        drop(guard);
         self.replace_watches(range, new);
         Ok(true)
     }
@@ -120,9 +120,32 @@ impl Domain {
         Ok(())
     }
 
-    /// No leaf that is followed crosses the ends of where it is: what has to be unmapped, if it has to
+    /// Gives what was held of `range` back to the hook.
+    pub(crate) fn let_go(&self, range: IovaRange) {
+        for watch in self.watches().overlapping(range) {
+            let mut guard = Guard::lock();
+            let marks = guard.marks(watch);
+            marks.pending = false;
+            let hit = core::mem::take(&mut marks.hit);
+            drop(guard);
+
+            if hit {
+                self.mend(watch.range());
+            }
+        }
+    }
+
+    /// No leaf crosses the ends of `range` where it is followed: what has to be unmapped, if it has to
     /// be, is then followed as a whole.
-    pub(crate) fn cut_live(&self, at: Iova) -> Result {
+    pub(crate) fn cut_ends_live(&self, range: IovaRange) -> Result {
+        self.cut_live(range.start())?;
+        range
+            .last()
+            .next()
+            .map_or(Ok(()), |behind| self.cut_live(behind))
+    }
+
+    fn cut_live(&self, at: Iova) -> Result {
         let table = self.table().ok_or_else(unsupported)?;
         let _guard = Guard::lock();
         let (_, result) = table.edit_with(Memory::Atomic, |editor| editor.cut(at, AROUND, AROUND));
@@ -206,6 +229,7 @@ impl Domain {
                 phys: at,
             };
             let whole = stretch.blocks().is_some();
+            give_way()?;
             let generation = Guard::lock().generation();
             let mut broken = follow && whole && is_unsafe(Block::of(at));
 
@@ -226,7 +250,6 @@ impl Domain {
                 table.edit_with(Memory::Atomic, |editor| conversion.step(editor, u32::MAX));
             done?;
             drop(guard);
-            give_way()?;
         }
         Ok(())
     }

@@ -109,6 +109,7 @@ impl TablePages for Pool<'_, '_> {
             match self.memory {
                 Memory::Hook(follower) => {
                     bindings::pgsize_list_add_table(follower.retired(), table);
+                    self.gather.keep_table();
                 }
                 _ => self.gather.free_table(table),
             }

@@ -91,6 +91,17 @@ impl State {
             let mut left = mapping.range.intersect(range);
 
             while let Some(todo) = left {
+                // What is sparse is not looked through gigabyte by gigabyte.
+                let mapped = table.skip_holes(todo);
+                let before = mapped.map_or(Some(todo.last()), |mapped| mapped.start().before());
+                if let Some(gap) = gap(Some(todo.start()), before) {
+                    if with_private && !append(runs, Run::private(gap)) {
+                        return Ok(range.from(gap.start()));
+                    }
+                }
+                let Some(todo) = mapped else {
+                    break;
+                };
                 let piece = first_piece(todo, PIECE);
                 let audited = audit.then(|| view.leaves(piece));
                 // Leaves that are alike in the page table may not be so in the RMP.

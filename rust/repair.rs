@@ -38,7 +38,10 @@ use crate::{
 impl State {
     /// Maps again what the hook had to unmap, if it had to since that was last done.
     pub(crate) fn repair_lost(&mut self) -> Result {
+        // The hook counts before it lets the lock go.
+        let guard = Guard::lock();
         let lost = self.follower.stats.fallbacks.load(Ordering::Relaxed);
+        drop(guard);
 
         if lost != self.repaired {
             self.repair()?;

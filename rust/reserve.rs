@@ -70,6 +70,9 @@ impl Reserve {
         let spare = tables.capacity() / 2;
 
         if tables.len() > spare {
+            if tables.len().wrapping_sub(1) == spare {
+                work_soon();
+            }
             return tables.pop();
         }
         if tables.capacity() != 0 {

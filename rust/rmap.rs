@@ -294,6 +294,8 @@ struct Shared {
     transit: [u16; BUCKETS],
     /// Counts the beginnings and ends of calls that can break a block.
     generation: u64,
+    /// Calls of this generation, or of one before it, do not count.
+    forgotten: u64,
 }
 
 struct Place(UnsafeCell<Shared>);
@@ -304,6 +306,7 @@ unsafe impl Sync for Place {}
 static SHARED: Place = Place(UnsafeCell::new(Shared {
     transit: [0; BUCKETS],
     generation: 0,
+    forgotten: 0,
 }));
 
 /// The lock of the tree, held; interrupts are off.
@@ -373,20 +376,26 @@ impl Guard {
     }
 
     /// A call that may break `block` begins.
-    pub(crate) fn begin(&mut self, block: Block) {
+    /// Returns the generation, which is the call's.
+    pub(crate) fn begin(&mut self, block: Block) -> u64 {
         let shared = self.shared();
 
         shared.generation = shared.generation.wrapping_add(1);
         if let Some(count) = shared.transit.get_mut(bucket_of(block)) {
             *count = count.saturating_add(1);
         }
+        shared.generation
     }
 
-    /// It has returned. Who looked at the RMP meanwhile may not have seen what it did.
-    pub(crate) fn end(&mut self, block: Block) {
+    /// The call of generation `began` has returned. Who looked at the RMP meanwhile may not have seen
+    /// what it did.
+    pub(crate) fn end(&mut self, block: Block, began: u64) {
         let shared = self.shared();
 
         shared.generation = shared.generation.wrapping_add(1);
+        if began <= shared.forgotten {
+            return;
+        }
         if let Some(count) = shared.transit.get_mut(bucket_of(block)) {
             *count = count.saturating_sub(1);
         }
@@ -403,9 +412,13 @@ impl Guard {
         self.shared().generation
     }
 
-    /// No call is under way: nothing was hooked until now.
+    /// No call is known to be under way: nothing was hooked until now. Calls that were hooked before
+    /// that may yet end, and do not count.
     pub(crate) fn reset(&mut self) {
-        self.shared().transit = [0; BUCKETS];
+        let shared = self.shared();
+
+        shared.transit = [0; BUCKETS];
+        shared.forgotten = shared.generation;
     }
 }
 

@@ -38,14 +38,21 @@ use crate::{
 /// What a split leaves around the block: leaves of 2M, whatever was there.
 pub(crate) const AROUND: PageSizes = PageSizes::only(PageSize::SIZE_2M).union(PageSizes::ONLY_4K);
 
-/// A call begins that may leave a block with entries of 4K, one of them assigned.
+/// When a call begins: what [`pgsize_became_whole`] and [`pgsize_smash_end`] are told at its end.
 #[no_mangle]
-extern "C" fn pgsize_smash_begin(pfn: u64) {
+extern "C" fn pgsize_generation() -> u64 {
+    Guard::lock().generation()
+}
+
+/// A call begins that may leave a block with entries of 4K, one of them assigned. Returns when that
+/// is.
+#[no_mangle]
+extern "C" fn pgsize_smash_begin(pfn: u64) -> u64 {
     step(Step::SmashBegins);
     let block = Block::of_pfn(pfn);
     let mut guard = Guard::lock();
 
-    guard.begin(block);
+    let began = guard.begin(block);
     guard.each_over(block, |guard, watch, range| {
         let marks = guard.marks(watch);
         if marks.pending {
@@ -56,22 +63,24 @@ extern "C" fn pgsize_smash_begin(pfn: u64) {
     });
     drop(guard);
     step(Step::SmashNoted);
+    began
 }
 
 /// The call has returned.
 #[no_mangle]
-extern "C" fn pgsize_smash_end(pfn: u64) {
+extern "C" fn pgsize_smash_end(pfn: u64, began: u64) {
     step(Step::SmashChanged);
-    Guard::lock().end(Block::of_pfn(pfn));
+    Guard::lock().end(Block::of_pfn(pfn), began);
     step(Step::SmashDone);
 }
 
-/// A block has a 2M entry, or is shared as a whole.
+/// A block has a 2M entry, or is shared as a whole; or was, for a moment, if another call came in
+/// between.
 #[no_mangle]
-extern "C" fn pgsize_became_whole(pfn: u64) {
+extern "C" fn pgsize_became_whole(pfn: u64, began: u64) {
     let block = Block::of_pfn(pfn);
     let mut guard = Guard::lock();
-    let busy = guard.is_in_transit(block);
+    let busy = guard.is_in_transit(block) || guard.generation() != began;
 
     guard.each_over(block, |guard, watch, range| {
         if !watch.merges() {

@@ -55,7 +55,9 @@ impl State {
             let count = rest.iter().take_while(here).count();
             let (now, later) = rest.split_at(count);
 
-            mapping.locked.reserve(pages_to_share(now));
+            if mapping.locked.is_of_current() {
+                mapping.locked.reserve(pages_to_share(now));
+            }
             let (made, result) = self.change(&mapping, now);
             mapping.locked.settle();
             done = done.saturating_add(made);
@@ -153,8 +155,15 @@ impl State {
         if !mapping.locked.is_of_current() {
             return Err(EPERM);
         }
-        self.repair_lost()?;
-        let holes = self.private_in(range)?;
+        let mut holes = self.private_in(range)?;
+        if self.is_lost_in(range) {
+            // It may have been gone for one that is private.
+            self.repair()?;
+            holes = self.private_in(range)?;
+            if self.is_lost_in(range) {
+                return Err(ENOMEM);
+            }
+        }
 
         for (index, hole) in holes.iter().enumerate() {
             if let Err(error) = self.populate(mapping, *hole) {
@@ -171,6 +180,13 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// Whether the hook had to unmap a leaf in `range`, which is not back yet.
+    fn is_lost_in(&self, range: IovaRange) -> bool {
+        let mut domains = self.domains.iter();
+
+        domains.any(|domain| domain.watches().lost_in(range))
     }
 
     /// The pages of `range`, of a stateful mapping, that are private, as ranges.
@@ -214,9 +230,7 @@ impl State {
         for domain in &self.domains {
             let mut left = Some(mapping.range);
             while let (Some(todo), Some(table)) = (left, domain.table()) {
-                let piece = first_piece(todo, PIECE);
-                table.drop_empty(piece);
-                left = todo.behind(piece.last());
+                left = table.drop_empty(todo);
                 rest();
             }
         }

@@ -175,13 +175,17 @@ impl PageTable<'_> {
         self.edit_pages(|editor| editor.take(range, taken).is_ok())
     }
 
-    /// Frees tables of `range` in which there is nothing.
-    pub(crate) fn drop_empty(&self, range: IovaRange) {
+    /// Frees tables of `range` in which there is nothing, some at a time. Returns what is left to do.
+    pub(crate) fn drop_empty(&self, range: IovaRange) -> Option<IovaRange> {
+        let mut rest = None;
         let (_, dropped) = self.edit_with(Memory::Sleeping, |editor| {
-            (editor.drop_empty(range), Ok(()))
+            let (changes, left) = editor.drop_empty(range);
+            rest = left;
+            (changes, Ok(()))
         });
         // It allocates nothing.
         let _ = dropped;
+        rest
     }
 
     /// An edit for which no table comes or goes.

@@ -166,10 +166,15 @@ fn unmap_all_of(
 ) {
     let mut left = Some(range);
 
-    // What was lost is where nothing is mapped.
-    let next = |left: IovaRange| match lost {
-        true => Some(left),
-        false => domain.skip_holes(left),
+    let next = |left: IovaRange| {
+        let mapped = domain.skip_holes(left);
+        // What was lost is where nothing is mapped.
+        let followed = domain.watches().first_in(left).filter(|_| lost);
+        let from = followed.and_then(|watch| left.from(watch.range().start().max(left.start())));
+        match (mapped, from) {
+            (Some(mapped), Some(from)) => Some(mapped.hull(from)),
+            (mapped, from) => mapped.or(from),
+        }
     };
 
     while let Some(todo) = left.and_then(next) {

@@ -43,28 +43,45 @@ void pgsize_work_cancel(void)
 /* Of pgsize_hook_missed(), what the work knows of. */
 static atomic64_t known;
 
+/*
+ * Seconds since the hook was registered, or a call was missed. A call that began
+ * then may take effect a little later, for it may sleep (arch/x86/virt/svm/sev.c:
+ * rmpupdate, adjust_direct_map). So it is looked again, after one second and after
+ * ten.
+ */
+static atomic_t seconds;
+static atomic_t again;
+
 void pgsize_missed_look(void)
 {
 	if (unlikely(atomic64_read(&known) != pgsize_hook_missed()))
 		pgsize_work_now();
 }
 
-bool pgsize_missed_take(void)
+enum pgsize_look pgsize_missed_take(void)
 {
 	u64 missed = pgsize_hook_missed();
+	bool looks = atomic_xchg(&again, 0);
 
 	if (atomic64_xchg(&known, missed) == missed)
-		return false;
-	/* What was missed is counted before it takes effect. The calls do not sleep. */
+		return looks ? PGSIZE_LOOK_AGAIN : PGSIZE_LOOK_NOT;
+	atomic_set(&seconds, 0);
+	/* What was missed is counted before it takes effect. */
 	synchronize_rcu_tasks();
-	return true;
+	return PGSIZE_LOOK_MISSED;
 }
 
 static void look_fn(struct work_struct *work);
-static DECLARE_DEFERRABLE_WORK(look, look_fn);
+static DECLARE_DELAYED_WORK(look, look_fn);
 
 static void look_fn(struct work_struct *work)
 {
+	int second = atomic_inc_return(&seconds);
+
+	if (second == 1 || second == 10) {
+		atomic_set(&again, 1);
+		pgsize_work_now();
+	}
 	pgsize_missed_look();
 	queue_delayed_work(system_dfl_wq, &look, LOOK);
 }
@@ -72,6 +89,7 @@ static void look_fn(struct work_struct *work)
 void pgsize_look_start(void)
 {
 	atomic64_set(&known, 0);
+	atomic_set(&seconds, 0);
 	queue_delayed_work(system_dfl_wq, &look, LOOK);
 }
 

@@ -21,10 +21,16 @@ void pgsize_look_stop(void);
 /* If a call went by unseen of which the work does not know, has it run. From anywhere. */
 void pgsize_missed_look(void);
 /*
- * Whether one did, since this was last asked; all such calls have returned then.
- * May sleep. Not while the hook is being registered.
+ * Whether one did, since this was last asked, or whether it is time to look again
+ * for what such calls, and calls before the hook, did late. May sleep. Not while the
+ * hook is being registered.
  */
-bool pgsize_missed_take(void);
+enum pgsize_look {
+	PGSIZE_LOOK_NOT,
+	PGSIZE_LOOK_AGAIN,
+	PGSIZE_LOOK_MISSED,
+};
+enum pgsize_look pgsize_missed_take(void);
 
 /* In Rust. */
 void pgsize_work(void);

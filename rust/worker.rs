@@ -15,7 +15,10 @@ use crate::{
         Container,
         State, //
     },
-    follow::Hook, //
+    follow::{
+        Hook,
+        Look, //
+    }, //
 };
 
 kernel::sync::global_lock! {
@@ -24,7 +27,11 @@ kernel::sync::global_lock! {
 }
 
 /// A container that the worker looks after: from [`Container::introduce`] to [`Container::part`].
-pub(crate) struct Known(NonNull<Container>);
+pub(crate) struct Known {
+    container: NonNull<Container>,
+    /// What it was too busy for.
+    look: Look,
+}
 
 // SAFETY: A container may be used from any thread.
 unsafe impl Send for Known {}
@@ -32,14 +39,20 @@ unsafe impl Send for Known {}
 impl Container {
     /// Has the worker look after it.
     pub(crate) fn introduce(&self) -> Result {
-        Ok(CONTAINERS.lock().push(Known(self.into()), GFP_KERNEL)?)
+        Ok(CONTAINERS.lock().push(
+            Known {
+                container: self.into(),
+                look: Look::No,
+            },
+            GFP_KERNEL,
+        )?)
     }
 
     /// No more.
     pub(crate) fn part(&self) {
         let mut containers = CONTAINERS.lock();
 
-        containers.retain(|known| known.0 != self.into());
+        containers.retain(|known| known.container != self.into());
         if containers.is_empty() {
             // Nobody drops what is static: the module may go.
             *containers = KVec::new();
@@ -50,25 +63,36 @@ impl Container {
 /// What was left to do: see `worker.c`.
 #[no_mangle]
 extern "C" fn pgsize_work() {
-    let missed = Hook::has_missed();
-    let containers = CONTAINERS.lock();
+    let look = Hook::look();
+    let mut containers = CONTAINERS.lock();
 
-    for known in containers.iter() {
+    for known in containers.iter_mut() {
+        known.look = known.look.max(look);
         // SAFETY: It is known until it parts, under this lock.
-        unsafe { known.0.as_ref() }.state.lock().look_after(missed);
+        let container = unsafe { known.container.as_ref() };
+        // Its VMM may make it wait as long as it likes, for memory that does not come: nobody else
+        // is to wait for that.
+        match container.state.try_lock() {
+            Some(mut state) => {
+                state.look_after(core::mem::replace(&mut known.look, Look::No));
+            }
+            None => work_later(),
+        }
     }
 }
 
 impl State {
-    /// Does what the hook left to do; `missed`: and what it did not see.
-    fn look_after(&mut self, missed: bool) {
-        if missed && self.hook.is_some() {
+    /// Does what the hook left to do, and what it did not see.
+    fn look_after(&mut self, look: Look) {
+        if look != Look::No && self.hook.is_some() {
             for domain in &self.domains {
                 domain.mend_missed();
             }
-            self.follower.alarm();
+            if look == Look::Missed {
+                self.follower.alarm();
+            }
         }
-        if self.repair().is_err() {
+        if self.repair_lost().is_err() {
             work_later();
         }
         for domain in &self.domains {
@@ -77,8 +101,8 @@ impl State {
         // SAFETY: The mutex is held, and nothing is read any more.
         unsafe { self.follower.free_retired() };
         self.keep_reserve();
-        if self.follower.take_alarm() {
-            if let Some(event) = &self.event {
+        if let Some(event) = &self.event {
+            if self.follower.take_alarm() {
                 event.signal();
             }
         }

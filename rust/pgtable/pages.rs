@@ -25,6 +25,9 @@ use super::{
     TablePages, //
 };
 
+/// Tables that are looked at for what is in them, at a time.
+const LOOKS: u32 = 512;
+
 impl<P: TablePages> Editor<'_, P> {
     /// Maps `count` pages, one after the other from `at` on, as 4K leaves with `attrs`, into a level-0
     /// table that is there already. All or nothing: [`Error::Changed`] if there is no such table,
@@ -130,17 +133,20 @@ impl<P: TablePages> Editor<'_, P> {
         Ok(())
     }
 
-    /// Takes the level-0 tables of whole blocks of 2M in `range` out in which there is nothing.
+    /// Takes the level-0 tables of whole blocks of 2M in `range` out in which there is nothing, some
+    /// of them. Returns what is left to do.
     ///
     /// Flush the IOTLB where it says, before anybody maps there or frees the tables.
-    pub fn drop_empty(&mut self, range: IovaRange) -> Changes {
+    pub fn drop_empty(&mut self, range: IovaRange) -> (Changes, Option<IovaRange>) {
         let mut changes = Changes::NONE;
         let mut left = Some(range);
+        let mut looks = LOOKS;
         let Some(above) = Level::new(1) else {
-            return changes;
+            return (changes, None);
         };
 
-        while let Some(todo) = left {
+        while let Some(todo) = left.filter(|_| looks != 0) {
+            looks = looks.wrapping_sub(1);
             let block = IovaRange::block(todo.start(), above.entry_size());
             left = todo.behind(block.last());
             let Some(table) = self.table_at(block.start(), above) else {
@@ -164,7 +170,7 @@ impl<P: TablePages> Editor<'_, P> {
                 let _ = self.part_from(child, Level::ZERO, Farewell::Retire);
             }
         }
-        changes
+        (changes, left)
     }
 
     /// How far no table is but those above, from `at` on, which no level-1 table translates.

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     bindings,
     container::Container,
+    domain::give_way,
     num::to_usize,
     state::{
         PageState,
@@ -70,6 +71,9 @@ pub(super) fn set_state(container: &Container, user: UserPtr) -> Result {
         done = done.saturating_add(made);
         // What is wrong with a change comes to light when those before it are done.
         result = end.and(good);
+        if result.is_ok() && done < number {
+            result = give_way();
+        }
     }
     request.nr = u32::try_from(done)?;
     write(user, &request)?;
