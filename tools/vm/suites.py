@@ -27,7 +27,18 @@ KERNELS_OF = {
     "snp_trace_test": ("debug",),  # it makes allocations fail
     "snp_lost_test": ("debug",),  # it makes allocations fail
     "page_state_fault_test": ("debug",),  # it does, too
+    "page_state_test": ("stock",),  # and by the quick path, as the next
+    "page_state_dma_test": ("stock",),
+    "page_state_input_test": ("stock",),
 }
+
+# What is run once more by the quick path of page states, on the debug kernel.
+QUICK_SELFTESTS = (
+    "page_state_test",
+    "page_state_memory_test",
+    "page_state_dma_test",
+    "page_state_fault_test",
+)
 
 # Seconds for one machine; the debug kernel is several times slower.
 TIMEOUTS = {"stock": 900, "debug": 2400}
@@ -79,7 +90,7 @@ QUICK = "--test-build --append iommu.debug_pagealloc=0"
 def quick_selftests() -> Iterator[Suite]:
     """The tests of page states once more on the debug kernel, by the quick path."""
     for program, options in rows(SELFTESTS):
-        if program.startswith("page_state_"):
+        if program in QUICK_SELFTESTS:
             command = f". /lib/vm.sh; load_vfio && bind_edu && exec /tests/{program}"
             options = f"{options} {QUICK}"
             yield Suite(f"{program}@debug-quick", machine("debug", options, command))
