@@ -21,6 +21,17 @@ problem kernel_log_start(struct kernel_log *log)
 	return NULL;
 }
 
+/* "vfio-pci 0000:00:03.0: AMD-Vi: Event logged [IO_PAGE_FAULT domain=0x0000 address=0x1000 ..." */
+static void note_fault(struct kernel_log *log, const char *record)
+{
+	const char *address = strstr(record, "address=");
+
+	log->faults++;
+	log->fault_iova = 0;
+	if (address)
+		sscanf(address, "address=%lx", &log->fault_iova);
+}
+
 /* "vfio-pci 0000:00:03.0: AMD-Vi: Event logged [RMP_PAGE_FAULT vmg_tag=0x0000, gpa=0x1000, ..." */
 static void note_rmp_fault(struct kernel_log *log, const char *record)
 {
@@ -47,7 +58,8 @@ void kernel_log_read(struct kernel_log *log)
 		if (length <= 0)
 			return;
 		record[length] = '\0';
-		log->faults += strstr(record, "IO_PAGE_FAULT") != NULL;
+		if (strstr(record, "IO_PAGE_FAULT"))
+			note_fault(log, record);
 		if (strstr(record, "RMP_PAGE_FAULT"))
 			note_rmp_fault(log, record);
 		for (size_t i = 0; !log->bug[0] && i < sizeof(bugs) / sizeof(bugs[0]); i++) {

@@ -11,6 +11,7 @@
 struct kernel_log {
 	int fd;
 	int faults;		/* IO_PAGE_FAULT events of the IOMMU */
+	uint64_t fault_iova;	/* where the last of them was */
 	int rmp_faults;		/* RMP_PAGE_FAULT events */
 	char rmp_device[13];	/* the last of them: which device ... */
 	uint64_t rmp_iova;	/* ... and at which address */

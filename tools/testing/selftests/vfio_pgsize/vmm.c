@@ -217,8 +217,8 @@ problem vmm_moves_bytes(struct vmm *vmm, int device, uint64_t iova, uint8_t *va,
 }
 
 /*
- * The kernel logs no more than some faults of a device in some seconds: try
- * again until one more is logged.
+ * The kernel logs no more than some faults of a device in some seconds, and the IOMMU
+ * has a fault for each word: transfer one word, and try again until its fault is logged.
  */
 static problem faults(struct vmm *vmm, int device, uint64_t iova,
 		      problem (*transfer)(struct edu *edu, uint64_t iova, uint32_t size))
@@ -230,12 +230,16 @@ static problem faults(struct vmm *vmm, int device, uint64_t iova,
 	kernel_log_read(&vmm->log);
 	before = vmm->log.faults;
 	for (int i = 0; i < 20; i++) {
-		problem wrong = transfer(edu, iova, PAGE);
+		problem wrong = transfer(edu, iova, sizeof(uint32_t));
 
 		if (wrong)
 			return wrong;
-		if (kernel_log_wait_for_fault(&vmm->log, before))
+		if (!kernel_log_wait_for_fault(&vmm->log, before))
+			continue;
+		if (vmm->log.fault_iova == iova)
 			return NULL;
+		return problem_is("DMA at %#lx is to fault, and it does at %#lx", iova,
+				  vmm->log.fault_iova);
 	}
 	return problem_is("DMA at %#lx is to fault, and no fault was logged", iova);
 }
