@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
 """What `make check` runs: one entry for each suite.
 
-A suite is a command, run at the top of the checkout in the build root. It
-prints TAP, or cargo's lines, or nothing that counts: then its exit status is
+A suite is a command, run at the top of the checkout in the build root, or in a
+virtual machine, which it may share with others of its kind (jobs.py). It prints TAP, or cargo's lines, or nothing that counts: then its exit status is
 its one test. What each suite is for is said in Documentation/testing.rst.
 """
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -14,13 +15,13 @@ from pathlib import Path
 from kernels import stock_image
 from paths import HERE, SRC
 
-VM = str(HERE / "vm.py")
 LINT = str(HERE / "lint.py")
 SNP_SELFTESTS = SRC / "tools/testing/selftests/snp/suites"
 SELFTESTS = SRC / "tools/testing/selftests/vfio_pgsize/suites"
 
 # The selftests are for both kernels, those of SNP for the stock kernel, but for these.
 KERNELS_OF = {
+    "small_iommu_test": ("stock",),
     "snp_follow_test": ("stock", "debug"),
     "snp_random_test": ("stock", "debug"),
     "snp_event_test": ("stock", "debug"),
@@ -40,8 +41,14 @@ QUICK_SELFTESTS = (
     "page_state_fault_test",
 )
 
-# Seconds for one machine; the debug kernel is several times slower.
-TIMEOUTS = {"stock": 900, "debug": 2400}
+# After these, on the debug kernel, kmemleak looks for what nobody points to: they end in every
+# way that there is. It doubles the time of all that allocates, so it is off for the others.
+LEAKS = (
+    "lifecycle_test",
+    "page_state_life_test",
+    "page_state_fault_test",
+    "snp_lost_test",
+)
 
 
 class Output(Enum):
@@ -53,18 +60,23 @@ class Output(Enum):
 
 
 @dataclass(frozen=True)
+class Guest:
+    """A machine: options of vm.py, and what is done in it before the first suite."""
+
+    kernel: str
+    options: str
+    prepare: str = "true"
+
+
+@dataclass(frozen=True)
 class Suite:
+    """A command in the build root or, if it has a guest, in that machine."""
+
     name: str
     command: list[str]
     output: Output = Output.TAP
     directory: str = "."
-
-
-def machine(kernel_name: str, options: str, command: str) -> list[str]:
-    """Run a shell command in a virtual machine."""
-    timeout = str(TIMEOUTS[kernel_name])
-    line = [VM, "run", "--strict", "--whole", "--kernel", kernel_name, "--timeout", timeout]
-    return [*line, *options.split(), "--", command]
+    guest: Guest | None = None
 
 
 def rows(table: Path) -> Iterator[list[str]]:
@@ -73,13 +85,28 @@ def rows(table: Path) -> Iterator[list[str]]:
             yield line.split("\t")
 
 
-def selftests(kernel_name: str) -> Iterator[Suite]:
+def kernels_of(program: str, usual: tuple[str, ...]) -> tuple[str, ...]:
+    return KERNELS_OF.get(program, usual)
+
+
+def in_guest(name: str, program: str, kernel: str, options: str, prepare: str) -> Suite:
+    """A selftest in a machine that others may share."""
+    words = shlex.split(program)
+    if kernel == "debug" and words[0] in LEAKS:
+        options += " --leaks"
+    return Suite(name, [f"/tests/{words[0]}", *words[1:]], guest=Guest(kernel, options, prepare))
+
+
+# The machine is the one that can be an SNP host, and is not: its edu devices are faster.
+FAST = "--snp off"
+BIND = "load_vfio && bind_edu"
+
+
+def selftests(kernel: str) -> Iterator[Suite]:
     """The selftests name themselves, and the machine that each wants."""
     for program, options in rows(SELFTESTS):
-        if kernel_name not in KERNELS_OF.get(program, ("stock", "debug")):
-            continue
-        command = f". /lib/vm.sh; load_vfio && bind_edu && exec /tests/{program}"
-        yield Suite(f"{program}@{kernel_name}", machine(kernel_name, options, command))
+        if kernel in kernels_of(program, ("stock", "debug")):
+            yield in_guest(f"{program}@{kernel}", program, kernel, f"{FAST} {options}", BIND)
 
 
 # The quick path of page states is off where the IOMMU core counts what devices reach, which the
@@ -91,21 +118,18 @@ def quick_selftests() -> Iterator[Suite]:
     """The tests of page states once more on the debug kernel, by the quick path."""
     for program, options in rows(SELFTESTS):
         if program in QUICK_SELFTESTS:
-            command = f". /lib/vm.sh; load_vfio && bind_edu && exec /tests/{program}"
-            options = f"{options} {QUICK}"
-            yield Suite(f"{program}@debug-quick", machine("debug", options, command))
+            options = f"{FAST} {options} {QUICK}"
+            yield in_guest(f"{program}@debug-quick", program, "debug", options, BIND)
 
 
-def snp_selftests(kernel_name: str) -> Iterator[Suite]:
+def snp_selftests(kernel: str) -> Iterator[Suite]:
     """Those that want an SNP host, and the one that wants it not to be one."""
     for program, model, options in rows(SNP_SELFTESTS):
-        if kernel_name not in KERNELS_OF.get(program, ("stock",)):
+        if kernel not in kernels_of(program, ("stock",)):
             continue
-        load = "load_vfio && bind_edu" + ("" if model == "off" else " && load_snp_host")
-        command = f". /lib/vm.sh; {load} && exec /tests/{program}"
-        options = f"--snp {model} {options}"
-        name = program.replace(" -v ", "-")
-        yield Suite(f"{name}@{kernel_name}-{model}", machine(kernel_name, options, command))
+        prepare = BIND + ("" if model == "off" else " && load_snp_host")
+        name = f"{program.replace(' -v ', '-')}@{kernel}-{model}"
+        yield in_guest(name, program, kernel, f"--snp {model} {options}", prepare)
 
 
 def lints() -> Iterator[Suite]:
@@ -124,14 +148,15 @@ def suites() -> Iterator[Suite]:
     )
     yield Suite("oracle", ["python3", "-m", "oracle.tests"], directory="tools")
     yield Suite("vm", ["python3", "-m", "unittest", "-q", "test_vm"], Output.STATUS, "tools/vm")
-    yield Suite("demo@stock", machine("stock", "--oracle", "/demo/guest.sh --tap"))
-    guest = f"/tests/qemu-l2.sh --kernel {stock_image()}"
-    yield Suite("qemu-l2@stock", machine("stock", "--share --oracle", guest))
+    demo = ["/demo/guest.sh", "--tap"]
+    yield Suite("demo@debug", demo, guest=Guest("debug", "--oracle"))
+    yield from selftests("debug")
+    yield from quick_selftests()
+    yield from snp_selftests("debug")
+    yield Suite("demo@stock", demo, guest=Guest("stock", "--oracle"))
+    guest = ["/tests/qemu-l2.sh", "--kernel", str(stock_image())]
+    yield Suite("qemu-l2@stock", guest, guest=Guest("stock", "--share --oracle"))
     yield from snp_selftests("stock")
     bench = [str(SRC / "tools/bench/bench.py"), "--check", "--kernel", "bench"]
     yield Suite("bench", [*bench, "--changes", "100000", "--type1-changes", "40000"])
     yield from selftests("stock")
-    yield Suite("demo@debug", machine("debug", "--oracle", "/demo/guest.sh --tap"))
-    yield from selftests("debug")
-    yield from quick_selftests()
-    yield from snp_selftests("debug")

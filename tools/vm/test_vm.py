@@ -7,7 +7,9 @@ from pathlib import Path
 
 from check import Suite, judge, read_cargo, read_tap
 from initramfs import Archive
+from jobs import Job, Part, jobs, parts
 from machine import Output, Pulse, find_reports
+from suites import Guest
 from suites import Output as Kind
 
 
@@ -45,6 +47,36 @@ class Judge(unittest.TestCase):
         tally = read_cargo(line.format("ok", 3, 0) + line.format("FAILED", 2, 1))
         self.assertEqual((tally.passed, len(tally.failed), len(tally.skipped)), (5, 1, 2))
         self.assertTrue(read_cargo("error: does not compile").failed)
+
+
+class SharedMachine(unittest.TestCase):
+    guest = Guest("debug", "--edu 2", "load_vfio")
+
+    def suites(self, *names: str) -> list[Suite]:
+        return [Suite(name, [f"/tests/{name}"], guest=self.guest) for name in names]
+
+    def test_suites_of_the_same_machine_share_it(self):
+        other = Suite("other", ["true"])
+        alone = Suite("alone", ["/tests/alone"], guest=Guest("stock", "--edu 2"))
+        made = jobs([*self.suites("a"), other, alone, *self.suites(*"bcdefg")])
+        self.assertEqual([job.name for job in made], ["a", "f", "other", "alone"])
+        self.assertEqual(sum(len(job.suites) for job in made), 9)
+        self.assertEqual(made[2].command(), ["true"])
+        self.assertIn("load_vfio && { suite a /tests/a; suite b /tests/b;", made[0].command()[-1])
+
+    def test_each_has_its_part_of_the_output(self):
+        job = Job(tuple(self.suites("a", "b", "c")))
+        text = (
+            "vm\n# suite a begins\r\nok 1 x\r\n# suite a ends: status 3, 7 s\r\n"
+            "# suite b begins\nok 1 y\n"
+        )
+        found = parts(job, text)
+        self.assertEqual(found["a"], Part("ok 1 x\r\n", 3, 7))
+        self.assertEqual(found["b"], Part("ok 1 y\n", None, 0))
+        self.assertNotIn("c", found)
+
+    def test_one_that_did_not_end_has_failed(self):
+        self.assertTrue(judge(Suite("b", []), "1..1\nok 1 y\n", None).failed)
 
 
 class Reports(unittest.TestCase):
@@ -107,9 +139,10 @@ class StandsStill(unittest.TestCase):
             self.stat(pulse._tasks, 2, "CPU 0/TCG", 7)
             pulse.still()
             pulse._since -= 100
-            self.stat(pulse._tasks, 1, "qemu (main)", 6)
+            self.stat(pulse._tasks, 1, "qemu (main)", 900)
+            self.stat(pulse._tasks, 2, "CPU 0/TCG", 107)
             self.assertGreater(pulse.still(), 99)
-            self.stat(pulse._tasks, 2, "CPU 0/TCG", 8)
+            self.stat(pulse._tasks, 2, "CPU 0/TCG", 407)
             self.assertLess(pulse.still(), 99)
 
 

@@ -33,6 +33,8 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--log", type=Path, metavar="FILE", help="keep the kernel's log")
         command.add_argument("--no-module", action="store_true", help="without vfio_pgsize.ko")
         command.add_argument("--test-build", action="store_true", help="the module's test build")
+        command.add_argument("--leaks", action="store_true", help="kmemleak, on the debug kernel")
+        command.add_argument("--huge-1g", type=int, default=0, metavar="N", help="pages of 1G (0)")
         command.add_argument("--append", default="", help="more for the kernel's command line")
         command.add_argument("--qemu", default="", metavar="ARGS", help="more for QEMU's")
         command.add_argument("--strict", action="store_true", help="all programs must build")
@@ -63,6 +65,8 @@ def settings(arguments: argparse.Namespace) -> Settings:
         reports=not arguments.no_reports and not interactive,
         whole=not interactive and arguments.whole,
         interactive=interactive,
+        leaks=arguments.leaks,
+        huge_1g=arguments.huge_1g,
         append=arguments.append,
         qemu=shlex.split(arguments.qemu),
     )

@@ -53,3 +53,15 @@ mount_share() {
 		mount -t overlay -o lowerdir=/run/share,upperdir=/run/upper/upper,workdir=/run/upper/work \
 			overlay /host
 }
+
+# Run a suite of tools/vm/suites.py: jobs.py finds its output by these lines.
+suite() {
+	local name=$1 status began
+
+	shift
+	began=$(cut -d. -f1 /proc/uptime)
+	echo "# suite $name begins"
+	"$@"
+	status=$?
+	echo "# suite $name ends: status $status, $(($(cut -d. -f1 /proc/uptime) - began)) s"
+}

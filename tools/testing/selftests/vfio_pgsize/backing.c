@@ -30,6 +30,9 @@ static long huge_page_count(uint64_t size, const char *name, long set)
 	return count;
 }
 
+/* How many pages of 1G there were before the first was wanted. */
+static long huge_1g_before = -1;
+
 static problem reserve_huge_pages(uint64_t page, uint64_t size)
 {
 	long wanted = size / page;
@@ -38,6 +41,8 @@ static problem reserve_huge_pages(uint64_t page, uint64_t size)
 
 	if (all < 0 || unused < 0)
 		return problem_is("the kernel has no huge pages of %lu KiB", page / 1024);
+	if (page == GIB(1) && huge_1g_before < 0)
+		huge_1g_before = all;
 	if (unused >= wanted)
 		return NULL;
 	huge_page_count(page, "nr_hugepages", all + wanted - unused);
@@ -56,7 +61,8 @@ long huge_pages_free(uint64_t size)
 void huge_pages_release(void)
 {
 	huge_page_count(MIB(2), "nr_hugepages", 0);
-	huge_page_count(GIB(1), "nr_hugepages", 0);
+	if (huge_1g_before >= 0)
+		huge_page_count(GIB(1), "nr_hugepages", huge_1g_before);
 }
 
 static uint64_t huge_page_of(enum backing backing)
