@@ -230,7 +230,7 @@ class Machine:
                     return None, NOT_UP
                 if not self.settings.interactive and pulse.still() > STILL_TIME:
                     return None, STANDS_STILL if UP in log else NOT_UP
-                if RCU_WAITED.search(log) and IDLE.search(log):
+                if timer_lost(log):
                     return None, TIMER_LOST
                 wait = min(wait, 10)
                 if not select([qemu.stdout], [], [], wait)[0]:
@@ -348,6 +348,11 @@ class Output:
     def _pass_on(data: bytes) -> None:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
+
+
+def timer_lost(log: bytes) -> bool:
+    """Does the kernel say that a timer did not come, and that its processor is halted?"""
+    return bool(RCU_WAITED.search(log) and IDLE.search(log))
 
 
 def find_reports(log: str) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from check import Suite, judge, read_cargo, read_tap
 from initramfs import Archive
 from jobs import Job, Part, jobs, parts
-from machine import Output, Pulse, find_reports
+from machine import Output, Pulse, find_reports, timer_lost
 from suites import Guest
 from suites import Output as Kind
 
@@ -144,6 +144,22 @@ class StandsStill(unittest.TestCase):
             self.assertGreater(pulse.still(), 99)
             self.stat(pulse._tasks, 2, "CPU 0/TCG", 407)
             self.assertLess(pulse.still(), 99)
+
+
+class TimerLost(unittest.TestCase):
+    waited = b"[ 9.5] rcu: rcu_preempt kthread timer wakeup didn't happen for 29979 jiffies!\n"
+
+    def test_of_a_processor_that_is_halted(self):
+        for idle in (
+            b"[ 9.4] RIP: 0010:pv_native_safe_halt+0xf/0x20\n",
+            b"[ 9.4] NMI backtrace for cpu 1 skipped: idling at default_idle+0xb/0x10\n",
+        ):
+            self.assertTrue(timer_lost(idle + self.waited))
+
+    def test_not_of_one_that_is_kept_busy(self):
+        busy = b"[ 9.4] RIP: 0010:rmp_changes+0x12/0x80 [vfio_pgsize]\n"
+        self.assertFalse(timer_lost(busy + self.waited))
+        self.assertFalse(timer_lost(b"[ 9.4] RIP: 0010:pv_native_safe_halt+0xf/0x20\n"))
 
 
 class Cpio(unittest.TestCase):
