@@ -30,11 +30,7 @@ use crate::{
         Policy,
         Rule, //
     },
-    rmap::{
-        Guard,
-        NewWatch,
-        Owner, //
-    },
+    rmap::Guard,
     rmp::Block,
     smash::{
         large_leaf,
@@ -44,7 +40,9 @@ use crate::{
     testing::{
         step,
         Step, //
-    }, //
+    },
+    watch::Owner,
+    watches::NewWatch, //
 };
 
 kernel::sync::global_lock! {

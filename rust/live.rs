@@ -32,10 +32,7 @@ use crate::{
     },
     policy::Rule,
     pool::Memory,
-    rmap::{
-        Guard,
-        Watch, //
-    },
+    rmap::Guard,
     rmp::Block,
     smash::{
         large_leaf,
@@ -44,6 +41,7 @@ use crate::{
         AROUND, //
     },
     stretch::Stretch,
+    watch::Watch,
     worker::work_later, //
 };
 

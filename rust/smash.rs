@@ -18,10 +18,7 @@ use crate::{
         PageSizes, //
     },
     pool::Memory,
-    rmap::{
-        Guard,
-        Watch, //
-    },
+    rmap::Guard,
     rmp::Block,
     table::PageTable,
     testing::{
@@ -32,6 +29,7 @@ use crate::{
         self,
         Where, //
     },
+    watch::Watch,
     worker::work_later, //
 };
 

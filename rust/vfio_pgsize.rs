@@ -38,7 +38,7 @@
 //!                                                           │     └─ table     read, split, merge
 //!                                                           │         └─ pgtable  (core only)
 //!                                                           └──► follow    what follows the RMP
-//!                                                                 ├─ watches ─► rmap ─► places.c
+//!                                                                 ├─ watches ─► rmap ─► watch ─► places.c
 //!                                                                 ├─ reserve   tables for the hook
 //!                                                                 └─ repair    what the hook left
 //! KVM ── psmash() ... ── fprobe ──► hook.c ──► smash ──► rmap (block → stretches) ──► table
@@ -119,6 +119,7 @@ mod testing;
 mod trace;
 mod uapi;
 mod unmap;
+mod watch;
 mod watches;
 mod windows;
 mod worker;
@@ -134,13 +135,13 @@ module! {
 /// The module, loaded: it serves containers until it is dropped.
 struct Module {
     _registration: backend::Registration,
-    _memory: rmap::Memory,
+    _memory: watch::Memory,
 }
 
 impl kernel::Module for Module {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         container::init_locks();
-        let memory = rmap::Memory::new()?;
+        let memory = watch::Memory::new()?;
 
         Ok(Self {
             _registration: backend::Registration::new()?,

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The followed stretches of a domain, by IOVA.
+//! The followed stretches of a domain, by IOVA, each of which the hook knows as long as it exists.
 
 #![allow(unsafe_code)]
 
-use core::ptr::NonNull;
+use core::{
+    ops::Deref,
+    ptr::NonNull, //
+};
 
 use kernel::{
     prelude::*,
@@ -14,14 +17,85 @@ use kernel::{
 use crate::{
     bindings,
     follower::Follower,
-    pgtable::IovaRange,
-    rmap::{
-        Guard,
-        NewWatch,
+    pgtable::{
+        IovaRange,
+        Phys, //
+    },
+    rmap::Guard,
+    watch::{
+        Marks,
         Owner,
         Watch, //
     }, //
 };
+
+/// A stretch that the hook knows, and no domain does: it is followed until this is dropped.
+///
+/// # Invariants
+///
+/// A `Watch` from [`Watch::alloc`] that is in the rmap, and that nobody else has.
+pub(crate) struct NewWatch(NonNull<Watch>);
+
+impl NewWatch {
+    /// Follows `range`, which is mapped, or about to be if `pending`, to the frames from `phys` on:
+    /// blocks of 2M, in both.
+    ///
+    /// # Safety
+    ///
+    /// The owner's domain stays valid until the result is dropped.
+    pub(crate) unsafe fn new(
+        range: IovaRange,
+        phys: Phys,
+        pending: bool,
+        owner: Arc<Owner>,
+    ) -> Result<Self> {
+        let marks = Marks {
+            pending,
+            ..Default::default()
+        };
+        // INVARIANT: Just made. It is in the tree now.
+        // SAFETY: By the requirement.
+        let new = Self(unsafe { Watch::alloc(range, phys, marks, owner) }?);
+
+        Guard::lock().insert(&new);
+        Ok(new)
+    }
+
+    /// It is its domain's now.
+    pub(crate) fn into_place(self) -> *mut bindings::pgsize_place {
+        let place = self.0.cast().as_ptr();
+
+        core::mem::forget(self);
+        place
+    }
+
+    /// It is ours again.
+    ///
+    /// # Safety
+    ///
+    /// It came from [`NewWatch::into_place`], and nobody has it or refers to it.
+    pub(crate) unsafe fn from_place(place: NonNull<bindings::pgsize_place>) -> Self {
+        // INVARIANT: By the requirement.
+        Self(place.cast())
+    }
+}
+
+impl Deref for NewWatch {
+    type Target = Watch;
+
+    fn deref(&self) -> &Watch {
+        // SAFETY: By the type invariant.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Drop for NewWatch {
+    fn drop(&mut self) {
+        Guard::lock().remove(self);
+        // SAFETY: By the type invariant nobody else has it; it is in no tree any more.
+        unsafe { Watch::free(self.0) };
+    }
+}
 
 /// The followed stretches of a domain, by IOVA.
 ///
@@ -75,9 +149,8 @@ impl Watches {
     pub(crate) fn first_in(&self, range: IovaRange) -> Option<&Watch> {
         let place = self.place_in(range)?;
 
-        // SAFETY: By the type invariant it is a `Watch`'s first field, and there as long as the tree is
-        // not changed.
-        Some(unsafe { place.cast::<Watch>().as_ref() })
+        // SAFETY: By the type invariant it is in the tree, as long as that is not changed.
+        Some(unsafe { Watch::of(place.as_ptr()) })
     }
 
     /// All that overlap `range`, in rising order.

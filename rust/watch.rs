@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A followed stretch: what the rmap and the tree of its domain have in common.
+//!
+//! There may be half a million of them for each terabyte: each is one object of 80 bytes, in both
+//! trees.
+
+#![allow(unsafe_code)]
+
+use core::{
+    cell::UnsafeCell,
+    ptr::NonNull, //
+};
+
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
+
+use crate::{
+    bindings,
+    follower::{
+        Follower,
+        Stats, //
+    },
+    pgtable::{
+        Iova,
+        IovaRange,
+        PageSize,
+        Phys, //
+    },
+    rmp::{
+        Block,
+        BLOCK,
+        BLOCK_BYTES, //
+    }, //
+};
+
+/// Whose stretches are, and what becomes of them.
+pub(crate) struct Owner {
+    domain: NonNull<bindings::iommu_domain>,
+    follower: Arc<Follower>,
+    merge: bool,
+}
+
+// SAFETY: The IOMMU core's functions on domains may be called from any thread.
+unsafe impl Send for Owner {}
+// SAFETY: As above; nothing of it changes.
+unsafe impl Sync for Owner {}
+
+impl Owner {
+    pub(crate) fn new(
+        domain: NonNull<bindings::iommu_domain>,
+        merge: bool,
+        follower: &Arc<Follower>,
+    ) -> Result<Arc<Self>> {
+        Ok(Arc::new(
+            Self {
+                domain,
+                follower: follower.clone(),
+                merge,
+            },
+            GFP_KERNEL_ACCOUNT,
+        )?)
+    }
+}
+
+/// A followed stretch: blocks of one domain, from an IOVA on, that are contiguous.
+///
+/// # Invariants
+///
+/// - Of what is in a tree, the place is the first field, and does not move.
+/// - The owner's domain is valid as long as this exists.
+/// - `iova`, `first` and `last` of the place do not change; the marks are [`Marks`], read and written
+///   under the lock of the tree.
+#[repr(C)]
+pub(crate) struct Watch {
+    place: UnsafeCell<bindings::pgsize_place>,
+    owner: Arc<Owner>,
+}
+
+// A terabyte can have half a million of them.
+const _: () = assert!(size_of::<Watch>() == 80);
+
+/// What the hook and the worker tell each other of a stretch.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub(crate) struct Marks {
+    /// Its mapper is at work: the hook keeps its hands off.
+    pub(crate) pending: bool,
+    /// A smash came meanwhile.
+    pub(crate) hit: bool,
+    /// A leaf had to be unmapped.
+    pub(crate) lost: bool,
+    /// A page became shared: a block may be whole.
+    pub(crate) shared: bool,
+}
+
+impl Marks {
+    fn bytes(self) -> [u8; 4] {
+        [self.pending, self.hit, self.lost, self.shared].map(u8::from)
+    }
+}
+
+impl Watch {
+    /// The stretch that a place of the trees is of.
+    ///
+    /// # Safety
+    ///
+    /// The place is in a tree, and is not removed while the result is used.
+    pub(crate) unsafe fn of<'a>(place: *mut bindings::pgsize_place) -> &'a Self {
+        // SAFETY: All places in trees are the first field of a `Watch`, by its invariants.
+        unsafe { &*place.cast() }
+    }
+
+    /// A new one, for `range` and the frames from `phys` on: blocks of 2M, in both. It is in no tree.
+    ///
+    /// # Safety
+    ///
+    /// The owner's domain stays valid until it is freed.
+    pub(crate) unsafe fn alloc(
+        range: IovaRange,
+        phys: Phys,
+        marks: Marks,
+        owner: Arc<Owner>,
+    ) -> Result<NonNull<Self>> {
+        let blocks = range.pages() / BLOCK;
+        let first = Block::of(phys).number();
+        let last = first.wrapping_add(blocks.wrapping_sub(1));
+        let place = bindings::pgsize_place {
+            iova: range.start().get(),
+            first: u32::try_from(first)?,
+            last: u32::try_from(last)?,
+            marks: marks.bytes(),
+            ..Default::default()
+        };
+        // SAFETY: The memory for it was made ready when the module was loaded.
+        let memory = unsafe { bindings::pgsize_places_alloc() }.cast::<Self>();
+        let memory = NonNull::new(memory).ok_or(ENOMEM)?;
+        let watch = Self {
+            place: UnsafeCell::new(place),
+            owner,
+        };
+
+        // SAFETY: It is memory for one `Watch`.
+        unsafe { memory.write(watch) };
+        Ok(memory)
+    }
+
+    /// # Safety
+    ///
+    /// It came from [`Watch::alloc`], is in no tree, and nobody refers to it.
+    pub(crate) unsafe fn free(watch: NonNull<Self>) {
+        // SAFETY: By the requirement.
+        unsafe {
+            watch.drop_in_place();
+            bindings::pgsize_places_free(watch.as_ptr().cast());
+        }
+    }
+
+    /// Its place in the trees.
+    pub(crate) fn place(&self) -> *mut bindings::pgsize_place {
+        self.place.get()
+    }
+
+    pub(crate) fn owner(&self) -> &Arc<Owner> {
+        &self.owner
+    }
+
+    pub(crate) fn domain(&self) -> NonNull<bindings::iommu_domain> {
+        self.owner.domain
+    }
+
+    pub(crate) fn stats(&self) -> &Stats {
+        &self.owner.follower.stats
+    }
+
+    /// What its container and the hook have in common.
+    pub(crate) fn follower(&self) -> &Follower {
+        &self.owner.follower
+    }
+
+    pub(crate) fn merges(&self) -> bool {
+        self.owner.merge
+    }
+
+    /// The first block, and the last.
+    fn blocks(&self) -> (u64, u64) {
+        let place = self.place.get();
+        // SAFETY: By the type invariants they do not change.
+        let (first, last) = unsafe { ((*place).first, (*place).last) };
+
+        (first.into(), last.into())
+    }
+
+    fn start(&self) -> Iova {
+        // SAFETY: By the type invariants it does not change.
+        Iova::new(unsafe { (*self.place.get()).iova })
+    }
+
+    /// The IOVAs.
+    pub(crate) fn range(&self) -> IovaRange {
+        let (first, last) = self.blocks();
+        let blocks = last.wrapping_sub(first).wrapping_add(1);
+
+        IovaRange::with_len(self.start(), blocks.wrapping_mul(BLOCK_BYTES))
+            .unwrap_or(IovaRange::block(self.start(), PageSize::SIZE_2M))
+    }
+
+    /// Where an IOVA of the stretch is.
+    pub(crate) fn phys_at(&self, iova: Iova) -> Option<Phys> {
+        let offset = iova.above(self.start());
+
+        Phys::new(
+            self.blocks()
+                .0
+                .wrapping_mul(BLOCK_BYTES)
+                .wrapping_add(offset),
+        )
+    }
+
+    /// The IOVAs of a block; `None` if it is not in the stretch.
+    pub(crate) fn iovas_of(&self, block: Block) -> Option<IovaRange> {
+        let (first, last) = self.blocks();
+        let ahead = block
+            .number()
+            .checked_sub(first)
+            .filter(|_| block.number() <= last)?;
+        let start = self.start().checked_add(ahead.wrapping_mul(BLOCK_BYTES))?;
+
+        Some(IovaRange::block(start, PageSize::SIZE_2M))
+    }
+}
+
+/// Memory for stretches; there as long as the module is loaded.
+pub(crate) struct Memory(());
+
+impl Memory {
+    pub(crate) fn new() -> Result<Self> {
+        const SIZE: u32 = size_of::<Watch>() as u32;
+        // SAFETY: It is called once, when the module is loaded.
+        kernel::error::to_result(unsafe { bindings::pgsize_places_init(SIZE) })?;
+        Ok(Self(()))
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: The module goes: there are no stretches any more.
+        unsafe { bindings::pgsize_places_exit() };
+    }
+}
