@@ -21,6 +21,7 @@ from tap.parser import Parser
 
 from jobs import Job, Part, jobs, parts
 from kernels import NAMES, kernel
+from machine import RUN_AGAIN
 from module import build_module
 from paths import CACHE, SRC, Problem, locked, outside, require_build_root, say
 from programs import programs
@@ -136,6 +137,9 @@ def run(job: Job) -> Tally:
             if status and not total.failed:
                 total.failed.append(f"{job.name}: all tests passed, yet the machine did not")
             print(f"  their machine: {seconds:.0f} s", flush=True)
+            for line in messages.read_text(encoding="utf-8", errors="replace").splitlines():
+                if line.endswith(RUN_AGAIN):
+                    print(f"  {line}", flush=True)
         if total.failed:
             show(messages, f"logs: {outside(messages.with_suffix('.*'))}")
     return total

@@ -63,6 +63,7 @@ STILL_SHARE = 0.02
 RCU_WAITED = re.compile(rb"kthread timer wakeup didn't happen")
 IDLE = re.compile(rb"NMI backtrace for cpu \d+ skipped: idling|RIP: 0010:\w*safe_halt")
 BOOTS = 3
+RUN_AGAIN = "once more"
 
 
 @dataclass
@@ -189,13 +190,14 @@ class Machine:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
         try:
-            for _ in range(BOOTS):
+            for left in reversed(range(BOOTS)):
                 self.log.write_bytes(b"")
                 begun = time.monotonic()
                 status, failure = self.watch(begun + self.settings.timeout)
-                if failure not in AGAIN or (failure != NOT_UP and not self.settings.whole):
+                again = failure in AGAIN and (failure == NOT_UP or self.settings.whole)
+                if not again or not left:
                     break
-                say(f"{failure} after {time.monotonic() - begun:.0f} s: once more")
+                say(f"{failure} after {time.monotonic() - begun:.0f} s: {RUN_AGAIN}")
             text = self.log.read_text(encoding="utf-8", errors="replace").replace("\r", "")
             if failure is not None:
                 failure += self.last_words(text)
