@@ -51,19 +51,25 @@ GOODBYE = 20
 # Nothing that runs in the kernel can do that. Such a machine is run again; it is known by
 # one of three signs. /init, which says UP first of all, is not reached; the processors
 # take hardly any time, for longer than any test waits; or RCU, which has waited in vain
-# for a timer of its own, finds the processor idle.
+# for a timer of its own, finds the processor idle. A deadlock is something else: there
+# the kernel has said before that a task hangs.
 UP = b"vm: up"
 NOT_UP = "the kernel did not come up"
 STANDS_STILL = "the machine stands still"
 TIMER_LOST = "a processor's timer is lost"
 AGAIN = (NOT_UP, STANDS_STILL, TIMER_LOST)
+HANGS = "a task hangs, and the machine stands still"
+RUN_AGAIN = "once more"
+BOOTS = 3
+
+# Seconds; the second is counted from one to two times, and is to end before the third.
 BOOT_TIME = 120
-STILL_TIME = 60
+HUNG_TIME = 40
+STILL_TIME = 100
 STILL_SHARE = 0.02
 RCU_WAITED = re.compile(rb"kthread timer wakeup didn't happen")
 IDLE = re.compile(rb"NMI backtrace for cpu \d+ skipped: idling|RIP: 0010:\w*safe_halt")
-BOOTS = 3
-RUN_AGAIN = "once more"
+HUNG = re.compile(rb"INFO: task .* blocked for more than")
 
 
 @dataclass
@@ -119,7 +125,8 @@ class Machine:
         settings = self.settings
         threads = "single" if settings.icount else "multi"
         append = ["console=ttyS0", "printk.time=1", "panic=-1", "oops=panic"]
-        append += ["rcupdate.rcu_cpu_stall_timeout=60"]
+        append.append("rcupdate.rcu_cpu_stall_timeout=60")
+        append.append(f"sysctl.kernel.hung_task_timeout_secs={HUNG_TIME}")
         if self.kernel.name == "debug":
             append += ["iommu.debug_pagealloc=1", f"kmemleak={'on' if settings.leaks else 'off'}"]
             append.append("mitigations=off")
@@ -231,7 +238,7 @@ class Machine:
                 if UP not in log and time.monotonic() > up_by:
                     return None, NOT_UP
                 if not self.settings.interactive and pulse.still() > STILL_TIME:
-                    return None, STANDS_STILL if UP in log else NOT_UP
+                    return None, what_stands_still(log)
                 if timer_lost(log):
                     return None, TIMER_LOST
                 wait = min(wait, 10)
@@ -350,6 +357,13 @@ class Output:
     def _pass_on(data: bytes) -> None:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
+
+
+def what_stands_still(log: bytes) -> str:
+    """Why the machine's processors take no time."""
+    if HUNG.search(log):
+        return HANGS
+    return STANDS_STILL if UP in log else NOT_UP
 
 
 def timer_lost(log: bytes) -> bool:

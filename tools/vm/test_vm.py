@@ -8,7 +8,7 @@ from pathlib import Path
 from check import Suite, judge, read_cargo, read_tap
 from initramfs import Archive
 from jobs import Job, Part, jobs, parts
-from machine import Output, Pulse, find_reports, timer_lost
+from machine import AGAIN, Output, Pulse, find_reports, timer_lost, what_stands_still
 from suites import Guest
 from suites import Output as Kind
 
@@ -160,6 +160,15 @@ class TimerLost(unittest.TestCase):
         busy = b"[ 9.4] RIP: 0010:rmp_changes+0x12/0x80 [vfio_pgsize]\n"
         self.assertFalse(timer_lost(busy + self.waited))
         self.assertFalse(timer_lost(b"[ 9.4] RIP: 0010:pv_native_safe_halt+0xf/0x20\n"))
+
+
+class Hangs(unittest.TestCase):
+    def test_a_deadlock_is_told_from_a_lost_timer(self):
+        up = b"[ 4.7] vm: up\n"
+        hung = b"[ 90.1] INFO: task map_test:158 blocked for more than 40 seconds.\n"
+        self.assertIn(what_stands_still(b""), AGAIN)
+        self.assertIn(what_stands_still(up), AGAIN)
+        self.assertNotIn(what_stands_still(up + hung), AGAIN)
 
 
 class Cpio(unittest.TestCase):
