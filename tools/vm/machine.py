@@ -60,7 +60,7 @@ TIMER_LOST = "a processor's timer is lost"
 AGAIN = (NOT_UP, STANDS_STILL, TIMER_LOST)
 HANGS = "a task hangs, and the machine stands still"
 RUN_AGAIN = "once more"
-BOOTS = 3
+BOOTS = 5
 
 # Seconds; the second is counted from one to two times, and is to end before the third.
 BOOT_TIME = 120
