@@ -8,7 +8,20 @@ from pathlib import Path
 from check import Suite, judge, read_cargo, read_tap
 from initramfs import Archive
 from jobs import Job, Part, jobs, parts
-from machine import AGAIN, Output, Pulse, find_reports, timer_lost, what_stands_still
+from kernels import Kernel
+from machine import (
+    AGAIN,
+    BOOT_TIME,
+    LONGEST,
+    NOT_UP,
+    Machine,
+    Output,
+    Settings,
+    find_reports,
+    timer_lost,
+    what_stands_still,
+)
+from pulse import Pulse
 from suites import Guest
 from suites import Output as Kind
 
@@ -125,25 +138,78 @@ class Status(unittest.TestCase):
         self.assertEqual((written, output.status), ([b"ok 1\n"], 3))
 
 
-class StandsStill(unittest.TestCase):
-    def stat(self, directory: Path, task: int, name: str, taken: int) -> None:
-        (directory / str(task)).mkdir(exist_ok=True)
-        words = f"{task} ({name}) S 1 1 1 0 -1 0 0 0 0 0 {taken} 1 0 0 20 0\n"
-        (directory / str(task) / "stat").write_text(words)
+class OwnTime(unittest.TestCase):
+    """A machine of two processors, by what the host says of QEMU's threads."""
+
+    def setUp(self):
+        scratch = tempfile.TemporaryDirectory()
+        self.addCleanup(scratch.cleanup)
+        self.tasks = Path(scratch.name)
+        self.now = 0.0
+        self.pulse = Pulse(0, lambda: self.now)
+        self.pulse._tasks = self.tasks
+        self.thread(1, "qemu (main)", 0, 0)
+        self.thread(2, "CPU 0/TCG", 0, 0)
+        self.thread(3, "CPU 1/TCG", 0, 0)
+        self.pulse.look(0)
+
+    def thread(self, task: int, name: str, taken: float, waited: float) -> None:
+        (self.tasks / str(task)).mkdir(exist_ok=True)
+        (self.tasks / str(task) / "comm").write_text(f"{name}\n")
+        times = f"{int(taken * 1e9)} {int(waited * 1e9)} 1\n"
+        (self.tasks / str(task) / "schedstat").write_text(times)
+
+    def pass_time(self, seconds: float, size: int = 0) -> None:
+        self.now += seconds
+        self.pulse.look(size)
 
     def test_only_processors_count(self):
-        with tempfile.TemporaryDirectory() as scratch:
-            pulse = Pulse(0)
-            pulse._tasks = Path(scratch)
-            self.stat(pulse._tasks, 1, "qemu (main)", 5)
-            self.stat(pulse._tasks, 2, "CPU 0/TCG", 7)
-            pulse.still()
-            pulse._since -= 100
-            self.stat(pulse._tasks, 1, "qemu (main)", 900)
-            self.stat(pulse._tasks, 2, "CPU 0/TCG", 107)
-            self.assertGreater(pulse.still(), 99)
-            self.stat(pulse._tasks, 2, "CPU 0/TCG", 407)
-            self.assertLess(pulse.still(), 99)
+        self.thread(1, "qemu (main)", 900, 0)
+        self.pass_time(100)
+        self.assertEqual(self.pulse.still(), 100)
+        self.thread(2, "CPU 0/TCG", 3, 0)
+        self.pass_time(1)
+        self.assertEqual(self.pulse.still(), 0)
+
+    def test_stands_while_a_processor_waits_for_the_host(self):
+        self.thread(2, "CPU 0/TCG", 1, 10)
+        self.thread(3, "CPU 1/TCG", 1, 380)
+        self.pass_time(400)
+        self.assertEqual(self.pulse.own(), 20)
+        self.assertEqual(self.pulse.silent(), 20)
+
+    def test_a_word_is_progress(self):
+        self.pass_time(100, 7)
+        self.pass_time(50, 7)
+        self.assertEqual(self.pulse.silent(), 50)
+        self.assertEqual(self.pulse.own(), 150)
+
+    def judge(self, log: bytes, timeout: int) -> str | None:
+        kernel = Kernel("debug", "7", Path(), Path(), Path())
+        machine = Machine(kernel, Settings(timeout=timeout))
+        self.addCleanup(machine.scratch.rmdir)
+        return machine.too_long(self.pulse, log)
+
+    def test_a_kernel_that_comes_up_slowly_does_not_fail(self):
+        for line in range(10):
+            self.thread(2, "CPU 0/TCG", 100 * line, 0)
+            self.pass_time(BOOT_TIME - 1, line)
+            self.assertIsNone(self.judge(b"[ 4.7] more", 300))
+        self.thread(2, "CPU 0/TCG", 2000, 0)
+        self.pass_time(BOOT_TIME + 1, 9)
+        self.assertEqual(self.judge(b"[ 4.7] more", 300), NOT_UP)
+
+    def test_a_command_ends_by_silence_or_when_it_prints_for_ever(self):
+        up = b"[ 4.7] vm: up\n"
+        for word in range(LONGEST):
+            self.thread(2, "CPU 0/TCG", 100 * word, 0)
+            self.pass_time(100, word)
+            self.assertIsNone(self.judge(up, 101))
+        self.thread(2, "CPU 0/TCG", 4000, 0)
+        self.pass_time(150, LONGEST - 1)
+        self.assertIn("no word", self.judge(up, 149))
+        self.pass_time(1, LONGEST)
+        self.assertIn("no end", self.judge(up, 101))
 
 
 class TimerLost(unittest.TestCase):

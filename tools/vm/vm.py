@@ -44,7 +44,13 @@ def parser() -> argparse.ArgumentParser:
             help="a report in the kernel's log (lockdep, KASAN, WARNING, a leak ...) is no failure",
         )
     run.add_argument("--whole", action="store_true", help="the output when all of it is there")
-    run.add_argument("--timeout", type=int, default=300, metavar="S", help="seconds (300)")
+    run.add_argument(
+        "--timeout",
+        type=int,
+        default=300,
+        metavar="S",
+        help="seconds of the machine's own time without a word (300)",
+    )
     run.add_argument("command", nargs="+", metavar="COMMAND", help="a shell command, after --")
     return top
 
