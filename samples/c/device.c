@@ -35,11 +35,13 @@ int open_container(void)
 {
 	int container = open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
 
+	if (container < 0 && errno == EACCES)
+		die("/dev/vfio/vfio: this needs root");
 	if (container < 0)
-		die("/dev/vfio/vfio (is the module vfio loaded?)");
+		die("/dev/vfio/vfio: load VFIO, by 'modprobe vfio'");
 	errno = 0;
 	if (ioctl(container, VFIO_CHECK_EXTENSION, VFIO_PGSIZE_IOMMU) < VFIO_PGSIZE_VERSION)
-		die("VFIO knows no page-size policy (is the module vfio_pgsize loaded?)");
+		die("no backend of VFIO has page-size policies: load the module vfio_pgsize");
 	return container;
 }
 
@@ -54,12 +56,14 @@ int open_group(int container, const char *address)
 	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/iommu_group", address);
 	length = readlink(path, link, sizeof(link) - 1);
 	if (length < 0)
-		die("%s: is there such a device, behind an IOMMU?", path);
+		die("%s: there is no such device, or no IOMMU translates for it", path);
 	link[length] = '\0';
 	snprintf(path, sizeof(path), "/dev/vfio%s", strrchr(link, '/'));
 	group = open(path, O_RDWR | O_CLOEXEC);
+	if (group < 0 && errno == EBUSY)
+		die("%s: another program uses a device of the group of %s", path, address);
 	if (group < 0)
-		die("%s: is %s bound to vfio-pci, and unused?", path, address);
+		die("%s: bind %s to vfio-pci, and run as root", path, address);
 	if (ioctl(group, VFIO_GROUP_GET_STATUS, &status))
 		die("%s: no status", path);
 	errno = 0;
@@ -67,9 +71,12 @@ int open_group(int container, const char *address)
 		die("%s: all devices of the group must be bound to vfio-pci", path);
 	if (ioctl(group, VFIO_GROUP_SET_CONTAINER, &container))
 		die("%s: can not join the container", path);
-	if (ioctl(container, VFIO_SET_IOMMU, VFIO_PGSIZE_IOMMU))
-		die("%s: vfio_pgsize does not take the group (see dmesg)", path);
-	return group;
+	if (!ioctl(container, VFIO_SET_IOMMU, VFIO_PGSIZE_IOMMU))
+		return group;
+	if (errno == EPERM)
+		die("%s: the group's interrupts are not isolated: if its users are trusted, load "
+		    "vfio_pgsize with allow_unsafe_interrupts=1", path);
+	die("%s: vfio_pgsize does not take the group (see dmesg)", path);
 }
 
 /* --- the edu device ------------------------------------------------------ */

@@ -21,6 +21,7 @@
 
 #include <linux/kvm.h>
 #include <linux/kvm_para.h>
+#include <linux/memfd.h>
 #include <linux/vfio_pgsize.h>
 
 #include "device.h"
@@ -48,7 +49,8 @@ static void map_memory(int container)
 	};
 
 	if (ioctl(container, VFIO_IOMMU_MAP_DMA, &map))
-		die("can not map the memory for the device");
+		die("can not map the memory, with page states%s", errno == EOPNOTSUPP ?
+		    ": they need an IOMMU page table of AMD's host format" : "");
 }
 
 static int set_state(int container, uint64_t gpa, uint64_t size, uint32_t state)
@@ -75,35 +77,56 @@ static int convert_memory(uint64_t gpa, uint64_t size, bool private)
 	return 0;
 }
 
-/* KVM_RUN has returned with KVM_EXIT_HYPERCALL. */
-static void handle_hypercall(int container, struct kvm_run *run)
+/* Why a conversion failed, where the error's name alone would not tell. */
+static const char *reason(int error)
+{
+	switch (error) {
+	case ENOENT:
+		return "the range is not in the guest's memory";
+	case ENOMEM:
+		return "no memory, or the limit on locked memory is reached (ulimit -l)";
+	default:
+		return strerror(error);
+	}
+}
+
+/* Make the conversion that the guest asks for. Returns 0 or a negative error. */
+static int convert(int container, const struct kvm_run *run)
 {
 	uint64_t gpa = run->hypercall.args[0], size = run->hypercall.args[1] * PAGE;
-	bool private = run->hypercall.args[2] & KVM_MAP_GPA_RANGE_ENCRYPTED;
 	int ret;
 
-	if (run->hypercall.nr != KVM_HC_MAP_GPA_RANGE) {
-		run->hypercall.ret = -KVM_ENOSYS;
-		return;
-	}
-	if (private) {
+	/* KVM exits for the hypercalls that KVM_CAP_EXIT_HYPERCALL enabled: for this one. */
+	if (run->hypercall.nr != KVM_HC_MAP_GPA_RANGE)
+		return -EINVAL;
+	if (run->hypercall.args[2] & KVM_MAP_GPA_RANGE_ENCRYPTED) {
 		/* When this returns no device reaches the pages, and nothing is pinned. */
 		ret = set_state(container, gpa, size, VFIO_PGSIZE_STATE_PRIVATE);
-		if (!ret)
-			ret = convert_memory(gpa, size, true);
-	} else {
-		/* Devices may only be given what is the host's already. */
-		ret = convert_memory(gpa, size, false);
-		if (!ret)
-			ret = set_state(container, gpa, size, VFIO_PGSIZE_STATE_SHARED);
-		/* Not for devices, then not for the guest: it is told, and can ask again. */
-		if (ret)
-			convert_memory(gpa, size, true);
+		return ret ? ret : convert_memory(gpa, size, true);
 	}
+	/* Devices may only be given what is the host's already. */
+	ret = convert_memory(gpa, size, false);
+	if (!ret)
+		ret = set_state(container, gpa, size, VFIO_PGSIZE_STATE_SHARED);
+	/* Not for devices, then not for the guest: it is told, and can ask again. */
 	if (ret)
-		fprintf(stderr, "page-states: GPA %#llx: %s\n", (unsigned long long)gpa,
-			strerror(-ret));
-	run->hypercall.ret = ret ? -KVM_EINVAL : 0;
+		convert_memory(gpa, size, true);
+	return ret;
+}
+
+/*
+ * KVM_RUN has returned with KVM_EXIT_HYPERCALL. The answer is 0, EINVAL or EAGAIN, and
+ * positive: with any other the next KVM_RUN of an SNP guest fails. Such a guest takes
+ * EINVAL and EAGAIN alike, as an error; for a TDX guest EAGAIN means to ask again.
+ */
+static void handle_hypercall(int container, struct kvm_run *run)
+{
+	int ret = convert(container, run);
+
+	if (ret)
+		fprintf(stderr, "page-states: GPA %#llx: %s\n", run->hypercall.args[0],
+			reason(-ret));
+	run->hypercall.ret = ret ? EINVAL : 0;
 }
 
 /* --- the guest, and what its device sees ----------------------------------- */
@@ -142,6 +165,21 @@ static void play_guest(struct kvm_run *run, const char *conversion)
 	run->hypercall.args[0] = gpa;
 	run->hypercall.args[1] = size / PAGE;
 	run->hypercall.args[2] = private ? KVM_MAP_GPA_RANGE_ENCRYPTED : KVM_MAP_GPA_RANGE_DECRYPTED;
+}
+
+/* The next KVM_RUN: KVM looks at the answer as it does for an SNP guest. Is the guest content? */
+static bool play_answer(const struct kvm_run *run)
+{
+	uint64_t answer = run->hypercall.ret;
+
+	errno = 0;
+	if (answer && answer != EINVAL && answer != EAGAIN)
+		die("KVM_RUN would fail: %#llx is no answer to KVM_HC_MAP_GPA_RANGE",
+		    (unsigned long long)answer);
+	if (answer)
+		fprintf(stderr, "page-states: the guest is told %s\n",
+			answer == EINVAL ? "EINVAL" : "EAGAIN");
+	return !answer;
 }
 
 /* Print leaves and private pages; find the first and the last page that is shared. */
@@ -246,7 +284,7 @@ int main(int argc, char **argv)
 	}
 	container = open_container();
 	group = open_group(container, argv[optind]);
-	memfd = memfd_create("guest", MFD_HUGETLB);
+	memfd = memfd_create("guest", MFD_HUGETLB | MFD_HUGE_2MB);
 	if (memfd < 0 || ftruncate(memfd, SIZE))
 		die("no memfd of huge pages");
 	memory = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
@@ -261,7 +299,7 @@ int main(int argc, char **argv)
 		printf("conversion %s\n", conversions[i]);
 		play_guest(&run, conversions[i]);
 		handle_hypercall(container, &run);
-		if (run.hypercall.ret)
+		if (!play_answer(&run))
 			return 1;
 		if (print_states(container, &first, &last))
 			copy_by_device(edu, first, last);

@@ -5,7 +5,7 @@
  *
  * It drives QEMU's edu device, a DMA engine with a 4096-byte buffer, so that
  * real bytes go through the leaves that it asks for. All that is special to
- * vfio_pgsize is in set_policy(), print_leaves(), open_event() and
+ * vfio_pgsize is in set_policy(), explain(), print_leaves(), open_event() and
  * print_following(); the rest, here and in device.c, is what any VFIO client does.
  */
 #include <errno.h>
@@ -60,6 +60,46 @@ static uint64_t parse_sizes(const char *text)
 /* Leaves are to follow the RMP of an SNP host (--follow). */
 static bool follow;
 
+/* A set of leaf sizes as text, as parse_sizes() takes it. */
+static const char *sizes_text(uint64_t sizes, char *text, size_t room)
+{
+	size_t length = 0;
+
+	text[0] = '\0';
+	for (int lg2 = 0; lg2 < 64; lg2++) {
+		if (!(sizes >> lg2 & 1) || length >= room)
+			continue;
+		length += snprintf(text + length, room - length, "%s%u%c", length ? "," : "",
+				   1U << lg2 % 10, "BKMGTPE"[lg2 / 10]);
+	}
+	return text;
+}
+
+/* Why SET_POLICY refuses these sizes. */
+static void __attribute__((noreturn)) explain(int container, uint64_t sizes, bool apply)
+{
+	struct vfio_iommu_type1_info info = { .argsz = sizeof(info) };
+	char wanted[256], known[256];
+	int error = errno;
+
+	if (error == EOPNOTSUPP && follow)
+		die("leaves can not follow the RMP here: that needs an SNP host, the page table "
+		    "format of AMD's IOMMU, and a kernel whose RMP functions can be probed. "
+		    "Leave out --follow");
+	if (error == EOPNOTSUPP && apply)
+		die("mapped memory can not be converted: that needs an IOMMU page table of AMD's "
+		    "host format. Give one set of page sizes only");
+	if (error == EINVAL && !(sizes & 4096))
+		die("the set of page sizes %s lacks 4K, which each set must have",
+		    sizes_text(sizes, wanted, sizeof(wanted)));
+	if (error == EINVAL && !ioctl(container, VFIO_IOMMU_GET_INFO, &info))
+		die("the IOMMU has no leaves of %s; it has %s",
+		    sizes_text(sizes & ~info.iova_pgsizes, wanted, sizeof(wanted)),
+		    sizes_text(info.iova_pgsizes, known, sizeof(known)));
+	errno = error;
+	die("can not set the policy");
+}
+
 /* The container's policy: for what is mapped from now on, or (apply) at once. */
 static void set_policy(int container, uint64_t sizes, bool apply)
 {
@@ -73,8 +113,7 @@ static void set_policy(int container, uint64_t sizes, bool apply)
 		policy.flags |= VFIO_PGSIZE_POLICY_ON_SMASH_SPLIT |
 				VFIO_PGSIZE_POLICY_ON_WHOLE_MERGE;
 	if (ioctl(container, VFIO_PGSIZE_SET_POLICY, &policy))
-		die("the container refuses the page sizes %#llx",
-		    (unsigned long long)sizes);
+		explain(container, sizes, apply);
 }
 
 /* Ask the page table itself which leaves there are. */
@@ -148,7 +187,8 @@ static uint8_t *map_memory(int container, uint64_t size)
 		    (unsigned long long)(size / HUGE_PAGE));
 	map.vaddr = (uintptr_t)memory;
 	if (ioctl(container, VFIO_IOMMU_MAP_DMA, &map))
-		die("can not map the memory for the device");
+		die("can not map the memory for the device%s", errno == ENOMEM ?
+		    ": no memory, or the limit on locked memory is reached (ulimit -l)" : "");
 	return memory;
 }
 

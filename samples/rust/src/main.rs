@@ -9,6 +9,7 @@
 //! container of vfio_pgsize's own type instead, for the calls in [`states`].
 
 use std::io::stdin;
+use std::io::Error;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -113,13 +114,13 @@ fn copy_by_device(
 fn share_pages(options: &Options, sysfs: &Path) -> anyhow::Result<()> {
     const PAGE: u64 = 4096;
     const HUGE: u64 = 2 << 20;
-    let container = states::Container::open(sysfs)
-        .with_context(|| format!("{}: no container of vfio_pgsize", options.address))?;
+    let container = states::Container::open(sysfs).with_context(|| options.address.clone())?;
     let memory = huge_pages(usize::from(options.mib) << 20)?;
 
     // SAFETY: `memory` is not touched here, and outlives the container's mapping: both end with us.
-    unsafe { states::map_stateful(&container, IOVA, memory.size(), memory.as_ptr()) }
-        .context("can not map the memory, with page states")?;
+    unsafe { states::map_stateful(&container, IOVA, memory.size(), memory.as_ptr()) }.context(
+        "can not map the memory, with page states (on an IOMMU of AMD's host format only)",
+    )?;
     for (text, at, size, state) in [
         ("share:0:4K", 0, PAGE, State::Shared),
         ("share:0:2M", 0, HUGE, State::Shared),
@@ -174,6 +175,59 @@ fn report(
     Ok(!options.pause || stdin().read_line(&mut String::new())? != 0)
 }
 
+/// A container of type1v2, with the device's group, that vfio_pgsize serves.
+fn open_device(
+    options: &Options,
+    sysfs: &Path,
+) -> anyhow::Result<(Arc<VfioContainer>, VfioDevice)> {
+    // vfio-ioctls only says that it failed to check an extension.
+    ensure!(
+        pgsize::is_type1v2_offered(&states::open_container()?),
+        "no backend of VFIO serves VFIO_TYPE1v2_IOMMU: load vfio_pgsize with serve_type1v2=1"
+    );
+    let container = Arc::new(VfioContainer::new(None).context("can not open a VFIO container")?);
+    let device = VfioDevice::new(sysfs, container.clone(), false).with_context(|| {
+        format!(
+            "{}: bind it to vfio-pci, and end who uses it; the log may say why its group is refused",
+            options.address
+        )
+    })?;
+
+    ensure!(
+        pgsize::is_offered(&*container),
+        "another backend serves the container: load vfio_pgsize with serve_type1v2=1, \
+         after vfio_iommu_type1"
+    );
+    Ok((container, device))
+}
+
+/// Why SET_POLICY refuses these sizes.
+fn explain(container: &VfioContainer, sizes: Sizes, follow: bool, error: &Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::EOPNOTSUPP) if follow => {
+            "leaves can not follow the RMP here: that needs an SNP host, the page table format of \
+             AMD's IOMMU, and a kernel whose RMP functions can be probed. Leave out --follow"
+                .to_owned()
+        }
+        Some(libc::EOPNOTSUPP) => {
+            "mapped memory can not be converted: that needs an IOMMU page table of AMD's host \
+             format. Give one set of page sizes only"
+                .to_owned()
+        }
+        Some(libc::EINVAL) if !sizes.have_4k() => {
+            format!("the set of page sizes {sizes} lacks 4K, which each set must have")
+        }
+        Some(libc::EINVAL) => match pgsize::supported(container) {
+            Ok(known) => format!(
+                "the IOMMU has no leaves of {}; it has {known}",
+                sizes.without(known)
+            ),
+            Err(_) => "the IOMMU lacks one of the page sizes".to_owned(),
+        },
+        _ => "can not set the policy".to_owned(),
+    }
+}
+
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     ensure!(options.mib % 2 == 0, "--mib: a huge page has 2 MiB");
@@ -187,13 +241,7 @@ fn main() -> anyhow::Result<()> {
         .map(|text| text.parse::<Sizes>().map_err(anyhow::Error::msg))
         .collect::<Result<Vec<_>, _>>()?;
 
-    let container = Arc::new(VfioContainer::new(None).context("can not open a VFIO container")?);
-    ensure!(
-        pgsize::is_offered(&*container),
-        "is the module vfio_pgsize loaded?"
-    );
-    let device = VfioDevice::new(&sysfs, container.clone(), false)
-        .with_context(|| format!("{}: is it bound to vfio-pci, and unused?", options.address))?;
+    let (container, device) = open_device(&options, &sysfs)?;
     let edu = Edu::new(&device).with_context(|| options.address.clone())?;
     let event = options
         .follow
@@ -205,10 +253,9 @@ fn main() -> anyhow::Result<()> {
     for (i, (sizes, text)) in sizes.into_iter().zip(&options.sizes).enumerate() {
         let first = i == 0;
         let set = |apply| {
-            pgsize::set_policy(&*container, sizes, apply, options.follow).with_context(|| {
-                format!(
-                    "the container refuses {text} (is vfio_pgsize loaded with serve_type1v2=1?)"
-                )
+            pgsize::set_policy(&*container, sizes, apply, options.follow).map_err(|error| {
+                let why = explain(&container, sizes, options.follow, &error);
+                anyhow::Error::new(error).context(why)
             })
         };
         if first {

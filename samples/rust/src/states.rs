@@ -12,6 +12,8 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
+use anyhow::ensure;
+use anyhow::Context;
 use vfio_bindings::bindings::vfio::vfio_iommu_type1_dma_map;
 use vfio_bindings::bindings::vfio::VFIO_BASE;
 use vfio_bindings::bindings::vfio::VFIO_DMA_MAP_FLAG_READ;
@@ -22,6 +24,7 @@ use vmm_sys_util::ioctl::ioctl_with_ref;
 use vmm_sys_util::ioctl::ioctl_with_val;
 use vmm_sys_util::ioctl_io_nr;
 
+use crate::pgsize;
 use crate::pgsize::VFIO_PGSIZE_IOMMU;
 
 const VFIO_PGSIZE_MAP_STATEFUL: u32 = 1 << 16;
@@ -87,6 +90,19 @@ fn open(path: &Path) -> io::Result<File> {
     File::options().read(true).write(true).open(path)
 }
 
+/// A container without an IOMMU yet. vfio_pgsize is loaded.
+pub fn open_container() -> anyhow::Result<File> {
+    let path = Path::new("/dev/vfio/vfio");
+    let container =
+        open(path).context("/dev/vfio/vfio: load VFIO, by 'modprobe vfio'; run as root")?;
+
+    ensure!(
+        pgsize::is_offered(&container),
+        "no backend of VFIO has page-size policies: load the module vfio_pgsize"
+    );
+    Ok(container)
+}
+
 fn succeeded(result: i32) -> io::Result<()> {
     match result {
         0 => Ok(()),
@@ -96,17 +112,22 @@ fn succeeded(result: i32) -> io::Result<()> {
 
 impl Container {
     /// The device is bound to vfio-pci, and nobody uses it.
-    pub fn open(sysfs: &Path) -> io::Result<Self> {
-        let number = fs::read_link(sysfs.join("iommu_group"))?;
-        let number = number.file_name().unwrap_or_default();
-        let group = open(&Path::new("/dev/vfio").join(number))?;
-        let container = open(Path::new("/dev/vfio/vfio"))?;
+    pub fn open(sysfs: &Path) -> anyhow::Result<Self> {
+        let container = open_container()?;
+        let number = fs::read_link(sysfs.join("iommu_group"))
+            .context("there is no such device, or no IOMMU translates for it")?;
+        let group = Path::new("/dev/vfio").join(number.file_name().unwrap_or_default());
+        let group = open(&group).context(
+            "the group can not be opened: bind its devices to vfio-pci, and end who uses them",
+        )?;
         let fd = container.as_raw_fd();
 
         // SAFETY: the kernel reads a file descriptor from `fd`, and writes nothing.
-        succeeded(unsafe { ioctl_with_ref(&group, VFIO_GROUP_SET_CONTAINER(), &fd) })?;
+        succeeded(unsafe { ioctl_with_ref(&group, VFIO_GROUP_SET_CONTAINER(), &fd) })
+            .context("the group can not join: bind all its devices to vfio-pci")?;
         // SAFETY: SET_IOMMU takes a number and touches no memory of ours.
-        succeeded(unsafe { ioctl_with_val(&container, VFIO_SET_IOMMU(), VFIO_PGSIZE_IOMMU) })?;
+        succeeded(unsafe { ioctl_with_val(&container, VFIO_SET_IOMMU(), VFIO_PGSIZE_IOMMU) })
+            .context("vfio_pgsize does not take the group (see dmesg)")?;
         Ok(Container {
             container,
             _group: group,
