@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * In C: Rust's module! has no parameters that can be changed, and before Linux
- * 7.3 none that are bool. Two are vfio_iommu_type1's, by name and meaning.
+ * 7.3 none that are bool. Two are vfio_iommu_type1's, by name and meaning. The
+ * tables in README.md and Documentation/admin-guide.rst are checked against this file.
  */
 #include <linux/moduleparam.h>
 
@@ -21,10 +22,21 @@ static unsigned int dma_entry_limit = U16_MAX;
 module_param(dma_entry_limit, uint, 0644);
 MODULE_PARM_DESC(dma_entry_limit, "Mappings that a container can have (default: 65535)");
 
+static int set_reserve_tables(const char *text, const struct kernel_param *param)
+{
+	return param_set_uint_minmax(text, param, 0, PGSIZE_RESERVE_MAX);
+}
+
+static const struct kernel_param_ops reserve_tables_ops = {
+	.set = set_reserve_tables,
+	.get = param_get_uint,
+};
+
 static unsigned int reserve_tables = 32;
-module_param(reserve_tables, uint, 0444);
+module_param_cb(reserve_tables, &reserve_tables_ops, &reserve_tables, 0444);
+__MODULE_PARM_TYPE(reserve_tables, "uint");
 MODULE_PARM_DESC(reserve_tables,
-		 "Page tables kept ready for each container that follows the RMP (default: 32)");
+		 "Page tables kept ready for each container that follows the RMP, at most 1024 (default: 32)");
 
 bool pgsize_serve_type1v2(void)
 {

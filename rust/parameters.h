@@ -8,6 +8,9 @@
 bool pgsize_serve_type1v2(void);
 bool pgsize_allow_unsafe_interrupts(void);
 unsigned int pgsize_dma_entry_limit(void);
+
+/* Loading fails with more, which are 4 MiB. */
+#define PGSIZE_RESERVE_MAX	1024
 unsigned int pgsize_reserve_tables(void);
 
 #endif

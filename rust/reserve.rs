@@ -49,7 +49,7 @@ impl Reserve {
 
         // INVARIANT: None so far.
         Ok(Self(UnsafeCell::new(KVec::with_capacity(
-            room.min(1024),
+            room,
             GFP_KERNEL_ACCOUNT,
         )?)))
     }

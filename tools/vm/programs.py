@@ -39,7 +39,11 @@ class Group:
 GROUPS = (
     Group("samples/c", "/samples"),
     Group("samples/rust", "/samples", (f"TARGET_DIR={OUT}/cargo",)),
-    Group("tools/testing/selftests/vfio_pgsize", "/tests", copied=("samples_test.sh",)),
+    Group(
+        "tools/testing/selftests/vfio_pgsize",
+        "/tests",
+        copied=("parameters_test.sh", "samples_test.sh"),
+    ),
     Group("tools/testing/selftests/snp", "/tests"),
     Group("tools/testing/qemu-l2", "/tests", copied=("qemu-l2.sh",)),
     Group("tools/bench", "/tests"),

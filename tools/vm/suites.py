@@ -22,6 +22,7 @@ SELFTESTS = SRC / "tools/testing/selftests/vfio_pgsize/suites"
 # The selftests are for both kernels, those of SNP for the stock kernel, but for these.
 KERNELS_OF = {
     "small_iommu_test": ("stock",),
+    "parameters_test.sh": ("stock",),
     "samples_test.sh": ("stock",),
     "snp_follow_test": ("stock", "debug"),
     "snp_random_test": ("stock", "debug"),
