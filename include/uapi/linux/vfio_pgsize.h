@@ -32,10 +32,19 @@
  * unmapped then: -ENOMEM, or -ENOSPC if there were too many mappings. In a domain
  * whose page table can not be edited in place (any but AMD's host format) it is
  * refused with -EINVAL, as type1 refuses it.
+ *
+ * VFIO_GROUP_SET_CONTAINER and VFIO_SET_IOMMU refuse a group whose domain would have
+ * such a page table with -EOPNOTSUPP where leaves of the container follow the RMP, or
+ * it has mappings with VFIO_PGSIZE_MAP_STATEFUL.
  */
 #define VFIO_PGSIZE_IOMMU	0x5047535a
 
-/** VFIO_PGSIZE_VERSION - what VFIO_CHECK_EXTENSION answers */
+/**
+ * VFIO_PGSIZE_VERSION - what VFIO_CHECK_EXTENSION answers
+ *
+ * It grows when calls, flags or fields are added. What a version has, later ones have,
+ * too: a VMM asks for the version that it needs, or more.
+ */
 #define VFIO_PGSIZE_VERSION	1
 
 /**
@@ -111,11 +120,12 @@ struct vfio_pgsize_info_cap {
  * Where leaves are followed VFIO_PGSIZE_POLICY_APPLY makes none larger than 2M of
  * smaller ones.
  *
- * VFIO_PGSIZE_GET_POLICY: writes @pgsizes: of the container, or with
- * VFIO_PGSIZE_POLICY_RANGE of the address @iova. @size, on return, is then the
- * number of bytes from @iova on for which the same policy holds, and the flag
- * VFIO_PGSIZE_POLICY_INHERIT says that it is the container's; 2^64 - 4096 at
- * most. On entry @size and @pgsizes must be 0.
+ * VFIO_PGSIZE_GET_POLICY: writes @pgsizes, and the flags ON_SMASH_SPLIT and
+ * ON_WHOLE_MERGE: of the container, or with VFIO_PGSIZE_POLICY_RANGE of the address
+ * @iova. @size, on return, is then the number of bytes from @iova on for which the
+ * same policy holds, 2^64 - 4096 at most, and the flag VFIO_PGSIZE_POLICY_INHERIT
+ * says that it is the container's. On entry @size and @pgsizes must be 0, and there is
+ * no flag but RANGE.
  *
  * Return: 0, or
  * -EINVAL: bad @argsz, flag, alignment, or set of sizes;
@@ -125,7 +135,7 @@ struct vfio_pgsize_info_cap {
  *	is one that the old or the new policy would give;
  * -EOPNOTSUPP: APPLY or ON_SMASH_SPLIT, and a domain's page table can not be
  *	edited in place; ON_SMASH_SPLIT, and this is no SNP host or its kernel can
- *	not be followed;
+ *	not be followed (PREEMPT_RT, or functions that can not be probed);
  * -EINTR: APPLY, and a fatal signal came; as -ENOMEM;
  * -EIO: APPLY, and the page table is not as it was left: a bug. The kernel's log
  *	says where; as -ENOMEM;
@@ -318,11 +328,19 @@ struct vfio_pgsize_event {
  *
  * All pages are private at first: nothing is pinned, and @vaddr need not be
  * backed by memory yet. The addresses must be usable as those of any mapping.
+ *
+ * VFIO_IOMMU_MAP_DMA has its own errors, and with this flag:
+ * -EINVAL: the container is of type1v2;
+ * -EOPNOTSUPP: a domain's page table can not be edited in place (any but AMD's host
+ *	format).
  */
 #define VFIO_PGSIZE_MAP_STATEFUL	(1 << 16)
 
 /**
  * VFIO_PGSIZE_MAP_SHARED - with VFIO_PGSIZE_MAP_STATEFUL: all pages are shared at first
+ *
+ * -EINVAL without that flag; -EFAULT if some of the range is no memory but a device's
+ * registers, which can have no state.
  */
 #define VFIO_PGSIZE_MAP_SHARED		(1 << 17)
 
@@ -375,10 +393,11 @@ struct vfio_pgsize_state {
  * -ENOENT: a change that is not within one stateful mapping;
  * -ENOTTY: the container is of type1v2, which knows no states;
  * -EPERM: pages are to be shared, and this is not the process that mapped them;
- * -EFAULT: the memory is not there, or is not to be written and the device may
- *	write; or @arg or @changes is not accessible (if it is @arg, @nr is as it
- *	was);
+ * -EFAULT: the memory is not there, is a device's registers, or is not to be written
+ *	and the device may write; or @arg or @changes is not accessible (if it is
+ *	@arg, @nr is as it was);
  * -ENOMEM: no memory, or beyond RLIMIT_MEMLOCK;
+ * -EIO: a page table is not as it was left: a bug. The kernel's log says where;
  * -EINTR: a fatal signal came.
  */
 struct vfio_pgsize_set_state {

@@ -94,7 +94,7 @@ static problem take_pages_back(struct life *life)
 	return NULL;
 }
 
-/* As guest_memfd does: one page is assigned, its 511 neighbours are in use. */
+/* One page is assigned, its 511 neighbours are in use. */
 static problem take_pages_of_the_pool(struct life *life)
 {
 	for (int i = 0; i < SHARED_PAGES; i++) {
