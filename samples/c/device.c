@@ -88,6 +88,9 @@ int open_group(int container, const char *address)
 #define EDU_COMMAND	0x98
 #define EDU_RUN		1
 
+/* Seconds until a transfer does not end any more: the device is emulated. */
+#define PATIENCE	300
+
 volatile uint8_t *open_edu(int group, const char *address)
 {
 	struct vfio_region_info bar = { .argsz = sizeof(bar), .index = VFIO_PCI_BAR0_REGION_INDEX };
@@ -126,7 +129,7 @@ void finish_dma(volatile uint8_t *edu)
 
 	for (int ms = 0; *(volatile uint64_t *)(edu + EDU_COMMAND) & EDU_RUN; ms++) {
 		errno = ETIMEDOUT;
-		if (ms == 20000)
+		if (ms == PATIENCE * 1000)
 			die("the device does not end its DMA");
 		nanosleep(&pause, NULL);
 	}

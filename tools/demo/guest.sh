@@ -90,7 +90,7 @@ is_largest() {
 # Read the oracle's verdict on the runs that the client printed.
 ask_oracle() {
 	printf 'check %s\n%send\n' $device "$runs" >&4
-	if ! read -r -t 60 verdict rest <&4; then
+	if ! read -r -t 300 verdict rest <&4; then
 		verdict=silent
 		rest="no answer"
 	fi

@@ -39,8 +39,8 @@ WalkDevice = Callable[[str], tuple[DeviceEntry, Walk]]
 
 ANSWERS = ("ok", "mismatch", "entry", "counts")
 
-# Seconds that a starting QEMU may take until it listens.
-STARTING = 20
+# Seconds that a starting QEMU may take until it listens, on a host that may be busy.
+STARTING = 300
 
 
 class Session:

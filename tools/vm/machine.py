@@ -44,8 +44,8 @@ SNP_MODELS = {
 # Milliseconds until a transfer of an edu device begins, on that machine.
 SNP_EDU_DELAY = 1
 
-# Seconds that the machine may take to switch itself off once it is done.
-GOODBYE = 20
+# Seconds that the machine may take to switch itself off once it is done: the host may be busy.
+GOODBYE = 120
 
 # Without KVM a timer of a processor is lost now and then, on a busy host: the processor
 # is halted for ever, with work that waits for it, while the kernel comes up or later on.

@@ -24,6 +24,9 @@ const COMMAND: u64 = 0x98;
 const RUN: u64 = 1;
 const TO_MEMORY: u64 = 2;
 
+/// After that a transfer does not end any more: the device is emulated.
+const PATIENCE: Duration = Duration::from_secs(300);
+
 const PCI_COMMAND: u64 = 4;
 const PCI_COMMAND_MEMORY: u16 = 1 << 1;
 const PCI_COMMAND_MASTER: u16 = 1 << 2;
@@ -90,7 +93,7 @@ impl Transfer<'_> {
         let start = Instant::now();
         while self.0.get(COMMAND) & RUN != 0 {
             ensure!(
-                start.elapsed().as_secs() < 20,
+                start.elapsed() < PATIENCE,
                 "the device does not end its DMA"
             );
             sleep(Duration::from_millis(1));

@@ -37,6 +37,8 @@
 
 #define PAGE		4096
 #define COPIES		16
+/* Seconds until a transfer does not end any more: the host may be busy. */
+#define PATIENCE	300
 /* Between one page and the next, so that they lie all over the memory. */
 #define STRIDE		(4 << 20)
 
@@ -115,7 +117,7 @@ static void dma(volatile uint8_t *edu, uint64_t source, uint64_t target, uint64_
 	*(volatile uint64_t *)(edu + EDU_COMMAND) = command | EDU_RUN;
 	for (int ms = 0; *(volatile uint64_t *)(edu + EDU_COMMAND) & EDU_RUN; ms++) {
 		errno = 0;
-		if (ms == 30000)
+		if (ms == PATIENCE * 1000)
 			fail("the device does not end its DMA");
 		usleep(1000);
 	}

@@ -37,6 +37,8 @@ done
 
 . /lib/vm.sh
 
+# Seconds until what is waited for does not come any more: the host may be busy.
+patience=300
 guest_mib=256
 device=0000:00:03.0
 number=0
@@ -71,7 +73,7 @@ use_count() {
 reachable() {
 	total=0
 	echo "list $device" >&4
-	while read -r -t 60 first size pgsize access <&4; do
+	while read -r -t $patience first size pgsize access <&4; do
 		case $first in
 		end) echo $total; return 0 ;;
 		mismatch) echo "# oracle: $size $pgsize $access" >&2; return 1 ;;
@@ -84,7 +86,7 @@ reachable() {
 
 # Wait until QEMU's output has a line that begins with "l2:".
 wait_for_guest() {
-	for _ in $(seq 1200); do
+	for _ in $(seq $((patience * 10))); do
 		grep -q '^l2: ' /tmp/l2.log && return 0
 		kill -0 "$qemu" 2>/dev/null || return 1
 		usleep 100000
@@ -150,7 +152,7 @@ else
 fi
 
 echo >&5
-for _ in $(seq 300); do
+for _ in $(seq $((patience * 10))); do
 	kill -0 "$qemu" 2>/dev/null || break
 	usleep 100000
 done

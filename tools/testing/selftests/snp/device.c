@@ -4,6 +4,7 @@
 #include "device.h"
 #include "rmp.h"
 #include "units.h"
+#include "wait.h"
 
 /* Where in its page the word is. */
 #define WORD		0x40
@@ -145,9 +146,10 @@ static bool is_logged(struct device *device, uint64_t iova, int before)
 problem device_faults(struct device *device, uint64_t iova, const uint8_t *va, enum fault why)
 {
 	struct kernel_log *log = &device->vmm->log;
+	struct wait wait = {};
 
 	device->vmm->faults_expected = 1;
-	for (int i = 0; i < 20; i++) {
+	do {
 		problem wrong;
 		int before;
 
@@ -156,6 +158,6 @@ problem device_faults(struct device *device, uint64_t iova, const uint8_t *va, e
 		wrong = device_is_refused(device, iova, va, why);
 		if (wrong || is_logged(device, iova, before))
 			return wrong;
-	}
+	} while (wait_more(&wait, 0));
 	return problem_is("DMA at %#lx faults, and the kernel logs no RMP_PAGE_FAULT of it", iova);
 }

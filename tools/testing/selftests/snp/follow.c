@@ -2,15 +2,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
 
 #include "follow.h"
 #include "units.h"
-
-/* Hundredths of a second in which what is lazy is done. */
-#define PATIENCE	1500
-
-static const struct timespec a_moment = { .tv_nsec = 10000000 };
+#include "wait.h"
 
 problem follow_has(struct vmm *vmm, const struct mapped *mapped, int nr, int devices)
 {
@@ -35,12 +30,13 @@ problem follow_has(struct vmm *vmm, const struct mapped *mapped, int nr, int dev
 
 problem follow_has_soon(struct vmm *vmm, const struct mapped *mapped, int nr, int devices)
 {
-	problem wrong = follow_has(vmm, mapped, nr, devices);
+	struct wait wait = {};
+	problem wrong;
 
-	for (int i = 0; wrong && i < PATIENCE / 10; i++) {
-		nanosleep(&(struct timespec){ .tv_nsec = 100000000 }, NULL);
+	/* The oracle, which is asked too, stops the machine: not too often. */
+	do {
 		wrong = follow_has(vmm, mapped, nr, devices);
-	}
+	} while (wrong && wait_more(&wait, 10 * MOMENT));
 	return wrong;
 }
 
@@ -164,5 +160,5 @@ void prober_skip(struct prober *prober, int page, bool on)
 {
 	prober->skipped[page] = on;
 	while (on && prober->page == page && !prober->wrong)
-		nanosleep(&a_moment, NULL);
+		usleep(MOMENT);
 }

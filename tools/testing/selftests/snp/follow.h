@@ -32,7 +32,7 @@ struct mapped {
  * small has leaves of 2M.
  */
 problem follow_has(struct vmm *vmm, const struct mapped *mapped, int nr, int devices);
-/* The same, within some seconds. */
+/* The same, sooner or later. */
 problem follow_has_soon(struct vmm *vmm, const struct mapped *mapped, int nr, int devices);
 
 /* No leaf of the first `domains` domains disagrees with the RMP: an audit by QUERY. */

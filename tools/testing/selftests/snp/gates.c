@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <fcntl.h>
 #include <stdio.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "gates.h"
+#include "wait.h"
 
 #define GATES	"/sys/module/vfio_pgsize/parameters/gates"
 
@@ -75,13 +75,13 @@ problem gates_see(struct seen *seen)
 
 problem gates_wait(int step)
 {
+	struct wait wait = {};
 	struct seen seen = {};
-	problem wrong = NULL;
+	problem wrong;
 
-	for (int i = 0; !wrong && !seen.reached[step] && i < 10000; i++) {
-		nanosleep(&(struct timespec){ .tv_nsec = 100000 }, NULL);
+	do {
 		wrong = gates_see(&seen);
-	}
+	} while (!wrong && !seen.reached[step] && wait_more(&wait, 100));
 	if (!wrong && !seen.reached[step])
 		return problem_is("nobody comes to \"%s\"", names[step]);
 	return wrong;

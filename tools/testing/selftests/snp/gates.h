@@ -23,6 +23,12 @@ struct seen {
 	unsigned long given_up;		/* bit by bit: steps where waiting was in vain */
 };
 
+/*
+ * How often an order is tried again where somebody was too slow: processors are emulated, on a
+ * host that may be busy, and the hook can not wait for long.
+ */
+#define GATES_TRIES	200
+
 problem gates_see(struct seen *seen);
 problem gates_wait(int step);
 

@@ -7,10 +7,9 @@
 #include "edu.h"
 #include "life.h"
 #include "units.h"
+#include "wait.h"
 
 #define NONE		(-1L)
-/* Milliseconds in which the device is to do what is waited for. */
-#define PATIENCE	60000
 
 static const struct timespec pause_a_little = { .tv_nsec = 1000000 };
 
@@ -160,12 +159,18 @@ void life_want(struct life *life, uint64_t at, bool on)
 
 problem life_goes_on(struct life *life, unsigned long transfers)
 {
-	unsigned long start = life->done + life->failed;
+	unsigned long start = life->done + life->failed, last = start;
+	struct wait wait = {};
 
-	for (int i = 0; i < PATIENCE && !life->wrong; i++) {
-		if (life->done + life->failed - start >= transfers)
+	do {
+		unsigned long now = life->done + life->failed;
+
+		if (now - start >= transfers)
 			return NULL;
-		nanosleep(&pause_a_little, NULL);
-	}
+		/* Each transfer is progress. */
+		if (now != last)
+			wait = (struct wait){};
+		last = now;
+	} while (!life->wrong && wait_more(&wait, 1000));
 	return life->wrong ? life->wrong : problem_is("the device has stopped");
 }

@@ -12,6 +12,7 @@
 #include "harness.h"
 #include "module.h"
 #include "units.h"
+#include "wait.h"
 
 #define AT	GIB(4)
 #define SIZE	MIB(16)
@@ -19,8 +20,8 @@
 #define PAGE_OF(i, page) (PIECE(i) + (page) * PAGE)
 #define BIT(i)	(1ULL << (i))
 
-/* Milliseconds in which the VMM is told, and in which it would have been. */
-#define SOON	30000
+/* Milliseconds in which the VMM is told, and in which it would have been, mostly. */
+#define SOON	(PATIENCE * 1000)
 #define LONG	3000
 
 FIXTURE(event) {

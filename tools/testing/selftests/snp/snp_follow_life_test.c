@@ -12,6 +12,7 @@
 #include "harness.h"
 #include "module.h"
 #include "units.h"
+#include "wait.h"
 
 #define AT	GIB(4)
 #define SIZE	MIB(16)
@@ -156,7 +157,8 @@ TEST_F_TIMEOUT(killed, in_the_middle, TIMEOUT)
 
 	ASSERT_SOUND(account_read(&before));
 	for (int round = 0; round < 10; round++) {
-		problem wrong = "not yet looked at";
+		struct wait wait = {};
+		problem wrong;
 		pid_t child = fork();
 		int status;
 
@@ -167,12 +169,11 @@ TEST_F_TIMEOUT(killed, in_the_middle, TIMEOUT)
 		kill(child, SIGKILL);
 		ASSERT_EQ(child, waitpid(child, &status, 0));
 		EXPECT_TRUE(WIFSIGNALED(status));
-		for (int i = 0; wrong && i < 500; i++) {
-			usleep(10000);
+		do {
 			wrong = account_rose(&before, 0, 0);
 			if (!wrong && follow_is_hooked())
 				wrong = "psmash is probed still";
-		}
+		} while (wrong && wait_more(&wait, MOMENT));
 		ASSERT_SOUND(wrong);
 	}
 }

@@ -16,6 +16,7 @@
 #include "harness.h"
 #include "module.h"
 #include "units.h"
+#include "wait.h"
 
 #define AT	GIB(4)
 #define AT_TOO	GIB(8)
@@ -67,7 +68,7 @@ TEST_F_TIMEOUT(lost, comes_back, TIMEOUT)
 	EXPECT_EQ(1, stats.fallbacks);
 	EXPECT_EQ(0, stats.splits);
 	EXPECT_SOUND(follow_has_soon(&self->vmm, &mapped, 1, 0));
-	EXPECT_EQ(1, poll(&event, 1, 30000));
+	EXPECT_EQ(1, poll(&event, 1, PATIENCE * 1000));
 	close(event.fd);
 	ASSERT_SOUND(follow_stats(&self->vmm, &stats));
 	EXPECT_EQ(1, stats.fallbacks);
@@ -232,8 +233,7 @@ TEST_F_TIMEOUT(lost, group_attached, TIMEOUT)
 	struct vfio_pgsize_stats before, stats;
 	struct seen seen = { .given_up = 1 };
 
-	/* The processors are emulated: the map may have waited too long. */
-	for (int i = 0; i < 10 && seen.given_up; i++) {
+	for (int i = 0; i < GATES_TRIES && seen.given_up; i++) {
 		if (i) {
 			vmm_detach(&self->vmm, 1);
 			ASSERT_SOUND(dma_unmap_exactly(self->vmm.container, AT_TOO, SIZE));
@@ -262,8 +262,8 @@ TEST_F_TIMEOUT(lost, larger_than_the_range, TIMEOUT)
 {
 	struct memory memory = {};
 	struct guest guest;
-	struct leaves found = {};
-	uint64_t covered = 0;
+	struct wait wait = {};
+	uint64_t covered;
 
 	if (memory_alloc(&memory, HUGETLB_1G, GIB(1)))
 		SKIP(return, "no page of 1G");
@@ -273,12 +273,16 @@ TEST_F_TIMEOUT(lost, larger_than_the_range, TIMEOUT)
 	ASSERT_EQ(0, policy_set(self->vmm.container, VFIO_PGSIZE_POLICY_RANGE | FOLLOW,
 				GIB(8) + PIECE(4), PIECE(2), ANY_SIZE));
 	ASSERT_SOUND(fail_assign(&guest, PIECE(4)));
-	sleep(3);
-	ASSERT_SOUND(leaves_query(&found, self->vmm.container, 0, GIB(8), MIB(64)));
-	for (size_t i = 0; i < found.nr; i++)
-		covered += found.runs[i].size;
+	do {
+		struct leaves found = {};
+
+		ASSERT_SOUND(leaves_query(&found, self->vmm.container, 0, GIB(8), MIB(64)));
+		covered = 0;
+		for (size_t i = 0; i < found.nr; i++)
+			covered += found.runs[i].size;
+		leaves_free(&found);
+	} while (covered != MIB(64) && wait_more(&wait, 10 * MOMENT));
 	EXPECT_EQ(MIB(64), covered);
-	leaves_free(&found);
 	guest_stop(&guest);
 	EXPECT_SOUND(dma_unmap_exactly(self->vmm.container, GIB(8), MIB(64)));
 	memory_free(&memory);
@@ -315,11 +319,28 @@ FIXTURE_TEARDOWN(reserve)
 	huge_pages_release();
 }
 
+/* As many tables as when the reserve was full: the worker has done its part. */
+static problem is_full_soon(const struct account *full)
+{
+	struct wait wait = {};
+	struct account now;
+	problem wrong;
+
+	do {
+		wrong = account_read(&now);
+		if (!wrong && now.tables == full->tables)
+			return NULL;
+	} while (!wrong && wait_more(&wait, MOMENT));
+	return wrong ? wrong : problem_is("there are %ld tables, not %ld", now.tables, full->tables);
+}
+
 /* All of it goes to splits, and it is filled up again. */
 TEST_F_TIMEOUT(reserve, is_used_and_filled, TIMEOUT)
 {
 	struct vfio_pgsize_stats before;
+	struct account full;
 
+	ASSERT_SOUND(account_read(&full));
 	ASSERT_SOUND(follow_stats(&self->vmm, &before));
 	for (int round = 1; round <= 4; round++) {
 		for (int i = 0; i < 8; i++)
@@ -331,8 +352,7 @@ TEST_F_TIMEOUT(reserve, is_used_and_filled, TIMEOUT)
 			ASSERT_SOUND(guest_share(&self->guest, PIECE(i), true));
 		}
 		EXPECT_SOUND(follow_counted(&self->vmm, &before, round * 8, round * 8));
-		/* The worker has something to do. */
-		sleep(2);
+		ASSERT_SOUND(is_full_soon(&full));
 	}
 }
 

@@ -12,6 +12,7 @@
 #include "harness.h"
 #include "module.h"
 #include "units.h"
+#include "wait.h"
 
 #define AT	GIB(4)
 #define SIZE	MIB(2)
@@ -46,8 +47,9 @@ TEST_F_TIMEOUT(merge, looks_during_a_call, TIMEOUT)
 	struct mapped mapped = { AT, self->memory.va, SIZE, 1 };
 	bool in_order = false;
 
-	for (int try = 0; try < 10 && !in_order; try++) {
+	for (int try = 0; try < GATES_TRIES && !in_order; try++) {
 		struct gates gates = {};
+		struct wait wait = {};
 		struct seen seen;
 
 		/* Small, and whole again: the worker will see to it. */
@@ -59,9 +61,12 @@ TEST_F_TIMEOUT(merge, looks_during_a_call, TIMEOUT)
 		ASSERT_SOUND(guest_share(&self->guest, PAGE, false));
 		ASSERT_SOUND(gates_wait(PGSIZE_STEP_MERGE_BEGINS));
 		ASSERT_SOUND(guest_assign(&self->guest, 7 * PAGE, false));
+		do {
+			ASSERT_SOUND(gates_see(&seen));
+		} while (!seen.passed[PGSIZE_STEP_MERGE_LOOKED] && !seen.given_up &&
+			 wait_more(&wait, MOMENT));
 		/* What the worker left for later is done, too. */
 		sleep(2);
-		ASSERT_SOUND(gates_see(&seen));
 		in_order = !seen.given_up && seen.passed[PGSIZE_STEP_MERGE_LOOKED];
 		EXPECT_SOUND(follow_has(&self->vmm, &mapped, 1, 0));
 		ASSERT_SOUND(gates_set(&(struct gates){}));

@@ -25,9 +25,6 @@
 #define BROKEN	(5 * PAGE)
 #define SHARED	(6 * PAGE)
 
-/* How often an order is tried again if somebody was too slow: the processors are emulated. */
-#define TRIES	10
-
 /* --- A and B ------------------------------------------------------------------ */
 
 FIXTURE(races) {
@@ -235,7 +232,7 @@ static problem force_order(Races *self, const Variant *variant, const struct ord
 	struct seen seen = {};
 	problem wrong = NULL;
 
-	for (int i = 0; !wrong && i < (why ? 1 : TRIES); i++) {
+	for (int i = 0; !wrong && i < (why ? 1 : GATES_TRIES); i++) {
 		self->again += i > 0;
 		wrong = try_order(self, variant, order, &seen);
 		if (is_visited(order, &seen))

@@ -20,6 +20,7 @@
 #include "oracle.h"
 #include "rmp.h"
 #include "units.h"
+#include "wait.h"
 
 #define TRY(call) do {			\
 	problem __wrong = (call);	\
@@ -246,12 +247,13 @@ static problem look(void)
  */
 static problem look_again(void)
 {
-	problem wrong = look();
+	struct wait wait = {};
+	problem wrong;
 
-	for (int i = 0; i < 3 && wrong && (strstr(wrong, "QUERY") || strstr(wrong, "oracle")); i++) {
-		sleep(1);
+	do {
 		wrong = look();
-	}
+	} while (wrong && (strstr(wrong, "QUERY") || strstr(wrong, "oracle")) &&
+		 wait_more(&wait, 100 * MOMENT));
 	return wrong;
 }
 

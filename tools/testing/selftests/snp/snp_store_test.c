@@ -7,13 +7,14 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <time.h>
+#include <unistd.h>
 
 #include "backing.h"
 #include "guest.h"
 #include "harness.h"
 #include "rmp.h"
 #include "units.h"
+#include "wait.h"
 
 #define HUGE	MIB(2)
 #define PAGE_A	(HUGE + 5 * PAGE)
@@ -104,12 +105,21 @@ static void *write_byte(void *arg)
 	return NULL;
 }
 
-static bool is_done_soon(struct writer *writer, int milliseconds)
+static bool faults_soon(uint64_t than)
 {
-	const struct timespec pause = { .tv_nsec = 10000000 };
+	struct wait wait = {};
 
-	for (int i = 0; !writer->done && i < milliseconds / 10; i++)
-		nanosleep(&pause, NULL);
+	while (store_faults() <= than && wait_more(&wait, MOMENT))
+		;
+	return store_faults() > than;
+}
+
+static bool is_done_soon(struct writer *writer)
+{
+	struct wait wait = {};
+
+	while (!writer->done && wait_more(&wait, MOMENT))
+		;
 	return writer->done;
 }
 
@@ -120,11 +130,12 @@ static void store_waits(struct __test_metadata *_metadata, FIXTURE_DATA(store) *
 	uint64_t before = store_faults();
 
 	ASSERT_EQ(0, pthread_create(&writer.thread, NULL, write_byte, &writer));
-	EXPECT_FALSE(is_done_soon(&writer, 300));
+	EXPECT_TRUE(faults_soon(before));
+	usleep(200000);
+	EXPECT_EQ(0, writer.done);
 	EXPECT_NE(0x77, *writer.byte);
-	EXPECT_LT(before, store_faults());
 	ASSERT_SOUND(guest_share(&self->guest, PAGE_A, false));
-	EXPECT_TRUE(is_done_soon(&writer, 10000));
+	EXPECT_TRUE(is_done_soon(&writer));
 	EXPECT_EQ(0, pthread_join(writer.thread, NULL));
 	EXPECT_EQ(0x77, *writer.byte);
 }

@@ -3,10 +3,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "text.h"
 #include "trace.h"
+#include "wait.h"
 
 #define TRACE	"/sys/kernel/tracing/"
 #define ENABLE	TRACE "events/vfio_pgsize/enable"
@@ -39,18 +39,17 @@ int trace_count(const char *end)
 
 problem trace_has(const char *format, ...)
 {
-	int count = 0;
+	struct wait wait = {};
 	char end[256];
 	va_list ap;
+	int count;
 
 	va_start(ap, format);
 	vsnprintf(end, sizeof(end), format, ap);
 	va_end(ap);
-	for (int i = 0; !count && i < 150; i++) {
+	do {
 		count = trace_count(end);
-		if (!count)
-			nanosleep(&(struct timespec){ .tv_nsec = 100000000 }, NULL);
-	}
+	} while (!count && wait_more(&wait, 10 * MOMENT));
 	return count == 1 ? NULL : problem_is("the trace has %d lines that end with \"%s\"", count,
 					      end);
 }

@@ -10,6 +10,7 @@
 
 #include "accounting.h"
 #include "units.h"
+#include "wait.h"
 
 /* The number after `name` at the start of a line of `path`. */
 static problem read_number(const char *path, const char *name, long *number)
@@ -42,6 +43,8 @@ problem account_read(struct account *account)
 		wrong = read_number("/proc/vmstat", "nr_foll_pin_acquired ", &acquired);
 	if (!wrong)
 		wrong = read_number("/proc/vmstat", "nr_foll_pin_released ", &released);
+	if (!wrong)
+		wrong = read_number("/proc/vmstat", "nr_iommu_pages ", &account->tables);
 	if (wrong)
 		return wrong;
 	account->locked = kib / 4;
@@ -67,12 +70,12 @@ problem account_rose(const struct account *before, long locked, long pinned)
 
 problem account_settles(const struct account *before)
 {
-	problem wrong = account_rose(before, 0, 0);
+	struct wait wait = {};
+	problem wrong;
 
-	for (int i = 0; wrong && i < 500; i++) {
-		usleep(10000);
+	do {
 		wrong = account_rose(before, 0, 0);
-	}
+	} while (wrong && wait_more(&wait, MOMENT));
 	return wrong;
 }
 

@@ -8,6 +8,7 @@
 struct account {
 	long locked;	/* pages that count against RLIMIT_MEMLOCK */
 	long pinned;	/* pages pinned for DMA, in the whole machine */
+	long tables;	/* pages of IOMMU page tables, in the whole machine */
 };
 
 problem account_read(struct account *account);

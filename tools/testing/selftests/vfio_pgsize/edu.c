@@ -5,13 +5,13 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <linux/pci_regs.h>
 #include <linux/vfio.h>
 
 #include "edu.h"
+#include "wait.h"
 
 #define EDU_VENDOR	0x1234
 #define EDU_DEVICE	0x11e8
@@ -24,8 +24,8 @@
 #define EDU_TO_MEMORY	2
 #define EDU_BUFFER	0x40000ULL
 
-/* Seconds in which the slowest machine ends a transfer. */
-#define PATIENCE	60
+/* Microseconds between two looks whether a transfer has ended. */
+#define TRANSFER	2000
 
 static unsigned long device_attribute(const char *bdf, const char *name)
 {
@@ -125,17 +125,16 @@ static void write_wide(struct edu *edu, uint32_t at, uint64_t value)
 static problem transfer(struct edu *edu, uint64_t source, uint64_t target, uint32_t size,
 			uint64_t direction)
 {
-	const struct timespec pause = { .tv_nsec = 2000000 };
+	struct wait wait = {};
 
 	write_wide(edu, EDU_SOURCE, source);
 	write_wide(edu, EDU_TARGET, target);
 	write_wide(edu, EDU_COUNT, size);
 	write_wide(edu, EDU_COMMAND, EDU_RUN | direction);
-	for (int i = 0; i < PATIENCE * 500; i++) {
+	do {
 		if (!(*(volatile uint64_t *)(edu->registers + EDU_COMMAND) & EDU_RUN))
 			return NULL;
-		nanosleep(&pause, NULL);
-	}
+	} while (wait_more(&wait, TRANSFER));
 	return problem_is("a DMA transfer does not end");
 }
 

@@ -22,7 +22,7 @@ struct kernel_log {
 problem kernel_log_start(struct kernel_log *log);
 /* Take in what was logged since. */
 void kernel_log_read(struct kernel_log *log);
-/* Wait half a second for more faults than these to be logged: were there any? */
+/* Wait two seconds for more faults than these to be logged: were there any? */
 bool kernel_log_wait_for_fault(struct kernel_log *log, int than);
 bool kernel_log_wait_for_rmp_fault(struct kernel_log *log, int than);
 void kernel_log_stop(struct kernel_log *log);

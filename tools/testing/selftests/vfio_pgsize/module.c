@@ -5,10 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "module.h"
+#include "wait.h"
 
 /* The parameters it was loaded with last, for the tests that follow. */
 #define MARK	"/tmp/vfio_pgsize.parameters"
@@ -41,13 +41,12 @@ int module_unload(void)
 /* A container that was just closed may be released a moment later. */
 static int unload_soon(void)
 {
-	const struct timespec pause = { .tv_nsec = 10000000 };
-	int ret = module_unload();
+	struct wait wait = {};
+	int ret;
 
-	for (int i = 0; ret && ret != -ENOENT && i < 200; i++) {
-		nanosleep(&pause, NULL);
+	do {
 		ret = module_unload();
-	}
+	} while (ret && ret != -ENOENT && wait_more(&wait, MOMENT));
 	return ret;
 }
 

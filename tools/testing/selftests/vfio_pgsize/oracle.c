@@ -11,10 +11,9 @@
 #include <linux/serial.h>
 
 #include "oracle.h"
+#include "wait.h"
 
 #define PORT		"/dev/ttyS1"
-/* Milliseconds until the oracle is taken for dead. */
-#define PATIENCE	120000
 
 static int open_port(void)
 {
@@ -50,7 +49,7 @@ static problem read_line(int fd, char *line, size_t size)
 	size_t length = 0;
 
 	while (length < size - 1) {
-		if (poll(&port, 1, PATIENCE) <= 0)
+		if (poll(&port, 1, PATIENCE * 1000) <= 0)
 			return problem_is("the oracle does not answer");
 		if (read(fd, line + length, 1) != 1)
 			return problem_is("the oracle's port: %m");

@@ -3,23 +3,22 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "oracle.h"
 #include "units.h"
 #include "vmm.h"
+#include "wait.h"
 
 /* The group of a VMM that was just killed is released a moment later. */
 static int open_group_soon(const char *bdf)
 {
-	const struct timespec pause = { .tv_nsec = 10000000 };
-	int group = group_open(bdf);
+	struct wait wait = {};
+	int group;
 
-	for (int i = 0; group == -EBUSY && i < 500; i++) {
-		nanosleep(&pause, NULL);
+	do {
 		group = group_open(bdf);
-	}
+	} while (group == -EBUSY && wait_more(&wait, MOMENT));
 	return group;
 }
 
@@ -224,12 +223,13 @@ static problem faults(struct vmm *vmm, int device, uint64_t iova,
 		      problem (*transfer)(struct edu *edu, uint64_t iova, uint32_t size))
 {
 	struct edu *edu = &vmm->devices[device].edu;
+	struct wait wait = {};
 	int before;
 
 	vmm->faults_expected = 1;
 	kernel_log_read(&vmm->log);
 	before = vmm->log.faults;
-	for (int i = 0; i < 20; i++) {
+	do {
 		problem wrong = transfer(edu, iova, sizeof(uint32_t));
 
 		if (wrong)
@@ -240,7 +240,7 @@ static problem faults(struct vmm *vmm, int device, uint64_t iova,
 			return NULL;
 		return problem_is("DMA at %#lx is to fault, and it does at %#lx", iova,
 				  vmm->log.fault_iova);
-	}
+	} while (wait_more(&wait, 0));
 	return problem_is("DMA at %#lx is to fault, and no fault was logged", iova);
 }
 
