@@ -11,9 +11,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from kernels import kernel, kernel_doc
+from doc_names import Tree, broken_links, read_allowed, unknown_names, wrong_parameters
+from kernels import kernel, kernel_doc, source
 from module import build_module
-from paths import CACHE, SRC, Problem, require_build_root
+from paths import CACHE, HERE, SRC, Problem, require_build_root
 
 UAPI = SRC / "include/uapi/linux/vfio_pgsize.h"
 CRATES = (SRC / "tools/testing/host", SRC / "samples/rust")
@@ -93,6 +94,16 @@ def doc(arguments: argparse.Namespace) -> None:
         succeed([*command, str(file), str(out)], f"{file.name} is no good reStructuredText")
 
 
+def doc_names(_: argparse.Namespace) -> None:
+    """Names, links and tables of parameters in the documentation."""
+    allowed = read_allowed((HERE / "doc_names.allow").read_text(encoding="utf-8"))
+    files = [file for file in tracked() if file.is_file() and not file.is_symlink()]
+    tree = Tree(SRC, files, source(), allowed)
+    wrong = [*unknown_names(tree), *broken_links(tree), *wrong_parameters(tree)]
+    if wrong:
+        raise Problem("the documentation names what is not there:\n" + "\n".join(wrong))
+
+
 CHECKS: dict[str, Callable[[argparse.Namespace], None]] = {
     "spdx": spdx,
     "fmt": fmt,
@@ -100,6 +111,7 @@ CHECKS: dict[str, Callable[[argparse.Namespace], None]] = {
     "kernel-doc": doc_comments,
     "uapi": uapi,
     "doc": doc,
+    "doc-names": doc_names,
 }
 
 

@@ -135,7 +135,7 @@ def snp_selftests(kernel: str) -> Iterator[Suite]:
 
 
 def lints() -> Iterator[Suite]:
-    for name in ("spdx", "fmt", "uapi", "kernel-doc", "doc", "clippy"):
+    for name in ("spdx", "fmt", "uapi", "kernel-doc", "doc", "doc-names", "clippy"):
         yield Suite(name, [LINT, name], Output.STATUS)
 
 
@@ -149,7 +149,7 @@ def suites() -> Iterator[Suite]:
         "tools/testing/host",
     )
     yield Suite("oracle", ["python3", "-m", "oracle.tests"], directory="tools")
-    yield Suite("vm", ["python3", "-m", "unittest", "-q", "test_vm"], Output.STATUS, "tools/vm")
+    yield Suite("vm", ["python3", "-m", "unittest", "-q", "test_vm", "test_doc_names"], Output.STATUS, "tools/vm")
     demo = ["/demo/guest.sh", "--tap"]
     yield Suite("demo@debug", demo, guest=Guest("debug", "--oracle"))
     yield from selftests("debug")
