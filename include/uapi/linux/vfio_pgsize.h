@@ -42,8 +42,8 @@
 /**
  * VFIO_PGSIZE_VERSION - what VFIO_CHECK_EXTENSION answers
  *
- * It grows when calls, flags or fields are added. What a version has, later ones have,
- * too: a VMM asks for the version that it needs, or more.
+ * From the first release on it grows when calls, flags or fields are added. What a
+ * version has, later ones have, too: a VMM asks for the version that it needs, or more.
  */
 #define VFIO_PGSIZE_VERSION	1
 
