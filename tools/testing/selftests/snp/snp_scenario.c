@@ -307,9 +307,9 @@ int main(int argc, char **argv)
 		ksft_print_header();
 		ksft_set_plan(ARRAY_SIZE(backends));
 	}
-	say("A guest of %llu MiB on an SNP host; all of its memory is mapped for a device, which",
+	say("A guest of %llu MiB on an SNP host. All of its memory is mapped for a device (with page",
 	    LIFE_SIZE >> 20);
-	say("does DMA to the pages that the guest shares, all the time.");
+	say("states: what it shares), which does DMA to the pages that it shares, all the time.");
 	for (size_t i = 0; i < ARRAY_SIZE(backends); i++)
 		sound &= live_against(&backends[i], &figures[i]);
 	print_table(figures);
