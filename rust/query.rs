@@ -16,6 +16,7 @@ use crate::{
     follow::blocks_of,
     num::unsupported,
     pgtable::{
+        Format,
         Iova,
         IovaRange,
         Leaf,
@@ -73,10 +74,11 @@ impl State {
     ) -> Result<Option<IovaRange>> {
         let table = self.domains.get(domain).ok_or(ENOENT)?;
         let view = table.table().ok_or_else(unsupported)?.view();
+        let format = view.format();
         let Question { wanted, rmp } = question;
         let audit = wanted == Wanted::Mismatches;
         let alone = |leaf: Leaf| {
-            let run = Run::from(leaf);
+            let run = Run::new(format, leaf.into());
             let more = if rmp { rmp_flags(&leaf) } else { 0 };
             let flags = run.flags | more;
             Run { flags, ..run }
@@ -106,7 +108,8 @@ impl State {
                 let audited = audit.then(|| view.leaves(piece));
                 // Leaves that are alike in the page table may not be so in the RMP.
                 let each = (!audit && rmp).then(|| view.leaves(piece).map(alone));
-                let joined = (!audit && !rmp).then(|| view.like_runs(piece).map(Run::from));
+                let joined = (!audit && !rmp)
+                    .then(|| view.like_runs(piece).map(|run| Run::new(format, run)));
                 let found =
                     Iterator::chain(each.into_iter().flatten(), joined.into_iter().flatten());
                 let wrong = |leaf: &Leaf| disagrees(leaf, || view.leaf_at(leaf.iova));
@@ -152,28 +155,16 @@ impl Run {
             flags: bindings::VFIO_PGSIZE_RUN_PRIVATE,
         }
     }
-}
 
-impl From<LikeRun> for Run {
-    fn from(run: LikeRun) -> Self {
+    fn new(format: impl Format, run: LikeRun) -> Self {
         let flag = |set: bool, flag: u32| if set { flag } else { 0 };
 
         Self {
             range: run.range,
             size: Some(run.size),
-            flags: flag(run.attrs.readable(), bindings::VFIO_PGSIZE_RUN_READ)
-                | flag(run.attrs.writable(), bindings::VFIO_PGSIZE_RUN_WRITE),
+            flags: flag(format.readable(run.attrs), bindings::VFIO_PGSIZE_RUN_READ)
+                | flag(format.writable(run.attrs), bindings::VFIO_PGSIZE_RUN_WRITE),
         }
-    }
-}
-
-impl From<Leaf> for Run {
-    fn from(leaf: Leaf) -> Self {
-        Self::from(LikeRun {
-            range: leaf.range(),
-            size: leaf.size(),
-            attrs: leaf.attrs(),
-        })
     }
 }
 

@@ -27,7 +27,7 @@ use crate::{
     flush::flushed,
     num::to_usize,
     pgtable::{
-        Attrs,
+        AmdV1,
         Changes,
         Editor,
         Error as EditError,
@@ -59,13 +59,15 @@ pub(crate) struct PageTable<'d> {
     _domain: PhantomData<&'d Domain>,
 }
 
+/// The formats that page tables may have here: one. Another makes it an `enum`, which is a
+/// [`Format`], too; then [`PageTable::of`] tells them apart.
+pub(crate) type TableFormat = AmdV1;
+
 /// What is known of a page table. Its top grows as the driver maps.
 #[derive(Clone, Copy)]
 pub(crate) struct Layout {
     top: Top,
-    format: Format,
-    /// Accesses are coherent with the processors' caches, whatever devices say.
-    coherent: bool,
+    format: TableFormat,
     node: c_int,
 }
 
@@ -97,18 +99,21 @@ impl PageTable<'_> {
         }
         // SAFETY: As above; `info` is valid for writing.
         unsafe { bindings::pt_iommu_amdv1_hw_info(raw, &mut info) };
+        let format = if has(bindings::PT_FEAT_AMDV1_ENCRYPT_TABLES) {
+            // SAFETY: It has no requirements.
+            AmdV1::with_c_bit(unsafe { bindings::pgsize_sme_me_mask() }, true)?
+        } else {
+            AmdV1::PLAIN
+        };
+        let format = format.force_coherence(has(bindings::PT_FEAT_AMDV1_FORCE_COHERENCE));
+
         // INVARIANT: As just seen.
         Some(Self {
             domain,
             layout: Layout {
-                top: Top::from_hw_info(info.host_pt_root, info.mode)?,
-                format: if has(bindings::PT_FEAT_AMDV1_ENCRYPT_TABLES) {
-                    // SAFETY: It has no requirements.
-                    Format::with_c_bit(unsafe { bindings::pgsize_sme_me_mask() }, true)?
-                } else {
-                    Format::PLAIN
-                },
-                coherent: has(bindings::PT_FEAT_AMDV1_FORCE_COHERENCE),
+                // Its mode is the number of its levels.
+                top: format.top(info.host_pt_root, info.mode)?,
+                format,
                 node,
             },
             _domain: PhantomData,
@@ -143,17 +148,6 @@ impl PageTable<'_> {
         self.layout.node
     }
 
-    /// The attributes of leaves of memory, as the driver gives them (`generic_pt/fmt/amdv1.h:
-    /// amdv1pt_iommu_set_prot`).
-    fn attrs(&self, access: Access) -> Attrs {
-        Attrs::new(
-            access.read,
-            access.write,
-            self.layout.coherent,
-            self.layout.format,
-        )
-    }
-
     /// Maps `range` to `pages` with leaves of 4K, if there is a table for them, all of whose entries
     /// are free: else they are not asked for. Says whether the block of 2M around may be whole now.
     /// Nothing is flushed: [`Domain::sync_filled`] is for later.
@@ -164,7 +158,7 @@ impl PageTable<'_> {
         pages: impl FnOnce() -> Option<&'a [Phys]>,
     ) -> Option<bool> {
         let count = to_usize(range.pages());
-        let attrs = self.attrs(access);
+        let attrs = self.layout.format.attrs(access.read, access.write)?;
 
         self.edit_pages(|editor| editor.fill(range.start(), count, attrs, pages).ok())
     }
@@ -189,7 +183,7 @@ impl PageTable<'_> {
     }
 
     /// An edit for which no table comes or goes.
-    fn edit_pages<R>(&self, work: impl FnOnce(&mut Editor<'_, NoPages>) -> R) -> R {
+    fn edit_pages<R>(&self, work: impl FnOnce(&mut Editor<'_, NoPages, TableFormat>) -> R) -> R {
         work(&mut Editor::new(
             &mut NoPages,
             self.layout.top,
@@ -198,7 +192,7 @@ impl PageTable<'_> {
     }
 
     /// The table, to be read.
-    pub(crate) fn view(&self) -> View<'static, DirectMap> {
+    pub(crate) fn view(&self) -> View<'static, DirectMap, TableFormat> {
         View::new(&DirectMap, self.layout.top, self.layout.format)
     }
 
@@ -302,7 +296,7 @@ impl PageTable<'_> {
 }
 
 /// Edits a table with such a pool.
-pub(crate) type TableEditor<'e, 'p, 'd> = Editor<'e, Pool<'p, 'd>>;
+pub(crate) type TableEditor<'e, 'p, 'd> = Editor<'e, Pool<'p, 'd>, TableFormat>;
 
 /// What an edit did, and how it ended.
 pub(crate) type Edited<T> = (Changes, Result<T, EditError<AllocError>>);

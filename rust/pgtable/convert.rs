@@ -5,7 +5,6 @@
 use core::sync::atomic::Ordering;
 
 use super::{
-    amdv1::MARKS,
     tiling::{
         Plan,
         Span,
@@ -16,6 +15,7 @@ use super::{
     Entry,
     Error,
     Extent,
+    Format,
     Iova,
     IovaRange,
     Leaf,
@@ -86,9 +86,9 @@ impl Conversion {
     /// retired; but a leaf that was begun is finished, and may itself take a table for each 2M.
     ///
     /// After an error each leaf is one that was there before or one of the new tiling.
-    pub fn step<P: TablePages>(
+    pub fn step<P: TablePages, F: Format>(
         &mut self,
-        editor: &mut Editor<'_, P>,
+        editor: &mut Editor<'_, P, F>,
         work: u32,
     ) -> (Changes, Result<Progress, Error<P::Error>>) {
         let mut changes = Changes::NONE;
@@ -106,9 +106,9 @@ impl Conversion {
     }
 
     /// One look, one split, or one table's worth of tiles.
-    fn advance<P: TablePages>(
+    fn advance<P: TablePages, F: Format>(
         &mut self,
-        editor: &mut Editor<'_, P>,
+        editor: &mut Editor<'_, P, F>,
         rest: IovaRange,
         work: &mut u64,
         changes: &mut Changes,
@@ -124,7 +124,7 @@ impl Conversion {
         }
 
         let known = self.known_at(&leaf);
-        let sizes = self.sizes.intersect(editor.top.sizes());
+        let sizes = self.sizes.intersect(editor.sizes());
         let stretch = Stretch {
             range: rest.from(leaf.iova).unwrap_or(rest),
             phys: leaf.phys(),
@@ -144,7 +144,7 @@ impl Conversion {
         };
         let span = stretch.span_at(leaf.iova, sizes);
         let last = if leaf.size() > span.size {
-            let plan = Plan::new(leaf, whole, sizes, sizes);
+            let plan = Plan::new(editor.format, leaf, whole, sizes, sizes);
             spend(work, leaf.size().pages());
             editor.replace(&plan, changes)?;
             whole.last()
@@ -175,8 +175,8 @@ impl Conversion {
 }
 
 /// Looks further ahead, within `rest`.
-fn look<P: TablePages>(
-    editor: &Editor<'_, P>,
+fn look<P: TablePages, F: Format>(
+    editor: &Editor<'_, P, F>,
     known: Known,
     rest: IovaRange,
     work: &mut u64,
@@ -216,8 +216,8 @@ fn look<P: TablePages>(
 
 /// Makes of what is there, leaves no larger than the span's tiles, these tiles; up to the end of the
 /// table, or until a larger leaf is met or the work is spent. Returns the last address done.
-fn put_span<P: TablePages>(
-    editor: &mut Editor<'_, P>,
+fn put_span<P: TablePages, F: Format>(
+    editor: &mut Editor<'_, P, F>,
     leaf: &Leaf,
     span: Span,
     work: &mut u64,
@@ -244,7 +244,7 @@ fn put_span<P: TablePages>(
             .slot(table, level, at)
             .map_or(0, |slot| slot.load(Ordering::Acquire));
 
-        if found & !MARKS != editor.format.leaf(tile, level) {
+        if editor.format.unmarked(found) != editor.format.leaf(tile, level) {
             match editor.format.decode(found, level) {
                 Entry::Leaf(other) if other.size > span.size => break,
                 Entry::Leaf(_) | Entry::Table(_) => {}

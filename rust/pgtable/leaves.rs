@@ -12,7 +12,6 @@ use core::sync::atomic::{
 };
 
 use super::{
-    amdv1::MARKS,
     Attrs,
     Entries,
     Entry,
@@ -29,19 +28,19 @@ use super::{
 
 /// A page table to read.
 #[derive(Debug)]
-pub struct View<'t, T> {
+pub struct View<'t, T, F> {
     tables: &'t T,
     top: Top,
-    format: Format,
+    format: F,
 }
 
-impl<T> Clone for View<'_, T> {
+impl<T, F: Copy> Clone for View<'_, T, F> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<T> Copy for View<'_, T> {}
+impl<T, F: Copy> Copy for View<'_, T, F> {}
 
 /// A leaf, whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,9 +99,19 @@ pub struct LikeRun {
     pub attrs: Attrs,
 }
 
-impl<'t, T: Tables> View<'t, T> {
+impl From<Leaf> for LikeRun {
+    fn from(leaf: Leaf) -> Self {
+        Self {
+            range: leaf.range(),
+            size: leaf.size(),
+            attrs: leaf.attrs(),
+        }
+    }
+}
+
+impl<'t, T: Tables, F: Format> View<'t, T, F> {
     /// The page table below `top`.
-    pub const fn new(tables: &'t T, top: Top, format: Format) -> Self {
+    pub const fn new(tables: &'t T, top: Top, format: F) -> Self {
         Self {
             tables,
             top,
@@ -111,7 +120,7 @@ impl<'t, T: Tables> View<'t, T> {
     }
 
     /// The leaves that hold any address of `range`, in rising order, each whole.
-    pub fn leaves(self, range: IovaRange) -> Leaves<'t, T> {
+    pub fn leaves(self, range: IovaRange) -> Leaves<'t, T, F> {
         Leaves {
             cursor: Cursor::new(self, range),
         }
@@ -120,7 +129,7 @@ impl<'t, T: Tables> View<'t, T> {
     /// What of `range` is mapped, as extents, cut to `range`.
     ///
     /// About seven instructions a leaf where leaves are contiguous.
-    pub fn extents(self, range: IovaRange) -> Extents<'t, T> {
+    pub fn extents(self, range: IovaRange) -> Extents<'t, T, F> {
         Extents {
             cursor: Cursor::new(self, range),
             held: None,
@@ -128,7 +137,7 @@ impl<'t, T: Tables> View<'t, T> {
     }
 
     /// The leaves that hold any address of `range`, joined into runs; none is cut.
-    pub fn like_runs(self, range: IovaRange) -> LikeRuns<'t, T> {
+    pub fn like_runs(self, range: IovaRange) -> LikeRuns<'t, T, F> {
         LikeRuns {
             cursor: Cursor::new(self, range),
             held: None,
@@ -148,11 +157,17 @@ impl<'t, T: Tables> View<'t, T> {
 
         Some(leaf.phys().at(leaf.iova, iova))
     }
+
+    /// How it is to be read.
+    #[inline]
+    pub const fn format(self) -> F {
+        self.format
+    }
 }
 
 /// A place in a page table, which moves on.
-struct Cursor<'t, T> {
-    view: View<'t, T>,
+struct Cursor<'t, T, F> {
+    view: View<'t, T, F>,
     /// The next address to look at; `None` at the end.
     next: Option<Iova>,
     /// The last address to look at.
@@ -161,10 +176,10 @@ struct Cursor<'t, T> {
     table: Option<(&'t Entries, Level)>,
 }
 
-impl<'t, T: Tables> Cursor<'t, T> {
-    fn new(view: View<'t, T>, range: IovaRange) -> Self {
+impl<'t, T: Tables, F: Format> Cursor<'t, T, F> {
+    fn new(view: View<'t, T, F>, range: IovaRange) -> Self {
         // Above what the top covers nothing is mapped, and indices would be taken modulo.
-        let reach = view.top.level.table_last(Iova::ZERO);
+        let reach = view.format.reach(view.top.level);
 
         Self {
             view,
@@ -205,7 +220,7 @@ impl<'t, T: Tables> Cursor<'t, T> {
                         iova: iova.align_down(PageSize::SIZE_4K),
                         entry,
                     },
-                    raw & !MARKS,
+                    self.view.format.unmarked(raw),
                 ));
             }
             match self.view.format.decode(raw, level) {
@@ -220,7 +235,7 @@ impl<'t, T: Tables> Cursor<'t, T> {
                     self.table = Some((entries, level));
                     self.pass(iova.align_last(entry.size), level);
                     let iova = iova.align_down(entry.size);
-                    return Some((Leaf { iova, entry }, raw & !MARKS));
+                    return Some((Leaf { iova, entry }, self.view.format.unmarked(raw)));
                 }
             }
         }
@@ -260,11 +275,11 @@ impl<'t, T: Tables> Cursor<'t, T> {
 }
 
 /// See [`View::leaves`].
-pub struct Leaves<'t, T> {
-    cursor: Cursor<'t, T>,
+pub struct Leaves<'t, T, F> {
+    cursor: Cursor<'t, T, F>,
 }
 
-impl<T: Tables> Iterator for Leaves<'_, T> {
+impl<T: Tables, F: Format> Iterator for Leaves<'_, T, F> {
     type Item = Leaf;
 
     #[inline]
@@ -274,16 +289,17 @@ impl<T: Tables> Iterator for Leaves<'_, T> {
 }
 
 /// See [`View::extents`].
-pub struct Extents<'t, T> {
-    cursor: Cursor<'t, T>,
+pub struct Extents<'t, T, F> {
+    cursor: Cursor<'t, T, F>,
     held: Option<(Leaf, u64)>,
 }
 
-impl<T: Tables> Iterator for Extents<'_, T> {
+impl<T: Tables, F: Format> Iterator for Extents<'_, T, F> {
     type Item = Extent;
 
     fn next(&mut self) -> Option<Extent> {
         let cursor = &mut self.cursor;
+        let format = cursor.view.format;
         // Only before the first leaf may a leaf begin before what was asked for.
         let ((mut leaf, mut raw), start) = match self.held.take() {
             Some(held) => (held, held.0.iova),
@@ -301,7 +317,7 @@ impl<T: Tables> Iterator for Extents<'_, T> {
             let mut expected = raw;
             if let Some(passed) = cursor.pass_while(&leaf, |raw| {
                 expected = expected.wrapping_add(step);
-                raw & !MARKS == expected
+                format.unmarked(raw) == expected
             }) {
                 last = passed;
             }
@@ -329,12 +345,12 @@ impl<T: Tables> Iterator for Extents<'_, T> {
 }
 
 /// See [`View::like_runs`].
-pub struct LikeRuns<'t, T> {
-    cursor: Cursor<'t, T>,
+pub struct LikeRuns<'t, T, F> {
+    cursor: Cursor<'t, T, F>,
     held: Option<(Leaf, u64)>,
 }
 
-impl<T: Tables> Iterator for LikeRuns<'_, T> {
+impl<T: Tables, F: Format> Iterator for LikeRuns<'_, T, F> {
     type Item = LikeRun;
 
     fn next(&mut self) -> Option<LikeRun> {

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The levels of AMD's page tables.
+//! The levels of page tables.
 
 use super::{
-    amdv1::SIZES,
     units::{
         to_index,
         PAGE_LG2, //
@@ -14,7 +13,9 @@ use super::{
 };
 
 const INDEX_LG2: u8 = 9;
-pub(super) const TOP_LEVEL: u8 = 5;
+
+/// With this level all of 64 bits is translated.
+const HIGHEST: u8 = 5;
 
 /// The level of a table: 0 for the one whose entries cover 4K, 5 at most.
 ///
@@ -31,7 +32,7 @@ impl Level {
     /// Level `level`, if there is one.
     #[inline]
     pub const fn new(level: u8) -> Option<Self> {
-        if level <= TOP_LEVEL {
+        if level <= HIGHEST {
             // INVARIANT: just checked.
             Some(Self(level))
         } else {
@@ -76,20 +77,18 @@ impl Level {
         }
     }
 
-    /// The leaf sizes that tables of this level hold.
+    /// The sizes of leaves that are in tables of this level, if a format has them.
     #[inline]
-    pub const fn sizes(self) -> PageSizes {
-        let bits = 0x1ffu64.wrapping_shl(self.entry_lg2() as u32);
-
-        SIZES.intersect(PageSizes::from_bits(bits))
+    pub(super) const fn sizes(self) -> PageSizes {
+        PageSizes::from_bits(0x1ffu64.wrapping_shl(self.entry_lg2() as u32))
     }
 
-    /// The leaf sizes that tables of this and of all lower levels hold.
+    /// The same of this and of all lower levels.
     #[inline]
-    pub const fn sizes_down(self) -> PageSizes {
+    pub(super) const fn sizes_down(self) -> PageSizes {
         match Self::new(self.0.wrapping_add(1)) {
-            Some(above) => SIZES.below(above.entry_size()),
-            None => SIZES,
+            Some(above) => PageSizes::ALL.below(above.entry_size()),
+            None => PageSizes::ALL,
         }
     }
 

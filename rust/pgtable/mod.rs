@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Reading and reshaping AMD IOMMU page tables, without a moment in which a translation is missing.
+//! Reading and reshaping IOMMU page tables, without a moment in which a translation is missing.
 //!
 //! This is arithmetic on tables and nothing else: it uses `core` alone, and is built and tested on
 //! the host as well as in the kernel. It maps and unmaps nothing but single pages (the IOMMU driver
@@ -18,13 +18,14 @@
 //! - *split*: replace a leaf by smaller ones; *merge*: the mirror; *cut*: split a leaf so that a
 //!   leaf ends where it must; *carve*: cut a block out and give it smaller leaves.
 //! - *retire*: take leave of a table that the hardware may still read, until the IOTLB is flushed.
+//! - *write back*: from the processors' caches to memory, for hardware that does not snoop them.
 //!
 //! # Picture
 //!
 //! ```text
 //!            units, range   Iova, Phys, PageSize(s), IovaRange
 //!              |
-//!            amdv1      entry <-> (leaf | table | absent)
+//!            format     entry <-> (leaf | table | absent): the seam; amdv1 is a format
 //!            /   \
 //!        leaves   tiling     what is there, and what ought to be
 //!            \   /
@@ -45,6 +46,7 @@
 mod amdv1;
 mod changes;
 mod convert;
+mod format;
 mod leaves;
 mod level;
 mod pages;
@@ -54,16 +56,7 @@ mod subtree;
 mod tiling;
 mod units;
 
-pub use self::amdv1::{
-    Attrs,
-    Entry,
-    Format,
-    LeafEntry,
-    Marks,
-    Table,
-    Top,
-    SIZES, //
-};
+pub use self::amdv1::AmdV1;
 pub use self::changes::{
     Changes,
     Error, //
@@ -71,6 +64,15 @@ pub use self::changes::{
 pub use self::convert::{
     Conversion,
     Progress, //
+};
+pub use self::format::{
+    Attrs,
+    Entry,
+    Format,
+    LeafEntry,
+    Marks,
+    Table,
+    Top, //
 };
 pub use self::leaves::{
     Extent,
@@ -108,7 +110,17 @@ pub trait TablePages: Tables {
     /// Why there is no table to be had.
     type Error;
 
-    /// A new table, all entries 0.
+    /// [`Self::write_back`] does what it says. Tables of a format that is
+    /// [`INCOHERENT`](Format::INCOHERENT) can not be edited otherwise.
+    const WRITES_BACK: bool = false;
+
+    /// Makes what was stored in `entries` visible to hardware that does not snoop the processors'
+    /// caches, before any later store. Not called for tables that are read by hardware that does.
+    fn write_back(&self, entries: &[AtomicU64]) {
+        let _ = entries;
+    }
+
+    /// A new table, all entries 0; for hardware, too, that does not snoop.
     fn alloc(&mut self) -> Result<Table, Self::Error>;
 
     /// Takes a table that the hardware may still be reading. Its memory may be used again only

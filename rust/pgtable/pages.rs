@@ -3,9 +3,12 @@
 //! Single pages that come into a table that is there, and go: the only edits that change what is
 //! translated.
 
-use core::sync::atomic::{
-    AtomicU64,
-    Ordering, //
+use core::{
+    slice,
+    sync::atomic::{
+        AtomicU64,
+        Ordering, //
+    }, //
 };
 
 use super::{
@@ -15,6 +18,7 @@ use super::{
     Editor,
     Entry,
     Error,
+    Format,
     Iova,
     IovaRange,
     LeafEntry,
@@ -28,7 +32,7 @@ use super::{
 /// Tables that are looked at for what is in them, at a time.
 const LOOKS: u32 = 512;
 
-impl<P: TablePages> Editor<'_, P> {
+impl<P: TablePages, F: Format> Editor<'_, P, F> {
     /// Maps `count` pages, one after the other from `at` on, as 4K leaves with `attrs`, into a level-0
     /// table that is there already. All or nothing: [`Error::Changed`] if there is no such table,
     /// if it ends before the pages do, or if anything is mapped there; only if there is room `pages` is
@@ -70,6 +74,7 @@ impl<P: TablePages> Editor<'_, P> {
             };
             slot.store(self.format.leaf(leaf, Level::ZERO), Ordering::Release);
         }
+        self.write_back(slots);
 
         let ends = all.first().zip(all.last());
         Ok(ends.is_some_and(|(first, last)| self.may_be_ends(first, last)))
@@ -130,6 +135,7 @@ impl<P: TablePages> Editor<'_, P> {
             }
             at = at.and_then(|iova| iova.checked_add(PageSize::SIZE_4K.bytes()));
         }
+        self.write_back(slots);
         Ok(())
     }
 
@@ -165,6 +171,7 @@ impl<P: TablePages> Editor<'_, P> {
             }
             if let Some(slot) = self.slot(table, above, block.start()) {
                 slot.store(0, Ordering::Release);
+                self.write_back(slice::from_ref(slot));
                 changes.add_touch(block);
                 // There are no marks in it.
                 let _ = self.part_from(child, Level::ZERO, Farewell::Retire);

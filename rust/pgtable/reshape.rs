@@ -48,21 +48,33 @@ use super::{
 
 /// A page table to change.
 #[derive(Debug)]
-pub struct Editor<'p, P> {
+pub struct Editor<'p, P, F> {
     pub(super) pages: &'p mut P,
     pub(super) top: Top,
-    pub(super) format: Format,
+    pub(super) format: F,
 }
 
-impl<'p, P: TablePages> Editor<'p, P> {
+impl<'p, P: TablePages, F: Format> Editor<'p, P, F> {
     /// The page table below `top`, with tables from and to `pages`.
-    pub fn new(pages: &'p mut P, top: Top, format: Format) -> Self {
+    pub fn new(pages: &'p mut P, top: Top, format: F) -> Self {
+        const {
+            assert!(
+                P::WRITES_BACK || !F::INCOHERENT,
+                "the hardware may not see what is stored"
+            );
+        }
         Self { pages, top, format }
     }
 
     /// The page table as it is now.
-    pub fn view(&self) -> View<'_, P> {
+    pub fn view(&self) -> View<'_, P, F> {
         View::new(self.pages, self.top, self.format)
+    }
+
+    /// The leaf sizes that fit below the top.
+    #[inline]
+    pub(super) fn sizes(&self) -> PageSizes {
+        self.format.sizes_down(self.top.level)
     }
 
     /// Splits the leaf at `iova`, whole, into leaves of the largest of `sizes` that is smaller. 4K
@@ -76,7 +88,7 @@ impl<'p, P: TablePages> Editor<'p, P> {
         let sizes = sizes.union(PageSizes::ONLY_4K);
         let result = match self.view().leaf_at(iova) {
             Some(leaf) if !sizes.allows(leaf.size()) => {
-                let plan = Plan::new(leaf, leaf.range(), sizes, sizes);
+                let plan = Plan::new(self.format, leaf, leaf.range(), sizes, sizes);
                 self.replace(&plan, &mut changes)
             }
             _ => Ok(()),
@@ -96,7 +108,10 @@ impl<'p, P: TablePages> Editor<'p, P> {
         let mut changes = Changes::NONE;
         let result = match self.view().leaf_at(at) {
             Some(leaf) if leaf.iova != at => match IovaRange::new(at, leaf.range().last()) {
-                Some(half) => self.replace(&Plan::new(leaf, half, right, left), &mut changes),
+                Some(half) => {
+                    let plan = Plan::new(self.format, leaf, half, right, left);
+                    self.replace(&plan, &mut changes)
+                }
                 None => Err(Error::Straddles(leaf.iova)),
             },
             _ => Ok(()),
@@ -126,7 +141,7 @@ impl<'p, P: TablePages> Editor<'p, P> {
 
             if let Some(part) = whole.intersect(range) {
                 if part != whole || !inner.allows(leaf.size()) {
-                    let plan = Plan::new(leaf, part, inner, outer);
+                    let plan = Plan::new(self.format, leaf, part, inner, outer);
                     if let Err(error) = self.replace(&plan, &mut changes) {
                         return (changes, Err(error));
                     }
@@ -145,7 +160,7 @@ impl<'p, P: TablePages> Editor<'p, P> {
             level: mut here,
         } = self.top;
 
-        if iova > here.table_last(Iova::ZERO) {
+        if iova > self.format.reach(here) {
             return None;
         }
         while here > level {
@@ -162,6 +177,31 @@ impl<'p, P: TablePages> Editor<'p, P> {
 
     pub(super) fn slot(&self, table: Table, level: Level, iova: Iova) -> Option<&AtomicU64> {
         self.pages.entries(table).get(level.index(iova))
+    }
+
+    /// The entries for `range`, all in `table`.
+    #[inline]
+    pub(super) fn slots(&self, table: Table, level: Level, range: IovaRange) -> &[AtomicU64] {
+        let indices = level.index(range.start())..=level.index(range.last());
+
+        self.pages.entries(table).get(indices).unwrap_or(&[])
+    }
+
+    /// After stores to entries that the hardware sees, or is to see: before anything that leads to
+    /// them is stored, and before the IOTLB is flushed. It is nothing where the hardware snoops.
+    #[inline]
+    pub(super) fn write_back(&self, entries: &[AtomicU64]) {
+        if self.format.is_incoherent() {
+            self.pages.write_back(entries);
+        }
+    }
+
+    /// The same for the entries for `range`.
+    #[inline]
+    pub(super) fn write_back_range(&self, table: Table, level: Level, range: IovaRange) {
+        if self.format.is_incoherent() {
+            self.pages.write_back(self.slots(table, level, range));
+        }
     }
 
     /// Makes of a leaf what the plan says; all of it, or nothing.

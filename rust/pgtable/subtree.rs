@@ -2,9 +2,12 @@
 
 //! Entries and the tables below them: put in place, built, and parted from.
 
-use core::sync::atomic::{
-    AtomicU64,
-    Ordering, //
+use core::{
+    slice,
+    sync::atomic::{
+        AtomicU64,
+        Ordering, //
+    }, //
 };
 
 use super::{
@@ -12,6 +15,7 @@ use super::{
     Editor,
     Entry,
     Error,
+    Format,
     Iova,
     IovaRange,
     LeafEntry,
@@ -30,7 +34,7 @@ pub(super) enum Farewell {
     Discard,
 }
 
-impl<P: TablePages> Editor<'_, P> {
+impl<P: TablePages, F: Format> Editor<'_, P, F> {
     /// Puts leaves like `first` in place of the entries for `range`, which they fill; tables that
     /// were there are retired.
     pub(super) fn put(
@@ -59,6 +63,20 @@ impl<P: TablePages> Editor<'_, P> {
 
     /// Puts `raw` into each entry for `range`.
     pub(super) fn put_run(
+        &mut self,
+        table: Table,
+        level: Level,
+        range: IovaRange,
+        raw: u64,
+    ) -> Result<(), Error<P::Error>> {
+        let done = self.exchange_run(table, level, range, raw);
+
+        self.write_back_range(table, level, range);
+        done
+    }
+
+    /// The same, and writes nothing back.
+    fn exchange_run(
         &mut self,
         table: Table,
         level: Level,
@@ -116,9 +134,9 @@ impl<P: TablePages> Editor<'_, P> {
                 break;
             };
             let old = slot.load(Ordering::Acquire);
-            let marks = Marks::of(old).union(known);
+            let marks = self.format.marks_of(old).union(known);
             let expected = LeafEntry {
-                marks: Marks::of(old),
+                marks: self.format.marks_of(old),
                 ..leaf
             };
             if self.format.decode(old, level) != Entry::Leaf(expected) {
@@ -134,6 +152,7 @@ impl<P: TablePages> Editor<'_, P> {
                 .compare_exchange(old, pointer, order.0, order.1)
                 .is_ok()
             {
+                self.write_back(slice::from_ref(slot));
                 return Ok(());
             }
         }
@@ -183,9 +202,11 @@ impl<P: TablePages> Editor<'_, P> {
             };
             match last.next().filter(|next| *next <= block.last()) {
                 Some(next) => at = next,
-                None => return Ok(table),
+                None => break,
             }
         }
+        self.write_back_range(table, level, block);
+        Ok(table)
     }
 
     /// Fills the entries for the addresses from `ends.0` to `ends.1` with leaves like `first`, in a
@@ -219,7 +240,7 @@ impl<P: TablePages> Editor<'_, P> {
 
         if level == Level::ZERO {
             // Nothing below: all that is set is in leaves.
-            marks = marks_of(self.pages.entries(table));
+            marks = self.marks_in(self.pages.entries(table));
         }
         for index in 0..if level == Level::ZERO { 0 } else { 512 } {
             let Some(slot) = self.pages.entries(table).get(index) else {
@@ -230,7 +251,7 @@ impl<P: TablePages> Editor<'_, P> {
                 (Entry::Table(child), Some(below)) => {
                     marks = marks.union(self.part_from(child, below, farewell));
                 }
-                (Entry::Leaf(_), _) => marks = marks.union(Marks::of(raw)),
+                (Entry::Leaf(_), _) => marks = marks.union(self.format.marks_of(raw)),
                 _ => {}
             }
         }
@@ -241,9 +262,11 @@ impl<P: TablePages> Editor<'_, P> {
         marks
     }
 
-    /// Gives all leaves below `table` these marks too.
+    /// Gives all leaves below `table`, which the hardware does not see yet, these marks too.
     fn mark(&self, table: Table, level: Level, marks: Marks) {
-        for slot in self.pages.entries(table) {
+        let slots = self.pages.entries(table);
+
+        for slot in slots {
             match (
                 self.format.decode(slot.load(Ordering::Acquire), level),
                 level.below(),
@@ -255,14 +278,20 @@ impl<P: TablePages> Editor<'_, P> {
                 _ => {}
             }
         }
+        self.write_back(slots);
     }
 
     /// The marks of all entries of a leaf.
     pub(super) fn marks(&self, table: Table, level: Level, leaf: IovaRange) -> Marks {
-        let indices = level.index(leaf.start())..=level.index(leaf.last());
-        let slots = self.pages.entries(table).get(indices).unwrap_or(&[]);
+        self.marks_in(self.slots(table, level, leaf))
+    }
 
-        marks_of(slots)
+    /// The marks of leaf entries.
+    fn marks_in(&self, slots: &[AtomicU64]) -> Marks {
+        let mut all = 0;
+
+        each(slots, |slot| all |= slot.load(Ordering::Acquire));
+        self.format.marks_of(all)
     }
 }
 
@@ -276,12 +305,4 @@ fn each(slots: &[AtomicU64], mut work: impl FnMut(&AtomicU64)) {
         slots.iter().for_each(&mut work);
     }
     rest.iter().for_each(&mut work);
-}
-
-/// The marks of all leaf entries.
-fn marks_of(slots: &[AtomicU64]) -> Marks {
-    let mut all = 0;
-
-    each(slots, |slot| all |= slot.load(Ordering::Acquire));
-    Marks::of(all)
 }

@@ -15,6 +15,7 @@
 //! with the largest size that fits finds it. That is what the driver's map does.
 
 use super::{
+    Format,
     Iova,
     IovaRange,
     Leaf,
@@ -102,16 +103,17 @@ pub(super) struct Plan {
 
 impl Plan {
     /// The part of `leaf` in `inner` gets tiles of `inner_sizes`, the rest of `outer_sizes`. 4K is
-    /// always allowed, and nothing is allowed that the leaf has no room for.
+    /// always allowed, and nothing is allowed that the format has not, or the leaf no room for.
     ///
     /// `inner` is within the leaf.
     pub(super) fn new(
+        format: impl Format,
         leaf: Leaf,
         inner: IovaRange,
         inner_sizes: PageSizes,
         outer_sizes: PageSizes,
     ) -> Self {
-        let sizes = super::SIZES.up_to(leaf.size());
+        let sizes = format.sizes().up_to(leaf.size());
         let fitting = |wanted: PageSizes| wanted.intersect(sizes).union(PageSizes::ONLY_4K);
 
         Self {

@@ -99,7 +99,7 @@ impl Phys {
 
     /// The address that the low 52 bits of `value` give.
     #[inline]
-    pub(super) const fn from_low_bits(value: u64) -> Self {
+    pub const fn from_low_bits(value: u64) -> Self {
         Self(value & (PHYS_END - 1))
     }
 

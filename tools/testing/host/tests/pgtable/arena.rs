@@ -7,15 +7,22 @@
 //! one entry at most may have changed in a table that the hardware sees, and every address that the
 //! entry translates must translate as before. Tables count as seen from the store on that links
 //! them to the store on that unlinks them.
+//!
+//! Where the hardware does not snoop the processors' caches, what it reads is in memory for sure only
+//! once it was written back, and may be there before: a cache writes back when it likes. So a table
+//! must be in memory, with all below it, when a store links it; and each store must be when the
+//! operation is over, for then the IOTLB is flushed.
 
 mod outside;
 
 pub use self::outside::Meddling;
 
+use std::array;
 use std::cell::{
     Cell,
     RefCell, //
 };
+use std::marker::PhantomData;
 use std::sync::atomic::{
     AtomicU64,
     Ordering::SeqCst, //
@@ -23,6 +30,7 @@ use std::sync::atomic::{
 
 use pgtable_host::pgtable::{
     Entries,
+    Format,
     Phys,
     Table,
     TablePages,
@@ -31,6 +39,7 @@ use pgtable_host::pgtable::{
 
 use crate::spec::{
     self,
+    Spec,
     Word,
     PAGE, //
 };
@@ -61,6 +70,8 @@ pub struct NoMemory;
 
 struct Page {
     words: Box<Entries>,
+    /// What was written back of them.
+    memory: RefCell<Box<[u64; 512]>>,
     state: State,
     /// As the hardware sees it, if it does.
     place: RefCell<Option<Place>>,
@@ -71,6 +82,7 @@ impl Page {
     fn new() -> Self {
         Self {
             words: Box::new([const { AtomicU64::new(0) }; 512]),
+            memory: RefCell::new(Box::new([0; 512])),
             state: State::Live,
             place: RefCell::new(None),
             ever_seen: Cell::new(false),
@@ -83,7 +95,12 @@ impl Page {
 
     /// All words, as they are now.
     fn copy(&self) -> Box<[u64; 512]> {
-        Box::new(std::array::from_fn(|index| self.word(index)))
+        Box::new(array::from_fn(|index| self.word(index)))
+    }
+
+    /// What the core stored is in memory.
+    fn is_written_back(&self) -> bool {
+        *self.copy() == **self.memory.borrow()
     }
 
     fn is_seen(&self) -> bool {
@@ -91,7 +108,8 @@ impl Page {
     }
 }
 
-pub struct Arena {
+pub struct Arena<S> {
+    _spec: PhantomData<S>,
     pages: Vec<Page>,
     handed_out: Cell<Option<usize>>,
     root: (usize, u8),
@@ -104,6 +122,8 @@ pub struct Arena {
     pub meddling: Cell<Option<(usize, u64, Meddling)>>,
     /// Somebody unmapped what others are editing: they may map it again.
     is_broken: Cell<bool>,
+    /// What is stored until [`Self::accept`] may change what is translated.
+    pub maps: Cell<bool>,
     /// Stores in tables that were seen.
     pub stores: Cell<usize>,
     /// The addresses, from and to, that the entries stored translate.
@@ -112,9 +132,10 @@ pub struct Arena {
     pub visits: Cell<usize>,
 }
 
-impl Arena {
+impl<S: Spec> Arena<S> {
     pub fn new(level: u8, c_bit: u64) -> Self {
         let arena = Self {
+            _spec: PhantomData,
             pages: vec![Page::new()],
             handed_out: Cell::new(None),
             root: (0, level),
@@ -123,6 +144,7 @@ impl Arena {
             mark_on_alloc: 0,
             meddling: Cell::new(None),
             is_broken: Cell::new(false),
+            maps: Cell::new(false),
             stores: Cell::new(0),
             stored: Cell::new(None),
             visits: Cell::new(0),
@@ -148,9 +170,10 @@ impl Arena {
     fn link(&self, slot: usize, level: u8, base: u64) {
         let page = &self.pages[slot];
         assert_eq!(page.state, State::Live, "a table linked that is not live");
+        self.check_written_back(page);
         let words = page.copy();
         for (index, word) in (0u64..).zip(words.iter()) {
-            if let Word::Table(phys, below) = spec::read(*word, level, self.c_bit) {
+            if let Word::Table(phys, below) = S::read(*word, level, self.c_bit) {
                 let base = base + (index << spec::shift(level));
                 self.link(Self::slot(phys), below, base);
             }
@@ -161,11 +184,17 @@ impl Arena {
         page.ever_seen.set(true);
     }
 
+    /// What the hardware reads is what the core stored.
+    fn check_written_back(&self, page: &Page) {
+        let is_read = !S::Format::INCOHERENT || page.is_written_back();
+        assert!(is_read, "a table was not written back");
+    }
+
     fn unlink(&self, slot: usize) {
         let place = self.pages[slot].place.take();
         let place = place.expect("a table unlinked twice");
         for word in place.words.iter() {
-            if let Word::Table(phys, _) = spec::read(*word, place.level, self.c_bit) {
+            if let Word::Table(phys, _) = S::read(*word, place.level, self.c_bit) {
                 self.unlink(Self::slot(phys));
             }
         }
@@ -199,10 +228,10 @@ impl Arena {
 
         let probes = probes(first, spec::shift(level));
         let before: Vec<_> = probes.iter().map(|iova| self.walk_seen(*iova)).collect();
-        if let Word::Table(phys, _) = spec::read(old, level, self.c_bit) {
+        if let Word::Table(phys, _) = S::read(old, level, self.c_bit) {
             self.unlink(Self::slot(phys));
         }
-        if let Word::Table(phys, below) = spec::read(new, level, self.c_bit) {
+        if let Word::Table(phys, below) = S::read(new, level, self.c_bit) {
             self.link(Self::slot(phys), below, first);
         }
         page.place.borrow_mut().as_mut().unwrap().words[index] = new;
@@ -218,6 +247,9 @@ impl Arena {
     /// either part of the tree or was given back.
     pub fn settle(&mut self) {
         self.look();
+        for page in self.pages.iter().filter(|page| page.is_seen()) {
+            self.check_written_back(page);
+        }
         for (slot, page) in self.pages.iter_mut().enumerate() {
             match page.state {
                 State::Live => assert!(page.is_seen(), "table {slot} leaked"),
@@ -238,6 +270,7 @@ impl Arena {
     /// what the hardware sees.
     pub fn accept(&mut self) {
         self.handed_out.set(None);
+        self.maps.set(false);
         for page in &self.pages {
             page.place.replace(None);
         }
@@ -272,7 +305,7 @@ fn probes(first: u64, lg2: u32) -> Vec<u64> {
         .collect()
 }
 
-impl Tables for Arena {
+impl<S: Spec> Tables for Arena<S> {
     fn entries(&self, table: Table) -> &Entries {
         self.look();
         self.visits.set(self.visits.get() + 1);
@@ -285,8 +318,28 @@ impl Tables for Arena {
     }
 }
 
-impl TablePages for Arena {
+impl<S: Spec> TablePages for Arena<S> {
     type Error = NoMemory;
+
+    const WRITES_BACK: bool = S::Format::INCOHERENT;
+
+    fn write_back(&self, entries: &[AtomicU64]) {
+        assert!(S::Format::INCOHERENT, "the hardware snoops");
+        // What was stored may be in memory already: see it first.
+        let handed_out = self.handed_out.get();
+        if !self.maps.get() {
+            self.look();
+        }
+        self.handed_out.set(handed_out);
+
+        let is_in = |page: &Page| page.words.as_ptr_range().contains(&entries.as_ptr());
+        let page = self.pages.iter().rfind(|page| is_in(page)).unwrap();
+        let first = entries.as_ptr().addr() - page.words.as_ptr().addr();
+        let first = first / size_of::<AtomicU64>();
+        for index in first..first + entries.len() {
+            page.memory.borrow_mut()[index] = page.word(index);
+        }
+    }
 
     fn alloc(&mut self) -> Result<Table, NoMemory> {
         self.look();

@@ -3,17 +3,17 @@
 //! Entries, against the specification's examples and against a second reading of it.
 
 use pgtable_host::pgtable::{
+    AmdV1,
     Entry,
     Format,
     Level,
     PageSize,
-    Phys,
-    Top,
-    SIZES, //
+    Phys, //
 };
 
 use crate::spec::{
     self,
+    Spec,
     Word,
     FC,
     IR,
@@ -25,7 +25,7 @@ fn level(level: u8) -> Level {
 }
 
 /// The entry that the core writes for this leaf, starting from one that it reads.
-fn encode(format: Format, phys: u64, lg2: u32, rest: u64, at: u8) -> u64 {
+fn encode(format: AmdV1, phys: u64, lg2: u32, rest: u64, at: u8) -> u64 {
     let Entry::Leaf(mut leaf) = format.decode(rest | 1, Level::ZERO) else {
         panic!("no leaf");
     };
@@ -51,18 +51,18 @@ fn examples_of_the_specification() {
     ] {
         let phys = 1u64 << 45;
         let word = phys | low | (7 << 9) | IR | IW | 1;
-        let Entry::Leaf(leaf) = Format::PLAIN.decode(word, level(at)) else {
+        let Entry::Leaf(leaf) = AmdV1::PLAIN.decode(word, level(at)) else {
             panic!("{word:#x} is a leaf");
         };
         assert_eq!((leaf.phys.get(), u32::from(leaf.size.lg2())), (phys, lg2));
-        assert_eq!(Format::PLAIN.leaf(leaf, level(at)), word);
+        assert_eq!(AmdV1::PLAIN.leaf(leaf, level(at)), word);
     }
 }
 
 #[test]
 fn every_leaf_of_every_level_is_read_and_written_alike() {
     for c_bit in [0, 1 << 47, 1 << 51] {
-        let format = Format::with_c_bit(c_bit, true).unwrap();
+        let format = AmdV1::with_c_bit(c_bit, true).unwrap();
         // The C-bit is above all of memory: no leaf is so large that it would reach it.
         let fits = |lg2: &u32| c_bit == 0 || *lg2 <= c_bit.trailing_zeros();
         for lg2 in spec::all_sizes().filter(fits) {
@@ -83,18 +83,21 @@ fn every_leaf_of_every_level_is_read_and_written_alike() {
                     if phys >= 1 << 52 || phys & c_bit != 0 {
                         continue;
                     }
-                    let word = spec::leaf(phys, lg2, rest, at);
+                    let word = spec::AmdV1::leaf(phys, lg2, rest, at);
                     assert_eq!(encode(format, phys, lg2, rest, at), word);
                     for marks in [0, spec::DIRTY, spec::ACCESSED, spec::MARKS] {
                         let Entry::Leaf(leaf) = format.decode(word | marks, level(at)) else {
                             panic!("{word:#x} at {at} is a leaf");
                         };
                         assert_eq!((leaf.phys.get(), u32::from(leaf.size.lg2())), (phys, lg2));
-                        assert_eq!(leaf.attrs.readable(), rest & IR != 0);
-                        assert_eq!(leaf.attrs.writable(), rest & IW != 0);
-                        assert_eq!(leaf.marks.dirty(), marks & spec::DIRTY != 0);
+                        assert_eq!(format.readable(leaf.attrs), rest & IR != 0);
+                        assert_eq!(format.writable(leaf.attrs), rest & IW != 0);
+                        assert_eq!(leaf.marks.bits(), marks);
                         assert_eq!(format.leaf(leaf, level(at)), word | marks);
-                        assert_eq!(spec::read(word, at, c_bit), Word::Leaf(phys, lg2, rest));
+                        assert_eq!(
+                            spec::AmdV1::read(word, at, c_bit),
+                            Word::Leaf(phys, lg2, rest)
+                        );
                     }
                 }
             }
@@ -104,7 +107,7 @@ fn every_leaf_of_every_level_is_read_and_written_alike() {
 
 #[test]
 fn attributes_differ_where_any_bit_but_address_size_and_marks_does() {
-    let attrs = |word: u64| match Format::PLAIN.decode(word | 1, Level::ZERO) {
+    let attrs = |word: u64| match AmdV1::PLAIN.decode(word | 1, Level::ZERO) {
         Entry::Leaf(leaf) => leaf.attrs,
         other => panic!("{other:?}"),
     };
@@ -117,9 +120,9 @@ fn attributes_differ_where_any_bit_but_address_size_and_marks_does() {
 #[test]
 fn tables_are_read_and_written_alike() {
     for c_bit in [0, 1 << 47] {
-        let format = Format::with_c_bit(c_bit, true).unwrap();
+        let format = AmdV1::with_c_bit(c_bit, true).unwrap();
         for below in 0..5 {
-            let word = spec::table(0x1234_5000, below, c_bit);
+            let word = spec::AmdV1::table(0x1234_5000, below, c_bit);
             let Entry::Table(table) = format.decode(word, level(below + 1)) else {
                 panic!("{word:#x} is a table");
             };
@@ -127,23 +130,23 @@ fn tables_are_read_and_written_alike() {
             assert_eq!(format.table(table, level(below)), word);
         }
     }
-    let plain_tables = Format::with_c_bit(1 << 47, false).unwrap();
-    let word = spec::table(0x5000, 0, 0);
+    let plain_tables = AmdV1::with_c_bit(1 << 47, false).unwrap();
+    let word = spec::AmdV1::table(0x5000, 0, 0);
     let Entry::Table(table) = plain_tables.decode(word, level(1)) else {
         panic!("{word:#x} is a table");
     };
     assert_eq!(plain_tables.table(table, Level::ZERO), word);
-    assert!(Format::with_c_bit(1 << 52, true).is_none());
-    assert!(Format::with_c_bit(1 << 11, true).is_none());
+    assert!(AmdV1::with_c_bit(1 << 52, true).is_none());
+    assert!(AmdV1::with_c_bit(1 << 11, true).is_none());
 }
 
 #[test]
 fn what_is_no_leaf_is_not_taken_for_one() {
-    assert_eq!(Format::PLAIN.decode(!1, Level::ZERO), Entry::Absent);
+    assert_eq!(AmdV1::PLAIN.decode(!1, Level::ZERO), Entry::Absent);
     // The highest level holds no leaf, plain or sized.
-    assert_eq!(Format::PLAIN.decode(IR | 1, level(5)), Entry::Absent);
+    assert_eq!(AmdV1::PLAIN.decode(IR | 1, level(5)), Entry::Absent);
     assert_eq!(
-        Format::PLAIN.decode(0x000f_ffff_ffff_fe01, level(5)),
+        AmdV1::PLAIN.decode(0x000f_ffff_ffff_fe01, level(5)),
         Entry::Absent
     );
     // A size that belongs to another level, or to none. (2M, 1G ... are sizes of single entries and
@@ -153,7 +156,7 @@ fn what_is_no_leaf_is_not_taken_for_one() {
             let word = (7 << 9) | ((1u64 << (lg2 - 1)) - 1) & 0x000f_ffff_ffff_f000 | 1;
             let belongs = spec::all_sizes().any(|size| size == lg2) && spec::level_of(lg2) == at;
             let wanted = belongs.then(|| u8::try_from(lg2).unwrap());
-            let found = match Format::PLAIN.decode(word, level(at)) {
+            let found = match AmdV1::PLAIN.decode(word, level(at)) {
                 Entry::Leaf(leaf) => Some(leaf.size.lg2()),
                 Entry::Absent => None,
                 Entry::Table(_) => panic!("{word:#x} is no table"),
@@ -170,8 +173,8 @@ fn next_level_tells_leaves_from_tables() {
         for next in 0..7u64 {
             let address = (0x1234_5000 << (9 * at)) & 0x000f_ffff_ffff_f000;
             let word = address | (next << 9) | IR | 1;
-            assert_eq!(Format::PLAIN.decode(word & !1, level(at)), Entry::Absent);
-            match Format::PLAIN.decode(word, level(at)) {
+            assert_eq!(AmdV1::PLAIN.decode(word & !1, level(at)), Entry::Absent);
+            match AmdV1::PLAIN.decode(word, level(at)) {
                 Entry::Leaf(leaf) => {
                     assert!(at < 5 && (at == 0 || next == 0), "next {next} at {at}");
                     assert_eq!(u32::from(leaf.size.lg2()), spec::shift(at));
@@ -194,17 +197,18 @@ fn levels_cover_nine_bits_each() {
         assert_eq!(u32::from(level(at).entry_size().lg2()), spec::shift(at));
         let sizes = spec::all_sizes().filter(|lg2| spec::level_of(*lg2) == at);
         let bits = sizes.fold(0, |bits, lg2| bits | (1u64 << lg2));
-        assert_eq!(level(at).sizes().bits(), bits);
+        assert_eq!(AmdV1::PLAIN.level_sizes(level(at)).bits(), bits);
         let down = spec::all_sizes().filter(|lg2| spec::level_of(*lg2) <= at);
         let bits = down.fold(0, |bits, lg2| bits | (1u64 << lg2));
-        assert_eq!(level(at).sizes_down().bits(), bits);
+        assert_eq!(AmdV1::PLAIN.sizes_down(level(at)).bits(), bits);
     }
     assert!(
-        !SIZES.allows(PageSize::from_lg2(39).unwrap()),
+        !AmdV1::PLAIN.sizes().allows(PageSize::from_lg2(39).unwrap()),
         "the hardware gets 512G wrong"
     );
-    assert_eq!(Top::from_hw_info(0x5000, 3).unwrap().level, level(2));
-    assert_eq!(Top::from_hw_info(0x5000, 0), None);
-    assert_eq!(Top::from_hw_info(0x5000, 7), None);
-    assert_eq!(Top::from_hw_info(0x5001, 3), None);
+    let top = |root, mode| AmdV1::PLAIN.top(root, mode);
+    assert_eq!(top(0x5000, 3).unwrap().level, level(2));
+    assert_eq!(top(0x5000, 0), None);
+    assert_eq!(top(0x5000, 7), None);
+    assert_eq!(top(0x5001, 3), None);
 }

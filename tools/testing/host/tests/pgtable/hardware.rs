@@ -10,6 +10,7 @@ use std::sync::atomic::{
 use std::thread;
 
 use pgtable_host::pgtable::{
+    self,
     Changes,
     Conversion,
     Editor,
@@ -21,12 +22,13 @@ use pgtable_host::pgtable::{
     Progress,
     Table,
     TablePages,
-    Tables,
-    Top, //
+    Tables, //
 };
 
 use crate::spec::{
     self,
+    AmdV1,
+    Spec,
     Word,
     DIRTY,
     IR,
@@ -41,47 +43,44 @@ use crate::world::{
 };
 
 /// Marks set while the table is being built reach the parts; so do those of any entry of a run.
-#[test]
-fn parts_of_a_leaf_have_its_marks() {
-    for lg2 in [13, 16, 21, 23, 30] {
+fn parts_of_a_leaf_have_its_marks<S: Spec>() {
+    for lg2 in [13, 16, 21, 23, 30].into_iter().filter(|lg2| S::has(*lg2)) {
         for to in [set(&[12]), set(&[12, 20]), set(&[12, 21])] {
-            let mut world = World::new(3);
+            let mut world = World::<S>::new(3);
             let iova = 4u64 << lg2;
             world.leaf(iova, 1 << lg2, lg2);
-            world.mark(iova + (1 << lg2) - PAGE, DIRTY);
+            world.mark(iova + (1 << lg2) - PAGE, S::DIRTY);
             world.model.split(iova, to);
             let (_, result) = world.editor().split(Iova::new(iova), sizes(to));
             assert_eq!(result, Ok(()));
             world.check();
-            assert!(world.model.tiles.iter().all(|tile| tile.marks == DIRTY));
+            assert!(world.model.tiles.iter().all(|tile| tile.marks == S::DIRTY));
         }
     }
 }
 
-#[test]
-fn marks_that_appear_during_a_split_are_kept() {
-    for lg2 in [21, 22, 30] {
-        let mut world = World::new(3);
+fn marks_that_appear_during_a_split_are_kept<S: Spec>() {
+    for lg2 in [21, 22, 30].into_iter().filter(|lg2| S::has(*lg2)) {
+        let mut world = World::<S>::new(3);
         let iova = 4u64 << lg2;
         world.leaf(iova, 1 << lg2, lg2);
-        world.arena.mark_on_alloc = DIRTY;
+        world.arena.mark_on_alloc = S::DIRTY;
         let only_4k = set(&[12]);
         let (_, result) = world.editor().split(Iova::new(iova), sizes(only_4k));
         assert_eq!(result, Ok(()));
         world.model.split(iova, only_4k);
         for tile in &mut world.model.tiles {
-            tile.marks = DIRTY;
+            tile.marks = S::DIRTY;
         }
         world.check();
     }
 }
 
-#[test]
-fn a_leaf_has_the_marks_of_its_parts() {
+fn a_leaf_has_the_marks_of_its_parts<S: Spec>() {
     for page in [0, 1, 511, 512, 1023] {
-        let mut world = World::new(2);
-        world.map(0, 8 << 20, 0, IR | IW, set(&[12]));
-        world.mark(page * PAGE, DIRTY);
+        let mut world = World::<S>::new(2);
+        world.map(0, 8 << 20, 0, S::READ | S::WRITE, set(&[12]));
+        world.mark(page * PAGE, S::DIRTY);
         let all = range(0, (8 << 20) - 1);
         for to in [set(&[12, 21]), set(&[12, 21, 22]), set(&[12, 21, 22, 23])] {
             let (_, _, result) = world.convert(all, to, 1000);
@@ -112,7 +111,7 @@ impl Shared {
     fn with_leaves(pages: usize, leaves: u64) -> Self {
         let shared = Self::new(pages);
         for n in 0..leaves {
-            let leaf = spec::leaf((n << 21) + DISTANCE, 21, IR | IW, 1);
+            let leaf = AmdV1::leaf((n << 21) + DISTANCE, 21, IR | IW, 1);
             shared.page(0)[spec::index(n << 21, 1)].store(leaf, SeqCst);
         }
         shared
@@ -127,7 +126,7 @@ impl Shared {
         let (mut table, mut level) = (self.page(0), 1);
         loop {
             let word = &table[spec::index(iova, level)];
-            match spec::read(word.load(SeqCst), level, 0) {
+            match AmdV1::read(word.load(SeqCst), level, 0) {
                 Word::Absent => return None,
                 Word::Table(phys, below) => (table, level) = (self.page(phys), below),
                 Word::Leaf(phys, lg2, _) => return Some((word, phys | iova & ((1 << lg2) - 1))),
@@ -138,9 +137,10 @@ impl Shared {
     /// Converts the first `bytes`.
     fn convert(&self, bytes: u64, to: u64) -> Changes {
         let mut pages = self;
-        let top = Top::from_hw_info(0, 2).unwrap();
+        let format = pgtable::AmdV1::PLAIN;
+        let top = format.top(0, 2).unwrap();
         let all = IovaRange::with_len(Iova::ZERO, bytes).unwrap();
-        let mut editor = Editor::new(&mut pages, top, Format::PLAIN);
+        let mut editor = Editor::new(&mut pages, top, format);
         let mut conversion = Conversion::new(all, sizes(to));
         let (changes, result) = conversion.step(&mut editor, u32::MAX);
         assert_eq!(result, Ok(Progress::Done));
@@ -272,4 +272,10 @@ fn a_device_gets_through_whatever_the_leaves_are() {
             assert_eq!(phys, iova + DISTANCE, "the device went astray");
         }
     });
+}
+
+for_each_format! {
+    parts_of_a_leaf_have_its_marks,
+    marks_that_appear_during_a_split_are_kept,
+    a_leaf_has_the_marks_of_its_parts,
 }

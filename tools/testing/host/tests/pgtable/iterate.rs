@@ -19,9 +19,10 @@ use crate::spec::{
 };
 use crate::world::{
     range,
-    set,
-    World, //
+    set, //
 };
+
+type World = crate::world::World<spec::AmdV1>;
 
 fn extents(world: &World, first: u64, last: u64) -> Vec<(u64, u64, u64)> {
     let plain = |e: Extent| (e.range.start().get(), e.range.last().get(), e.phys.get());

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Tests of the page-table core against an independent reading of the format, a naive model of
+//! Tests of the page-table core against an independent reading of each format, a naive model of
 //! what leaves ought to be, and memory that looks at every store.
+
+#[macro_use]
+mod spec;
 
 mod arena;
 mod convert;
@@ -14,6 +17,6 @@ mod model;
 mod pages;
 mod random;
 mod reshape;
-mod spec;
+mod second_stage;
 mod units;
 mod world;

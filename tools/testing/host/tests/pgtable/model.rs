@@ -2,10 +2,7 @@
 
 //! What ought to be: a list of pages, and a list of leaves worked out from the definition of a tile.
 
-use crate::spec::{
-    self,
-    PAGE, //
-};
+use crate::spec::PAGE;
 
 /// A leaf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,9 +35,9 @@ pub struct Stretch {
 
 /// The tile that covers `iova`, by the definition: the largest allowed size whose aligned block
 /// around `iova` is wholly in the stretch, and that divides the distance to physical memory.
-pub fn tile_of(iova: u64, stretch: Stretch, sizes: u64) -> Tile {
+fn tile_of(iova: u64, stretch: Stretch, sizes: u64) -> Tile {
     let delta = stretch.phys.wrapping_sub(stretch.first);
-    let lg2 = spec::all_sizes()
+    let lg2 = (12..64)
         .filter(|lg2| sizes & (1 << lg2) != 0)
         .filter(|lg2| {
             let first = iova >> lg2 << lg2;
@@ -60,7 +57,7 @@ pub fn tile_of(iova: u64, stretch: Stretch, sizes: u64) -> Tile {
 }
 
 /// All tiles of a stretch.
-pub fn tiling(stretch: Stretch, sizes: u64) -> Vec<Tile> {
+fn tiling(stretch: Stretch, sizes: u64) -> Vec<Tile> {
     let mut tiles = Vec::new();
     let mut next = Some(stretch.first);
     while let Some(iova) = next.filter(|iova| *iova <= stretch.last) {
@@ -73,12 +70,27 @@ pub fn tiling(stretch: Stretch, sizes: u64) -> Vec<Tile> {
 }
 
 /// A page table, naively.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Model {
     pub tiles: Vec<Tile>,
+    /// The leaf sizes that there can be.
+    sizes: u64,
 }
 
 impl Model {
+    /// Nothing, in a format with these leaf sizes.
+    pub fn new(sizes: u64) -> Self {
+        Self {
+            tiles: Vec::new(),
+            sizes,
+        }
+    }
+
+    /// The tiles of a stretch, of those of these sizes that there can be.
+    pub fn tiling(&self, stretch: Stretch, sizes: u64) -> Vec<Tile> {
+        tiling(stretch, sizes & self.sizes)
+    }
+
     /// The maximal stretches in what is mapped from `first` to `last`, cut to that.
     pub fn stretches(&self, first: u64, last: u64) -> Vec<Stretch> {
         let mut found: Vec<Stretch> = Vec::new();
@@ -144,7 +156,7 @@ impl Model {
     /// Adds what a map makes.
     pub fn map(&mut self, stretch: Stretch, sizes: u64) {
         assert!(self.is_free(stretch.first, stretch.last));
-        self.tiles.extend(tiling(stretch, sizes));
+        self.tiles.extend(self.tiling(stretch, sizes));
         self.tiles.sort_by_key(|tile| tile.iova);
     }
 
@@ -156,7 +168,7 @@ impl Model {
     /// Converts what is mapped from `first` to `last`.
     pub fn convert(&mut self, first: u64, last: u64, sizes: u64) {
         for stretch in self.stretches(first, last) {
-            self.put(tiling(stretch, sizes | PAGE));
+            self.put(self.tiling(stretch, sizes | PAGE));
         }
     }
 
@@ -169,7 +181,7 @@ impl Model {
                 phys: tile.phys + (first - tile.iova),
                 rest: tile.rest,
             };
-            tiling(stretch, (sizes | PAGE) & ((2 << tile.lg2) - 1))
+            self.tiling(stretch, (sizes | PAGE) & ((2 << tile.lg2) - 1))
         };
         let mut new = Vec::new();
         if tile.iova < first {

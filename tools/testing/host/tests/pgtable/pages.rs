@@ -3,6 +3,7 @@
 //! Single pages that come into a table, and go.
 
 use pgtable_host::pgtable::{
+    self,
     Attrs,
     Error,
     Format,
@@ -13,6 +14,9 @@ use pgtable_host::pgtable::{
 use crate::arena::NoMemory;
 use crate::model::Stretch;
 use crate::spec::{
+    AmdV1,
+    Spec,
+    FC,
     IR,
     IW,
     PAGE, //
@@ -22,15 +26,19 @@ use crate::world::{
     World, //
 };
 
-fn fill(world: &mut World, at: u64, pages: &[Phys], attrs: Attrs) -> Result<bool, Error<NoMemory>> {
+fn fill<S: Spec>(
+    world: &mut World<S>,
+    at: u64,
+    pages: &[Phys],
+    attrs: Attrs,
+) -> Result<bool, Error<NoMemory>> {
     world
-        .editor()
+        .mapping_editor()
         .fill(Iova::new(at), pages.len(), attrs, || Some(pages))
 }
 
-#[test]
-fn fill_maps_scattered_pages_or_refuses() {
-    let mut world = World::new(2);
+fn fill_maps_scattered_pages_or_refuses<S: Spec>() {
+    let mut world = World::<S>::new(2);
     let base = 2u64 << 21;
     let phys: Vec<Phys> = (0..100)
         .map(|n| Phys::new((7 * n + 3) * PAGE).unwrap())
@@ -63,7 +71,7 @@ fn fill_maps_scattered_pages_or_refuses() {
         // Such an edit changes what is translated.
         world.arena.accept();
         for (n, phys) in (0..).zip(&phys[..count]) {
-            let (first, rest) = (at + n * PAGE, IR | IW);
+            let (first, rest) = (at + n * PAGE, S::READ | S::WRITE);
             let stretch = Stretch {
                 first,
                 last: first + (PAGE - 1),
@@ -76,10 +84,9 @@ fn fill_maps_scattered_pages_or_refuses() {
     }
 }
 
-#[test]
-fn fill_tells_where_a_block_may_be_whole() {
+fn fill_tells_where_a_block_may_be_whole<S: Spec>() {
     for (base, step, whole) in [(8 << 21, 1, true), (8 << 21, 2, false), (PAGE, 1, false)] {
-        let mut world = World::new(2);
+        let mut world = World::<S>::new(2);
         // A table is made by the first leaf.
         world.leaf(0, base, 12);
         let attrs = world.view().leaf_at(Iova::new(0)).unwrap().attrs();
@@ -98,7 +105,7 @@ fn fill_tells_where_a_block_may_be_whole() {
 #[test]
 fn fill_does_not_know_of_larger_leaves() {
     for (at, lg2) in [(0u64, 13u32), (510, 13), (256, 20)] {
-        let mut world = World::new(2);
+        let mut world = World::<AmdV1>::new(2);
         world.leaf(at * PAGE, (at + 1024) * PAGE, lg2);
         let attrs = world.view().leaf_at(Iova::new(at * PAGE)).unwrap().attrs();
         let free = (0..512).filter(|n| !(at..at + (1 << (lg2 - 12))).contains(n));
@@ -119,19 +126,20 @@ fn fill_does_not_know_of_larger_leaves() {
     }
 }
 
-#[test]
-fn fill_asks_for_pages_only_if_there_is_room() {
-    let mut world = World::new(2);
+fn fill_asks_for_pages_only_if_there_is_room<S: Spec>() {
+    let mut world = World::<S>::new(2);
     world.leaf(0, PAGE, 12);
     let attrs = world.view().leaf_at(Iova::new(0)).unwrap().attrs();
     let pages = [Phys::new(7 * PAGE).unwrap()];
     let changed = |at| Err(Error::Changed(Iova::new(at)));
     let mut try_at = |at: u64, count, pages: Option<&[Phys]>| {
         let mut asked = false;
-        let result = world.editor().fill(Iova::new(at), count, attrs, || {
-            asked = true;
-            pages
-        });
+        let result = world
+            .mapping_editor()
+            .fill(Iova::new(at), count, attrs, || {
+                asked = true;
+                pages
+            });
         (result, asked)
     };
 
@@ -142,27 +150,34 @@ fn fill_asks_for_pages_only_if_there_is_room() {
     assert_eq!(try_at(PAGE, 1, Some(&pages)), (Ok(false), true));
 }
 
-#[test]
-fn take_unmaps_4k_leaves_or_refuses() {
-    let mut world = World::new(2);
+fn take_unmaps_4k_leaves_or_refuses<S: Spec>() {
+    let mut world = World::<S>::new(2);
     let base = 2u64 << 21;
     let refused = |at| Err(Error::Changed(Iova::new(at)));
 
     // No table, a leaf of 2M, one of 64K in part and as a whole, more than a table.
     world.leaf(base - (1 << 21), 1 << 30, 21);
-    world.leaf(base + 64 * PAGE, 1 << 20, 16);
+    if S::has(16) {
+        world.leaf(base + 64 * PAGE, 1 << 20, 16);
+    }
     for n in [0u64, 3, 4, 5, 90, 511] {
         world.leaf(base + n * PAGE, (n * 3 + 7) * PAGE, 12);
     }
     for (first, pages) in [
         (base + (2 << 21), 1),
         (base - (1 << 21), 1),
+        (base + 511 * PAGE, 2),
         (base + 70 * PAGE, 2),
         (base + 60 * PAGE, 40),
-        (base + 511 * PAGE, 2),
-    ] {
+    ]
+    .into_iter()
+    .take(if S::has(16) { 5 } else { 3 })
+    {
         let range = range(first, first + pages * PAGE - 1);
-        assert_eq!(world.editor().take(range, |_, _| panic!()), refused(first));
+        assert_eq!(
+            world.mapping_editor().take(range, |_, _| panic!()),
+            refused(first)
+        );
     }
     world.check();
 
@@ -177,7 +192,7 @@ fn take_unmaps_4k_leaves_or_refuses() {
         let range = range(at, at + pages * PAGE - 1);
         let mut taken = vec![];
         let result = world
-            .editor()
+            .mapping_editor()
             .take(range, |iova, phys| taken.push((iova.get(), phys.get())));
         assert_eq!(result, Ok(()));
         let expected: Vec<_> = expected
@@ -191,9 +206,8 @@ fn take_unmaps_4k_leaves_or_refuses() {
     }
 }
 
-#[test]
-fn empty_tables_go_and_no_others() {
-    let mut world = World::new(2);
+fn empty_tables_go_and_no_others<S: Spec>() {
+    let mut world = World::<S>::new(2);
     for block in 0..6u64 {
         world.leaf((block << 21) + 5 * PAGE, (block + 9) * PAGE, 12);
     }
@@ -202,7 +216,7 @@ fn empty_tables_go_and_no_others() {
     for block in [1u64, 2, 4, 5] {
         let at = (block << 21) + 5 * PAGE;
         let page = range(at, at + PAGE - 1);
-        assert_eq!(world.editor().take(page, |_, _| ()), Ok(()));
+        assert_eq!(world.mapping_editor().take(page, |_, _| ()), Ok(()));
         world.arena.accept();
         world.model.unmap(at, at + PAGE - 1);
     }
@@ -233,12 +247,25 @@ fn empty_tables_go_and_no_others() {
 fn attrs_are_those_of_what_the_driver_maps() {
     let c_bit = 1 << 47;
     for (read, write, flags) in [(true, true, IR | IW), (true, false, IR), (false, true, IW)] {
-        let mut world = World::encrypted(2, c_bit);
+        let mut world = World::<AmdV1>::encrypted(2, c_bit);
         world.map(0, PAGE, PAGE, flags | c_bit, u64::MAX);
         let mapped = world.view().leaf_at(Iova::new(0)).unwrap().attrs();
-        let format = Format::with_c_bit(c_bit, true).unwrap();
-        assert_eq!(Attrs::new(read, write, false, format), mapped);
-        assert_ne!(Attrs::new(read, write, true, format), mapped);
-        assert_ne!(Attrs::new(read, write, false, Format::PLAIN), mapped);
+        let format = world.format;
+        assert_eq!(format.attrs(read, write), Some(mapped));
+        let coherent = format.force_coherence(true);
+        assert_eq!(
+            coherent.attrs(read, write).map(Attrs::bits),
+            Some(mapped.bits() | FC)
+        );
+        assert_eq!(coherent.force_coherence(false), format);
+        assert_ne!(pgtable::AmdV1::PLAIN.attrs(read, write), Some(mapped));
     }
+}
+
+for_each_format! {
+    fill_maps_scattered_pages_or_refuses,
+    fill_tells_where_a_block_may_be_whole,
+    fill_asks_for_pages_only_if_there_is_room,
+    take_unmaps_4k_leaves_or_refuses,
+    empty_tables_go_and_no_others,
 }

@@ -13,10 +13,10 @@ use pgtable_host::pgtable::{
 
 use crate::arena::NoMemory;
 use crate::model::Model;
+use crate::second_stage::SecondStage;
 use crate::spec::{
-    self,
-    IR,
-    IW,
+    AmdV1,
+    Spec,
     PAGE, //
 };
 use crate::world::{
@@ -31,14 +31,22 @@ use crate::world::{
 const PAGES: u64 = 4096;
 
 /// Where they are: in one table, across two, across the tables of higher levels, and at the end.
-const BASES: [u64; 6] = [
-    0,
-    (1 << 30) - (8 << 20),
-    (1 << 39) - (8 << 20),
-    (1 << 48) - (8 << 20),
-    (1 << 57) - (8 << 20),
-    u64::MAX - (PAGES * PAGE - 1),
-];
+fn base<S: Spec>() -> impl Strategy<Value = u64> {
+    const BYTES: u64 = PAGES * PAGE;
+    let last = u64::MAX >> 64u8.saturating_sub(12 + 9 * S::LEVELS);
+    let across = [30, 39, 48, 57].map(|lg2| (1 << lg2) - BYTES / 2);
+    let bases = across.into_iter().filter(|base| base + (BYTES - 1) <= last);
+    let bases: Vec<_> = bases.chain([0, last - (BYTES - 1)]).collect();
+
+    prop::sample::select(bases)
+}
+
+/// What is done, with how many tables to be had, if they are few.
+type Ops = Vec<(Op, Option<usize>)>;
+
+fn ops() -> impl Strategy<Value = Ops> {
+    prop::collection::vec((op(), prop::option::of(0..8usize)), 1..12)
+}
 
 #[derive(Debug, Clone)]
 enum Op {
@@ -46,7 +54,7 @@ enum Op {
         first: u64,
         pages: u64,
         phys: u64,
-        rest: u64,
+        writable: bool,
         to: u64,
     },
     Convert {
@@ -72,7 +80,7 @@ enum Op {
     },
     Mark {
         at: u64,
-        marks: u64,
+        dirty_alone: bool,
     },
 }
 
@@ -108,10 +116,11 @@ fn size_set() -> impl Strategy<Value = u64> {
 
 fn op() -> impl Strategy<Value = Op> {
     let phys = prop_oneof![Just(1u64 << 18), Just((1 << 18) + 16), (0..1u64 << 18)];
-    let rest = prop_oneof![4 => Just(IR | IW), 1 => Just(IR)];
+    let writable = prop_oneof![4 => Just(true), 1 => Just(false)];
     prop_oneof![
-        3 => (page(), length(), phys, rest, size_set())
-            .prop_map(|(first, pages, phys, rest, to)| Op::Map { first, pages, phys, rest, to }),
+        3 => (page(), length(), phys, writable, size_set()).prop_map(
+            |(first, pages, phys, writable, to)| Op::Map { first, pages, phys, writable, to }
+        ),
         4 => (page(), length(), size_set(), 1..40u32)
             .prop_map(|(first, pages, to, work)| Op::Convert { first, pages, to, work }),
         1 => (page(), length(), size_set(), size_set())
@@ -119,8 +128,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (page(), size_set(), size_set())
             .prop_map(|(at, left, right)| Op::Cut { at, left, right }),
         1 => (page(), size_set()).prop_map(|(at, to)| Op::Split { at, to }),
-        1 => (page(), prop_oneof![Just(spec::DIRTY), Just(spec::MARKS)])
-            .prop_map(|(at, marks)| Op::Mark { at, marks }),
+        1 => (page(), any::<bool>())
+            .prop_map(|(at, dirty_alone)| Op::Mark { at, dirty_alone }),
     ]
 }
 
@@ -131,11 +140,11 @@ fn ends(base: u64, first: u64, pages: u64) -> (u64, u64) {
 
 /// Does an edit, which may run out of memory once: then each leaf is old or new. After that, or at
 /// once, all is as the model has it; the changes are said; and done again, it does nothing.
-fn attempt(
-    world: &mut World,
+fn attempt<S: Spec>(
+    world: &mut World<S>,
     memory: Option<usize>,
     wanted: impl Fn(&mut Model),
-    edit: impl Fn(&mut World) -> (Changes, world::Result),
+    edit: impl Fn(&mut World<S>) -> (Changes, world::Result),
 ) {
     let old = world.model.clone();
     let mut new = old.clone();
@@ -164,19 +173,20 @@ fn attempt(
     world.check();
 }
 
-fn apply(world: &mut World, base: u64, op: &Op, memory: Option<usize>) {
+fn apply<S: Spec>(world: &mut World<S>, base: u64, op: &Op, memory: Option<usize>) {
     match *op {
         Op::Map {
             first,
             pages,
             phys,
-            rest,
+            writable,
             to,
         } => {
             let (first, last) = ends(base, first, pages);
             if world.model.is_free(first, last) {
                 // Much of it at one offset from the IOVA, so that it can merge.
                 let phys = phys * PAGE + (first - base);
+                let rest = S::READ | if writable { S::WRITE } else { 0 };
                 world.map(first, last - first + 1, phys, rest, to | PAGE);
             }
         }
@@ -239,12 +249,15 @@ fn apply(world: &mut World, base: u64, op: &Op, memory: Option<usize>) {
                 |world| world.editor().split(Iova::new(at), sizes(to)),
             );
         }
-        Op::Mark { at, marks } => world.mark(base + at * PAGE, marks),
+        Op::Mark { at, dirty_alone } => {
+            let marks = if dirty_alone { S::DIRTY } else { S::MARKS };
+            world.mark(base + at * PAGE, marks);
+        }
     }
 }
 
 /// The iterators say what the model says, for this range.
-fn check_iterators(world: &World, first: u64, last: u64) {
+fn check_iterators<S: Spec>(world: &World<S>, first: u64, last: u64) {
     let model = &world.model;
     let found: Vec<_> = world
         .view()
@@ -298,22 +311,38 @@ fn check_iterators(world: &World, first: u64, last: u64) {
     );
 }
 
+/// Page table and model agree after each of the operations, and so do the iterators, for this range.
+fn agree<S: Spec>(base: u64, c_bit: u64, ops: &Ops, (first, pages): (u64, u64)) {
+    let mut world = World::<S>::encrypted(S::LEVELS - 1, c_bit);
+
+    for (op, memory) in ops {
+        apply(&mut world, base, op, *memory);
+        world.check();
+        let (first, last) = ends(base, first, pages);
+        check_iterators(&world, first, last);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..Default::default() })]
 
     #[test]
-    fn page_table_and_model_agree(
-        base in prop::sample::select(&BASES[..]),
-        c_bit in prop::sample::select(&[0u64, 1 << 47][..]),
-        ops in prop::collection::vec((op(), prop::option::of(0..8usize)), 1..12),
-        (first, pages) in (page(), length()),
+    fn amdv1_page_table_and_model_agree(
+        base in base::<AmdV1>(),
+        c_bit in prop::sample::select(AmdV1::C_BITS),
+        ops in ops(),
+        range in (page(), length()),
     ) {
-        let mut world = World::encrypted(5, c_bit);
-        for (op, memory) in &ops {
-            apply(&mut world, base, op, *memory);
-            world.check();
-            let (first, last) = ends(base, first, pages);
-            check_iterators(&world, first, last);
-        }
+        agree::<AmdV1>(base, c_bit, &ops, range);
+    }
+
+    #[test]
+    fn second_stage_page_table_and_model_agree(
+        base in base::<SecondStage>(),
+        c_bit in prop::sample::select(SecondStage::C_BITS),
+        ops in ops(),
+        range in (page(), length()),
+    ) {
+        agree::<SecondStage>(base, c_bit, &ops, range);
     }
 }

@@ -4,6 +4,8 @@
 
 use crate::spec::{
     self,
+    AmdV1,
+    Spec,
     IR,
     IW,
     PAGE, //
@@ -21,12 +23,12 @@ use pgtable_host::pgtable::{
 };
 
 /// Leaves from 8K to 32G: their parts can be counted page by page, or table by table.
-fn splittable() -> impl Iterator<Item = u32> {
-    13..=31
+fn splittable<S: Spec>() -> impl Iterator<Item = u32> {
+    (13..=31).filter(|lg2| S::has(*lg2))
 }
 
 /// A leaf of 2^`lg2` with a neighbour on either side that must stay as it is.
-fn world_with(lg2: u32, c_bit: u64) -> (World, u64) {
+fn world_with<S: Spec>(lg2: u32, c_bit: u64) -> (World<S>, u64) {
     let mut world = World::encrypted(3, c_bit);
     let iova = 4u64 << lg2;
     for n in [3, 4, 5] {
@@ -34,19 +36,18 @@ fn world_with(lg2: u32, c_bit: u64) -> (World, u64) {
             n << lg2,
             1 << lg2,
             (n + 8) << lg2,
-            IR | IW | c_bit,
+            S::READ | S::WRITE | c_bit,
             1 << lg2,
         );
     }
     (world, iova)
 }
 
-#[test]
-fn split_of_each_size_to_each_smaller() {
-    for c_bit in [0, 1 << 47] {
-        for lg2 in splittable() {
+fn split_of_each_size_to_each_smaller<S: Spec>() {
+    for c_bit in S::C_BITS.iter().copied() {
+        for lg2 in splittable::<S>() {
             for to in (12..lg2).filter(|to| lg2 - to <= 18) {
-                let (mut world, iova) = world_with(lg2, c_bit);
+                let (mut world, iova) = world_with::<S>(lg2, c_bit);
                 let to = set(&[12, to]);
                 world.model.split(iova, to);
                 let (changes, result) = world.editor().split(Iova::new(iova + PAGE), sizes(to));
@@ -59,9 +60,8 @@ fn split_of_each_size_to_each_smaller() {
     }
 }
 
-#[test]
-fn split_of_what_is_allowed_or_absent_does_nothing() {
-    let (mut world, iova) = world_with(21, 0);
+fn split_of_what_is_allowed_or_absent_does_nothing<S: Spec>() {
+    let (mut world, iova) = world_with::<S>(21, 0);
     for (at, to) in [
         (iova, u64::MAX),
         (iova, set(&[12, 21])),
@@ -76,9 +76,8 @@ fn split_of_what_is_allowed_or_absent_does_nothing() {
 }
 
 /// 4K is always allowed, said or not.
-#[test]
-fn a_4k_leaf_is_never_split() {
-    let mut world = World::new(2);
+fn a_4k_leaf_is_never_split<S: Spec>() {
+    let mut world = World::<S>::new(2);
     world.leaf(5 * PAGE, 7 * PAGE, 12);
     for allowed in [0, set(&[13]), set(&[21])] {
         let (changes, result) = world.editor().split(Iova::new(5 * PAGE), sizes(allowed));
@@ -98,7 +97,7 @@ fn a_4k_leaf_is_never_split() {
 #[test]
 fn a_single_leaf_whose_size_is_coded_is_split_too() {
     for (lg2, code) in [(21, 0xf_f000), (30, 0x1fff_f000)] {
-        let mut world = World::new(2);
+        let mut world = World::<AmdV1>::new(2);
         let iova = 4u64 << lg2;
         world.leaf(iova, 8 << lg2, lg2);
         let word = (8 << lg2) | code | (7 << 9) | IR | IW | 1;
@@ -111,9 +110,8 @@ fn a_single_leaf_whose_size_is_coded_is_split_too() {
     }
 }
 
-#[test]
-fn split_of_a_2m_leaf_is_one_store_and_one_table() {
-    let (mut world, iova) = world_with(21, 0);
+fn split_of_a_2m_leaf_is_one_store_and_one_table<S: Spec>() {
+    let (mut world, iova) = world_with::<S>(21, 0);
     let before = world.arena.live();
     let _ = world.editor().split(Iova::new(iova), sizes(set(&[12])));
     assert_eq!(world.arena.live(), before + 1);
@@ -126,7 +124,7 @@ fn split_of_a_2m_leaf_is_one_store_and_one_table() {
 fn huge_leaves_split_into_the_next_sizes() {
     for lg2 in spec::all_sizes().filter(|lg2| *lg2 > 31) {
         for to in lg2.saturating_sub(9).max(12)..lg2 {
-            let mut world = World::new(5);
+            let mut world = World::<AmdV1>::new(5);
             let iova = 2u64 << lg2;
             world.leaf(iova, 1 << lg2, lg2);
             if to == 39 {
@@ -156,14 +154,13 @@ fn boundaries(lg2: u32) -> Vec<u64> {
     all
 }
 
-#[test]
-fn cut_of_each_size_at_each_boundary() {
+fn cut_of_each_size_at_each_boundary<S: Spec>() {
     let sets = [u64::MAX, set(&[12]), set(&[12, 21, 30]), set(&[12, 16, 22])];
-    for lg2 in splittable() {
+    for lg2 in splittable::<S>() {
         for at in boundaries(lg2) {
             for (left, right) in [(0, 0), (2, 2), (0, 2), (3, 0)] {
                 let (left, right) = (sets[left], sets[right]);
-                let (mut world, iova) = world_with(lg2, 0);
+                let (mut world, iova) = world_with::<S>(lg2, 0);
                 world.model.cut(iova + at, left, right);
                 let editor = &mut world.editor();
                 let (changes, result) = editor.cut(Iova::new(iova + at), sizes(left), sizes(right));
@@ -177,7 +174,7 @@ fn cut_of_each_size_at_each_boundary() {
 
 #[test]
 fn cut_where_a_leaf_starts_or_none_is_does_nothing() {
-    let (mut world, iova) = world_with(22, 0);
+    let (mut world, iova) = world_with::<AmdV1>(22, 0);
     for at in [iova, 0, iova - (1 << 22)] {
         let (changes, result) = world.editor().cut(Iova::new(at), sizes(0), sizes(0));
         assert_eq!((result, changes.touched()), (Ok(()), None));
@@ -192,14 +189,13 @@ fn cut_where_a_leaf_starts_or_none_is_does_nothing() {
 }
 
 /// What the smash of a 2M frame needs: 4K there, the rest as large as may be.
-#[test]
-fn carve_of_2m_out_of_each_larger_size() {
-    for lg2 in 21..=32 {
+fn carve_of_2m_out_of_each_larger_size<S: Spec>() {
+    for lg2 in (21..=32).filter(|lg2| S::has(*lg2)) {
         for n in [0, 1, (1u64 << (lg2 - 21)) - 1] {
             if n >> (lg2 - 21) != 0 {
                 continue;
             }
-            let (mut world, iova) = world_with(lg2, 0);
+            let (mut world, iova) = world_with::<S>(lg2, 0);
             let (first, last) = (iova + (n << 21), iova + (n << 21) + (1 << 21) - 1);
             let outer = u64::MAX;
             world.model.carve(first, last, set(&[12]), outer);
@@ -223,8 +219,7 @@ fn carve_of_2m_out_of_each_larger_size() {
     }
 }
 
-#[test]
-fn carve_over_many_leaves() {
+fn carve_over_many_leaves<S: Spec>() {
     for (first, last) in [
         (0u64, 15u64),
         (1, 14),
@@ -234,10 +229,10 @@ fn carve_over_many_leaves() {
         (700, 1200),
     ] {
         for inner in [set(&[12, 15]), set(&[12, 21]), u64::MAX] {
-            let mut world = World::new(2);
+            let mut world = World::<S>::new(2);
             let base = (1u64 << 30) - (1 << 20);
-            world.map(base, 6 << 20, 64 << 30, IR | IW, u64::MAX);
-            world.map(base + (6 << 20), 2 << 20, 80 << 30, IR, set(&[12, 14]));
+            world.map(base, 6 << 20, 64 << 30, S::READ | S::WRITE, u64::MAX);
+            world.map(base + (6 << 20), 2 << 20, 80 << 30, S::READ, set(&[12, 14]));
             let (first, last) = (base + first * PAGE, base + last * PAGE + (PAGE - 1));
             let old = world.model.clone();
             let outer = set(&[12, 13, 21]);
@@ -252,4 +247,14 @@ fn carve_over_many_leaves() {
             world.check_touched(changes);
         }
     }
+}
+
+for_each_format! {
+    split_of_each_size_to_each_smaller,
+    split_of_what_is_allowed_or_absent_does_nothing,
+    a_4k_leaf_is_never_split,
+    split_of_a_2m_leaf_is_one_store_and_one_table,
+    cut_of_each_size_at_each_boundary,
+    carve_of_2m_out_of_each_larger_size,
+    carve_over_many_leaves,
 }

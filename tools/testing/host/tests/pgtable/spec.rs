@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The entry format, written down a second time and in another manner: bit by bit, from the tables
-//! of the IOMMU specification, as the hardware's table walk reads it.
+//! The entries of a format, written down a second time and in another manner, as the hardware's
+//! table walk reads them; and those of AMD's format bit by bit, from the tables of the IOMMU
+//! specification.
+
+use std::fmt::Debug;
+
+use pgtable_host::pgtable::{
+    self,
+    Format, //
+};
 
 pub const PAGE: u64 = 4096;
 pub const M: u64 = 1 << 20;
 pub const G: u64 = 1 << 30;
-pub const DIRTY: u64 = 1 << 6;
-pub const ACCESSED: u64 = 1 << 5;
-pub const MARKS: u64 = DIRTY | ACCESSED;
-pub const FC: u64 = 1 << 60;
-pub const IR: u64 = 1 << 61;
-pub const IW: u64 = 1 << 62;
 
 /// The lowest bit of the address that an index of a table of `level` takes.
 pub fn shift(level: u8) -> u32 {
@@ -27,11 +29,6 @@ pub fn level_of(lg2: u32) -> u8 {
     ((lg2 - 12) / 9).try_into().unwrap()
 }
 
-/// All leaf sizes of the format, as exponents.
-pub fn all_sizes() -> impl Iterator<Item = u32> {
-    (12..=51).filter(|lg2| *lg2 != 39)
-}
-
 /// What an entry is to the hardware.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Word {
@@ -42,50 +39,141 @@ pub enum Word {
     Leaf(u64, u32, u64),
 }
 
-/// Reads an entry of a table of `level`; `c_bit` says that memory is encrypted.
-pub fn read(word: u64, level: u8, c_bit: u64) -> Word {
-    if word & 1 == 0 {
-        return Word::Absent;
+/// A format, as its specification has it.
+pub trait Spec: Copy + Debug + 'static {
+    /// What the core makes of it.
+    type Format: Format;
+
+    /// Its levels.
+    const LEVELS: u8;
+    /// Its leaf sizes: one bit a size.
+    const SIZES: u64;
+    /// A leaf through which devices may read.
+    const READ: u64;
+    /// A leaf through which devices may write.
+    const WRITE: u64;
+    /// A device wrote.
+    const DIRTY: u64;
+    /// All that the hardware notes.
+    const MARKS: u64;
+    /// Bits that say that memory is encrypted: each is a variant of the format, 0 is none.
+    const C_BITS: &'static [u64];
+
+    /// The variant with this C-bit.
+    fn format(c_bit: u64) -> Self::Format;
+
+    /// Reads an entry of a table of `level`; `c_bit` says that memory is encrypted.
+    fn read(word: u64, level: u8, c_bit: u64) -> Word;
+
+    /// Writes a leaf for a table of `level`.
+    fn leaf(phys: u64, lg2: u32, rest: u64, level: u8) -> u64;
+
+    /// Writes a pointer to a table of `level`.
+    fn table(phys: u64, level: u8, c_bit: u64) -> u64;
+
+    /// Whether there are leaves of 2^`lg2` bytes.
+    fn has(lg2: u32) -> bool {
+        Self::SIZES & (1 << lg2) != 0
     }
-    let field = word & 0x000f_ffff_ffff_f000 & !c_bit;
-    let rest = word & !(0x000f_ffff_ffff_f000 & !c_bit) & !MARKS & !1 & !(7 << 9);
-    match (word >> 9) & 7 {
-        0 => Word::Leaf(field, shift(level), rest),
-        7 => {
-            // The lowest 0 of the field is at the position just below that of the size.
-            let mut lg2 = 13;
-            while field & (1 << (lg2 - 1)) != 0 {
-                lg2 += 1;
+}
+
+pub const DIRTY: u64 = 1 << 6;
+pub const ACCESSED: u64 = 1 << 5;
+pub const MARKS: u64 = DIRTY | ACCESSED;
+pub const FC: u64 = 1 << 60;
+pub const IR: u64 = 1 << 61;
+pub const IW: u64 = 1 << 62;
+
+/// All leaf sizes of AMD's format, as exponents.
+pub fn all_sizes() -> impl Iterator<Item = u32> {
+    (12..=51).filter(|lg2| *lg2 != 39)
+}
+
+/// AMD's host format, version 1.
+#[derive(Debug, Clone, Copy)]
+pub struct AmdV1;
+
+impl Spec for AmdV1 {
+    type Format = pgtable::AmdV1;
+
+    const LEVELS: u8 = 6;
+    const SIZES: u64 = 0x000f_ff7f_ffff_f000;
+    const READ: u64 = IR;
+    const WRITE: u64 = IW;
+    const DIRTY: u64 = DIRTY;
+    const MARKS: u64 = MARKS;
+    const C_BITS: &'static [u64] = &[0, 1 << 47];
+
+    fn format(c_bit: u64) -> pgtable::AmdV1 {
+        pgtable::AmdV1::with_c_bit(c_bit, true).unwrap()
+    }
+
+    fn read(word: u64, level: u8, c_bit: u64) -> Word {
+        if word & 1 == 0 {
+            return Word::Absent;
+        }
+        let field = word & 0x000f_ffff_ffff_f000 & !c_bit;
+        let rest = word & !(0x000f_ffff_ffff_f000 & !c_bit) & !MARKS & !1 & !(7 << 9);
+        match (word >> 9) & 7 {
+            0 => Word::Leaf(field, shift(level), rest),
+            7 => {
+                // The lowest 0 of the field is at the position just below that of the size.
+                let mut lg2 = 13;
+                while field & (1 << (lg2 - 1)) != 0 {
+                    lg2 += 1;
+                }
+                Word::Leaf(field >> lg2 << lg2, lg2, rest)
             }
-            Word::Leaf(field >> lg2 << lg2, lg2, rest)
+            next => {
+                assert_eq!(u64::from(level), next, "a table that skips a level");
+                assert_eq!(
+                    word & (IR | IW),
+                    IR | IW,
+                    "a table that takes permissions away"
+                );
+                assert_eq!(word & c_bit, c_bit, "a table that is not encrypted");
+                Word::Table(field, level - 1)
+            }
         }
-        next => {
-            assert_eq!(u64::from(level), next, "a table that skips a level");
-            assert_eq!(
-                word & (IR | IW),
-                IR | IW,
-                "a table that takes permissions away"
-            );
-            assert_eq!(word & c_bit, c_bit, "a table that is not encrypted");
-            Word::Table(field, level - 1)
+    }
+
+    fn leaf(phys: u64, lg2: u32, rest: u64, level: u8) -> u64 {
+        assert_eq!(phys % (1 << lg2), 0);
+        let mut word = phys | rest | 1;
+        if lg2 != shift(level) {
+            word |= 7 << 9;
+            for bit in 12..lg2 - 1 {
+                word |= 1 << bit;
+            }
         }
+        word
+    }
+
+    fn table(phys: u64, level: u8, c_bit: u64) -> u64 {
+        phys | c_bit | IR | IW | 1 | ((u64::from(level) + 1) << 9)
     }
 }
 
-/// Writes a leaf for a table of `level`.
-pub fn leaf(phys: u64, lg2: u32, rest: u64, level: u8) -> u64 {
-    assert_eq!(phys % (1 << lg2), 0);
-    let mut word = phys | rest | 1;
-    if lg2 != shift(level) {
-        word |= 7 << 9;
-        for bit in 12..lg2 - 1 {
-            word |= 1 << bit;
+/// Makes of tests that are of any format one for each: the functions of these names.
+#[macro_export]
+macro_rules! for_each_format {
+    ($($test:ident,)+) => {
+        mod amdv1 {
+            $(
+                #[test]
+                fn $test() {
+                    super::$test::<$crate::spec::AmdV1>();
+                }
+            )+
         }
-    }
-    word
-}
 
-/// Writes a pointer to a table of `level`.
-pub fn table(phys: u64, level: u8, c_bit: u64) -> u64 {
-    phys | c_bit | IR | IW | 1 | ((u64::from(level) + 1) << 9)
+        mod second_stage {
+            $(
+                #[test]
+                fn $test() {
+                    super::$test::<$crate::second_stage::SecondStage>();
+                }
+            )+
+        }
+    };
 }

@@ -25,15 +25,18 @@ use crate::model::{
     Stretch,
     Tile, //
 };
-use crate::spec;
+use crate::spec::{
+    self,
+    Spec, //
+};
 
 pub type Result = std::result::Result<(), Error<NoMemory>>;
 
-pub struct World {
-    pub arena: Arena,
+pub struct World<S: Spec> {
+    pub arena: Arena<S>,
     pub model: Model,
     pub top: Top,
-    pub format: Format,
+    pub format: S::Format,
 }
 
 pub fn range(first: u64, last: u64) -> IovaRange {
@@ -49,7 +52,7 @@ pub fn set(exponents: &[u32]) -> u64 {
     exponents.iter().fold(0, |set, lg2| set | (1 << lg2))
 }
 
-impl World {
+impl<S: Spec> World<S> {
     /// An empty page table whose top is of `level`.
     pub fn new(level: u8) -> Self {
         Self::encrypted(level, 0)
@@ -58,10 +61,11 @@ impl World {
     /// The same with a C-bit.
     pub fn encrypted(level: u8, c_bit: u64) -> Self {
         let arena = Arena::new(level, c_bit);
+        let format = S::format(c_bit);
         Self {
-            top: Top::from_hw_info(arena.root(), level + 1).unwrap(),
-            format: Format::with_c_bit(c_bit, true).unwrap(),
-            model: Model::default(),
+            top: format.top(arena.root(), level + 1).unwrap(),
+            format,
+            model: Model::new(S::SIZES),
             arena,
         }
     }
@@ -76,7 +80,7 @@ impl World {
             rest,
         };
         self.model.map(stretch, sizes);
-        for tile in crate::model::tiling(stretch, sizes) {
+        for tile in self.model.tiling(stretch, sizes) {
             self.arena
                 .install(tile.iova, tile.phys, tile.lg2, tile.rest);
         }
@@ -85,7 +89,7 @@ impl World {
 
     /// Maps one leaf.
     pub fn leaf(&mut self, iova: u64, phys: u64, lg2: u32) {
-        self.map(iova, 1 << lg2, phys, spec::IR | spec::IW, 1 << lg2);
+        self.map(iova, 1 << lg2, phys, S::READ | S::WRITE, 1 << lg2);
     }
 
     /// A device writes at `iova`, or reads.
@@ -98,11 +102,17 @@ impl World {
         }
     }
 
-    pub fn editor(&mut self) -> Editor<'_, Arena> {
+    pub fn editor(&mut self) -> Editor<'_, Arena<S>, S::Format> {
         Editor::new(&mut self.arena, self.top, self.format)
     }
 
-    pub fn view(&self) -> View<'_, Arena> {
+    /// For edits that may change what is translated: until that is accepted.
+    pub fn mapping_editor(&mut self) -> Editor<'_, Arena<S>, S::Format> {
+        self.arena.maps.set(true);
+        self.editor()
+    }
+
+    pub fn view(&self) -> View<'_, Arena<S>, S::Format> {
         View::new(&self.arena, self.top, self.format)
     }
 

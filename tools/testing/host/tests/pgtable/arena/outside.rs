@@ -13,6 +13,7 @@ use super::{
 };
 use crate::spec::{
     self,
+    Spec,
     Word,
     PAGE, //
 };
@@ -26,6 +27,14 @@ pub enum Meddling {
     Clear,
 }
 
+impl Page {
+    /// Stores an entry, and writes it back.
+    fn set(&self, index: usize, word: u64) {
+        self.words[index].store(word, SeqCst);
+        self.memory.borrow_mut()[index] = word;
+    }
+}
+
 /// The leaf entry that translates an address.
 struct Found {
     slot: usize,
@@ -35,7 +44,7 @@ struct Found {
     rest: u64,
 }
 
-impl Arena {
+impl<S: Spec> Arena<S> {
     /// The entry that translates `iova` in what `word` reads of the tables, if it is a leaf: its
     /// table's slot and level, its index, and where the leaf starts, its size and its other bits.
     fn find(&self, iova: u64, word: impl Fn(&Page, usize) -> u64) -> Option<Found> {
@@ -43,7 +52,7 @@ impl Arena {
         loop {
             let (page, index) = (&self.pages[slot], spec::index(iova, level));
             assert_eq!(page.state, State::Live, "a walk into a dead table");
-            match spec::read(word(page, index), level, self.c_bit) {
+            match S::read(word(page, index), level, self.c_bit) {
                 Word::Absent => return None,
                 Word::Table(phys, below) => (slot, level) = (Self::slot(phys), below),
                 Word::Leaf(phys, lg2, rest) => {
@@ -69,7 +78,7 @@ impl Arena {
     /// of the one entry that it reads.
     pub fn walk(&self, iova: u64) -> Option<(u64, u64, u32, u64)> {
         let found = self.find(iova, Page::word)?;
-        let marks = self.pages[found.slot].word(found.index) & spec::MARKS;
+        let marks = self.pages[found.slot].word(found.index) & S::MARKS;
         Some((found.exact, found.rest, found.lg2, marks))
     }
 
@@ -80,14 +89,14 @@ impl Arena {
         assert!(target <= level, "the top is too low for this leaf");
         while level > target {
             let index = spec::index(iova, level);
-            slot = match spec::read(self.pages[slot].word(index), level, self.c_bit) {
+            slot = match S::read(self.pages[slot].word(index), level, self.c_bit) {
                 Word::Table(phys, _) => Self::slot(phys),
                 Word::Leaf(..) => panic!("{iova:#x} is mapped already"),
                 Word::Absent => {
                     let new = self.new_page();
                     let phys = BASE + PAGE * new as u64;
-                    self.pages[slot].words[index]
-                        .store(spec::table(phys, level - 1, self.c_bit), SeqCst);
+                    let word = S::table(phys, level - 1, self.c_bit);
+                    self.pages[slot].set(index, word);
                     new
                 }
             };
@@ -95,9 +104,11 @@ impl Arena {
         }
         let index = spec::index(iova, level);
         let run = index..index + (1 << (lg2 - spec::shift(level)));
-        for word in &self.pages[slot].words[run] {
-            assert_eq!(word.load(SeqCst) & 1, 0, "{iova:#x} is mapped already");
-            word.store(spec::leaf(phys, lg2, rest, level), SeqCst);
+        for index in run {
+            let page = &self.pages[slot];
+            let old = S::read(page.word(index), level, self.c_bit);
+            assert_eq!(old, Word::Absent, "{iova:#x} is mapped already");
+            page.set(index, S::leaf(phys, lg2, rest, level));
         }
     }
 
@@ -107,6 +118,8 @@ impl Arena {
             let page = &self.pages[slot];
             let word = new(page.word(index));
             page.words[index].store(word, SeqCst);
+            let memory = &mut page.memory.borrow_mut()[index];
+            *memory = new(*memory);
             if let Some(place) = page.place.borrow_mut().as_mut() {
                 place.words[index] = word;
             }
@@ -129,10 +142,13 @@ impl Arena {
             let Some(Place { level, words, .. }) = place.as_mut() else {
                 continue;
             };
-            for (seen, word) in words.iter_mut().zip(page.words.iter()) {
-                if matches!(spec::read(*seen, *level, self.c_bit), Word::Leaf(..)) {
+            let mut memory = page.memory.borrow_mut();
+            let all = words.iter_mut().zip(page.words.iter());
+            for ((seen, word), memory) in all.zip(memory.iter_mut()) {
+                if matches!(S::read(*seen, *level, self.c_bit), Word::Leaf(..)) {
                     word.fetch_or(marks, SeqCst);
                     *seen |= marks;
+                    *memory |= marks;
                 }
             }
         }
