@@ -21,6 +21,20 @@ struct call {
 	bool large;
 };
 
+/*
+ * Of an argument, and of a result, of 32 bits the upper half of the register is
+ * whatever the caller, or the callee, left there.
+ */
+static bool is_large(struct ftrace_regs *regs, unsigned int level)
+{
+	return (u32)ftrace_regs_get_argument(regs, level) != PG_LEVEL_4K;
+}
+
+static bool is_done(struct ftrace_regs *regs)
+{
+	return !(u32)ftrace_regs_get_return_value(regs);
+}
+
 static int psmash_entry(struct fprobe *fp, unsigned long entry_ip, unsigned long ret_ip,
 			struct ftrace_regs *regs, void *data)
 {
@@ -47,7 +61,7 @@ static int private_entry(struct fprobe *fp, unsigned long entry_ip, unsigned lon
 
 	pgsize_missed_look();
 	call->pfn = ftrace_regs_get_argument(regs, 0);
-	call->large = ftrace_regs_get_argument(regs, 2) != PG_LEVEL_4K;
+	call->large = is_large(regs, 2);
 	call->began = call->large ? pgsize_generation() : pgsize_smash_begin(call->pfn);
 	return 0;
 }
@@ -59,7 +73,7 @@ static void private_exit(struct fprobe *fp, unsigned long entry_ip, unsigned lon
 
 	if (!call->large)
 		pgsize_smash_end(call->pfn, call->began);
-	else if (!ftrace_regs_get_return_value(regs))
+	else if (is_done(regs))
 		pgsize_became_whole(call->pfn, call->began);
 }
 
@@ -70,7 +84,7 @@ static int shared_entry(struct fprobe *fp, unsigned long entry_ip, unsigned long
 
 	pgsize_missed_look();
 	call->pfn = ftrace_regs_get_argument(regs, 0);
-	call->large = ftrace_regs_get_argument(regs, 1) != PG_LEVEL_4K;
+	call->large = is_large(regs, 1);
 	if (call->large)
 		call->began = pgsize_generation();
 	return 0;
@@ -81,7 +95,7 @@ static void shared_exit(struct fprobe *fp, unsigned long entry_ip, unsigned long
 {
 	struct call *call = data;
 
-	if (ftrace_regs_get_return_value(regs))
+	if (!is_done(regs))
 		return;
 	if (call->large)
 		pgsize_became_whole(call->pfn, call->began);
