@@ -60,10 +60,11 @@ class Rmp:
         return int.from_bytes(self._read(base + offset, 8), "little")
 
     def entry(self, address: int) -> Entry:
-        """Assigned is said by the page's own entry, the size by that of its 2M."""
+        """Assigned is said by the page's own entry, the size by that of its 2M if it is assigned."""
         own, first = self._raw(address), self._raw(address & -HUGE)
+        whole = ASSIGNED | LARGE
         asid = own >> ASID_SHIFT & ASID_MASK
-        return Entry(bool(own & ASSIGNED), bool(first & LARGE), own & GPA_MASK, asid)
+        return Entry(bool(own & ASSIGNED), first & whole == whole, own & GPA_MASK, asid)
 
     def counts(self) -> list[int]:
         return [self._get(name) for name in COUNTS]

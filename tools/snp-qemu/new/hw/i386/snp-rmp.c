@@ -8,7 +8,8 @@
  * so are the checks that CPUs and the IOMMU make of it.
  *
  * A 2M entry is kept in all of its 512 places: the first has the size bit, the
- * others are assigned and else 0. An entry that is not assigned is all 0.
+ * others are assigned and else 0. An entry that is not assigned is all 0, or,
+ * in a test, anything: its size counts for nothing.
  *
  * Callers that change the table hold the big lock. Readers may run beside
  * them, as CPUs that fill their TLB do: each entry is read as a whole, and who
@@ -59,6 +60,7 @@ struct SnpRmp {
     uint64_t *entries;          /* the same in QEMU's memory, without it */
     uint64_t pages;             /* 4K pages that have an entry */
     bool enabled;
+    uint64_t unassigned;        /* what an entry is that is not assigned */
 
     /* How often each thing happened */
     uint64_t psmashes;
@@ -188,13 +190,31 @@ static bool any_assigned(uint64_t pfn)
 
 static bool is_2m(uint64_t pfn)
 {
-    return entry_of(QEMU_ALIGN_DOWN(pfn, PAGES_PER_2M)) & ENTRY_2M;
+    uint64_t first = entry_of(QEMU_ALIGN_DOWN(pfn, PAGES_PER_2M));
+
+    return (first & ENTRY_ASSIGNED) && (first & ENTRY_2M);
+}
+
+void snp_rmp_test(uint64_t what)
+{
+    if (what & SNP_TEST_IOMMU_OFF) {
+        rmp->enabled = false;
+    }
+    if (what & SNP_TEST_LEFTOVERS) {
+        rmp->unassigned = ENTRY_2M | (0x123456000 & ENTRY_GPA_MASK) |
+                          7ULL << ENTRY_ASID_SHIFT;
+        for (uint64_t pfn = 0; pfn < rmp->pages; pfn++) {
+            if (!(entry_of(pfn) & ENTRY_ASSIGNED)) {
+                set_entry(pfn, rmp->unassigned);
+            }
+        }
+    }
 }
 
 static uint64_t entry_from(const SnpRmpState *state)
 {
     if (!state->assigned) {
-        return 0;
+        return rmp->unassigned;
     }
     return ENTRY_ASSIGNED | (state->pagesize ? ENTRY_2M : 0) |
            (state->immutable ? ENTRY_IMMUTABLE : 0) |
@@ -253,7 +273,7 @@ static int do_update(uint64_t spa, const SnpRmpState *state)
     entry = entry_from(state);
     set_entry(pfn, entry);
     for (int i = 1; i < pages; i++) {
-        set_entry(pfn + i, entry & ENTRY_ASSIGNED);
+        set_entry(pfn + i, state->assigned ? ENTRY_ASSIGNED : entry);
     }
     return SNP_OK;
 }

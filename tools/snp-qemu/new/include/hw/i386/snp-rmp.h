@@ -14,6 +14,17 @@
 #define SNP_SYSCFG_SNP_EN       (1ULL << 24)
 #define SNP_SYSCFG_VMPL_EN      (1ULL << 25)
 
+/*
+ * A MSR of this machine alone, for tests; reads as 0. What the firmware's
+ * SNP_SHUTDOWN_EX does: SNP goes off on the processor that writes, the IOMMU
+ * checks no DMA any more. And: from now on entries that are not assigned keep
+ * a size, a GPA and an ASID that mean nothing.
+ */
+#define MSR_SNP_TEST            0x40005350
+#define SNP_TEST_CPU_OFF        (1 << 0)
+#define SNP_TEST_IOMMU_OFF      (1 << 1)
+#define SNP_TEST_LEFTOVERS      (1 << 2)
+
 /* Results of PSMASH and RMPUPDATE */
 #define SNP_OK                  0
 #define SNP_FAIL_INPUT          1
@@ -45,6 +56,9 @@ uint64_t snp_rmp_end(void);
 
 /* From now on DMA is checked; CPUs check for themselves, by SYSCFG */
 void snp_rmp_enable(void);
+
+/* SNP_TEST_IOMMU_OFF and SNP_TEST_LEFTOVERS */
+void snp_rmp_test(uint64_t what);
 
 int snp_rmp_psmash(uint64_t spa);
 int snp_rmp_update(uint64_t spa, const SnpRmpState *state);

@@ -35,6 +35,20 @@ void snp_write_syscfg(CPUX86State *env, uint64_t value)
     }
 }
 
+void snp_write_test(CPUX86State *env, uint64_t value)
+{
+    if (!snp_rmp_present()) {
+        return;
+    }
+    if (value & SNP_TEST_CPU_OFF) {
+        env->amd_syscfg &= ~(SNP_SYSCFG_SNP_EN | SNP_SYSCFG_VMPL_EN);
+        tlb_flush(env_cpu(env));
+    }
+    bql_lock();
+    snp_rmp_test(value);
+    bql_unlock();
+}
+
 static void need_snp(CPUX86State *env, uintptr_t ra)
 {
     if (!snp_enabled(env)) {
