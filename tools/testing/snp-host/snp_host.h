@@ -65,9 +65,38 @@ struct snp_host_miss {
 	__u32 on;
 };
 
+enum snp_host_switch_op {
+	SNP_HOST_CPU_ON,	/* SNP, on some processors: as snp_prepare() does on all */
+	SNP_HOST_CPU_OFF,	/* as the firmware does on all */
+	SNP_HOST_IOMMU_OFF,	/* the IOMMU checks no DMA any more; it does from the next CPU_ON on */
+	SNP_HOST_LEFTOVERS,	/* entries that are not assigned keep a size that means nothing */
+};
+
+struct snp_host_switch {
+	__u32 op;
+	__u32 cpus;	/* bit i: processor i */
+};
+
+/* Until it goes on, the IOMMU's driver waits in vain for what it asks of the IOMMU. */
+struct snp_host_queue {
+	__u32 stopped;
+};
+
+/*
+ * The kernel panics, and its notifiers smash a 2M of the guest, share a page, and
+ * take the IOMMU's own pages back.
+ */
+struct snp_host_panic {
+	__u64 smashed;	/* its GPA */
+	__u64 shared;
+};
+
 #define SNP_HOST_MEMORY	_IOW('S', 0, struct snp_host_memory)
 #define SNP_HOST_PAGE	_IOWR('S', 1, struct snp_host_page)
 #define SNP_HOST_RAW	_IOWR('S', 2, struct snp_host_raw)
 #define SNP_HOST_MISS	_IOW('S', 3, struct snp_host_miss)
+#define SNP_HOST_SWITCH	_IOW('S', 4, struct snp_host_switch)
+#define SNP_HOST_QUEUE	_IOW('S', 5, struct snp_host_queue)
+#define SNP_HOST_PANIC	_IOW('S', 6, struct snp_host_panic)
 
 #endif

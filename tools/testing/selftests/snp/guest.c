@@ -112,6 +112,27 @@ problem guest_miss(struct guest *guest, bool on)
 	return ioctl(guest->fd, SNP_HOST_MISS, &miss) ? problem_is("SNP_HOST_MISS: %m") : NULL;
 }
 
+problem guest_switch(struct guest *guest, enum snp_host_switch_op op, uint32_t cpus)
+{
+	struct snp_host_switch what = { .op = op, .cpus = cpus };
+
+	return ioctl(guest->fd, SNP_HOST_SWITCH, &what) ? problem_is("SNP_HOST_SWITCH: %m") : NULL;
+}
+
+problem guest_stop_queue(struct guest *guest, bool stopped)
+{
+	struct snp_host_queue what = { .stopped = stopped };
+
+	return ioctl(guest->fd, SNP_HOST_QUEUE, &what) ? problem_is("SNP_HOST_QUEUE: %m") : NULL;
+}
+
+problem guest_panic(struct guest *guest, uint64_t smashed, uint64_t shared)
+{
+	struct snp_host_panic what = { .smashed = smashed, .shared = shared };
+
+	return problem_is("SNP_HOST_PANIC: %d", ioctl(guest->fd, SNP_HOST_PANIC, &what));
+}
+
 int guest_kernel_store(struct guest *guest, uint64_t gpa)
 {
 	struct snp_host_page page = { .gpa = gpa, .op = SNP_HOST_STORE };

@@ -35,6 +35,14 @@ problem guest_page_is(struct guest *guest, uint64_t gpa, bool assigned, bool hug
 /* From now on fprobes miss what is asked of the guest; or no longer. */
 problem guest_miss(struct guest *guest, bool on);
 
+/* What happens to the host, whoever its guests are: see snp_host.h. */
+problem guest_switch(struct guest *guest, enum snp_host_switch_op op, uint32_t cpus);
+problem guest_stop_queue(struct guest *guest, bool stopped);
+/* Does not return. */
+problem guest_panic(struct guest *guest, uint64_t smashed, uint64_t shared);
+
+#define ALL_CPUS	(~0U)
+
 /* The kernel adds 1 to the first byte of a page: 0, or -EFAULT. */
 int guest_kernel_store(struct guest *guest, uint64_t gpa);
 
