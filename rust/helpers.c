@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/io.h>
 #include <linux/kmod.h>
+#include <linux/math64.h>
 #include <linux/mem_encrypt.h>
 #include <linux/module.h>
+#include <linux/printk.h>
 #include <linux/sched/signal.h>
+
+#include <asm/msr.h>
+#include <asm/tsc.h>
 
 #include <drivers/iommu/iommu-pages.h>
 
@@ -17,14 +22,36 @@ void pgsize_gather_init(struct iommu_iotlb_gather *gather)
 	iommu_iotlb_gather_init(gather);
 }
 
+/*
+ * AMD's driver gives up after 100,000 times a microsecond if an IOMMU does not answer
+ * (drivers/iommu/amd/iommu.c: wait_on_sem), and tells nobody but the log. Then the IOTLB may
+ * still have what was to be flushed. It can be seen by the time that it took.
+ */
+#define FLUSH_MS	100
+
+static void look_at_time(u64 began)
+{
+	s64 ticks = rdtsc() - began;
+
+	if (unlikely(tsc_khz && ticks > (s64)tsc_khz * FLUSH_MS))
+		pr_err_ratelimited("vfio_pgsize: a flush took %lld ms: if the IOMMU did not answer, its IOTLB is stale\n",
+				   div_s64(ticks, tsc_khz));
+}
+
 void pgsize_gather_sync(struct iommu_domain *domain, struct iommu_iotlb_gather *gather)
 {
+	u64 began = rdtsc();
+
 	iommu_iotlb_sync(domain, gather);
+	look_at_time(began);
 }
 
 void pgsize_flush_all(struct iommu_domain *domain)
 {
+	u64 began = rdtsc();
+
 	iommu_flush_iotlb_all(domain);
+	look_at_time(began);
 }
 
 void pgsize_list_init(struct iommu_pages_list *list)
