@@ -23,7 +23,8 @@ use crate::{
         reach,
         Policy,
         Rule, //
-    }, //
+    },
+    rmp::is_snp_on, //
 };
 
 /// Tables that are made, or given back, between two flushes: a megabyte of them.
@@ -68,6 +69,9 @@ impl State {
         let editable = self.domains.iter().all(|domain| domain.table().is_some());
 
         if (apply || policy.follows()) && !editable {
+            return Err(unsupported());
+        }
+        if asks && !is_snp_on() {
             return Err(unsupported());
         }
         if (asks || policy.follows()) && self.hook.is_none() {

@@ -19,6 +19,7 @@
 #include "hook.h"
 #include "parameters.h"
 #include "places.h"
+#include "rmp.h"
 #ifdef VFIO_PGSIZE_TEST
 #include "testing.h"
 #endif

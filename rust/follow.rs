@@ -54,18 +54,18 @@ kernel::sync::global_lock! {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Look {
     No,
-    /// Calls that nobody saw may have taken effect late.
+    /// Calls that nobody saw may have taken effect late, or SNP is on again.
     Again,
-    /// A call went by unseen.
-    Missed,
+    /// A call went by unseen, or SNP was switched off: the VMM is to be told.
+    Tell,
 }
 
 /// The hook is registered as long as one of these is there.
 pub(crate) struct Hook(());
 
 impl Hook {
-    /// May sleep. Fails with `EOPNOTSUPP` where there is nothing to follow: on no SNP host, or where
-    /// the kernel's functions can not be probed.
+    /// May sleep. Fails with `EOPNOTSUPP` where there is nothing to follow: on no SNP host, while SNP
+    /// is off, or where the kernel's functions can not be probed.
     pub(crate) fn new() -> Result<Self> {
         let mut users = HOOKS.lock();
 
@@ -78,8 +78,8 @@ impl Hook {
         Ok(Self(()))
     }
 
-    /// Whether a call went by unseen since this was last asked, while anybody follows, or may have.
-    /// May sleep.
+    /// Whether a call went by unseen since this was last asked, while anybody follows, or may have; or
+    /// SNP was switched off, or on again. May sleep.
     pub(crate) fn look() -> Look {
         let users = HOOKS.lock();
 
@@ -90,7 +90,7 @@ impl Hook {
         match unsafe { bindings::pgsize_missed_take() } {
             bindings::pgsize_look_PGSIZE_LOOK_NOT => Look::No,
             bindings::pgsize_look_PGSIZE_LOOK_AGAIN => Look::Again,
-            _ => Look::Missed,
+            _ => Look::Tell,
         }
     }
 }

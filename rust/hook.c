@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/fprobe.h>
-#include <linux/module.h>
+#include <linux/printk.h>
 #include <linux/rcupdate.h>
 #include <linux/spinlock.h>
 
@@ -8,6 +8,7 @@
 #include <asm/sev.h>
 
 #include "hook.h"
+#include "rmp.h"
 #include "worker.h"
 
 /*
@@ -112,33 +113,25 @@ static struct probe {
 	{ "rmp_make_shared", { .entry_handler = shared_entry, .exit_handler = shared_exit } },
 };
 
-static typeof(snp_lookup_rmpentry) *lookup;
-
 static void unregister_first(unsigned int count)
 {
 	while (count--)
 		unregister_fprobe(&probes[count].fprobe);
-	symbol_put(snp_lookup_rmpentry);
-	lookup = NULL;
+	pgsize_rmp_close();
 }
 
 int pgsize_hook_register(void)
 {
-	bool assigned, large;
+	int ret;
 
 	/* The lock of the tree would be one that sleeps, and handlers can not. */
 	if (IS_ENABLED(CONFIG_PREEMPT_RT))
 		return -EOPNOTSUPP;
-	lookup = symbol_get(snp_lookup_rmpentry);
-	if (!lookup)
-		return -EOPNOTSUPP;
-	if (pgsize_rmp_lookup(0, &assigned, &large) == -ENODEV) {
-		unregister_first(0);
-		return -EOPNOTSUPP;
-	}
+	ret = pgsize_rmp_open();
+	if (ret)
+		return ret;
 	for (unsigned int i = 0; i < ARRAY_SIZE(probes); i++) {
 		struct probe *probe = &probes[i];
-		int ret;
 
 		probe->fprobe.entry_data_size = sizeof(struct call);
 		probe->fprobe.nmissed = 0;
@@ -173,15 +166,6 @@ u64 pgsize_hook_missed(void)
 	for (unsigned int i = 0; i < ARRAY_SIZE(probes); i++)
 		missed += READ_ONCE(probes[i].fprobe.nmissed);
 	return missed;
-}
-
-int pgsize_rmp_lookup(u64 pfn, bool *assigned, bool *large)
-{
-	int level, ret = lookup(pfn, assigned, &level);
-
-	if (!ret)
-		*large = level != PG_LEVEL_4K;
-	return ret;
 }
 
 static DEFINE_SPINLOCK(rmap_lock);

@@ -1,23 +1,23 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The hook on the functions that change the RMP, the RMP itself, and the lock
- * that the hook and everybody else take to edit leaves that are followed.
+ * The hook on the functions that change the RMP, and the lock that the hook and
+ * everybody else take to edit leaves that are followed.
  */
 #ifndef VFIO_PGSIZE_HOOK_H
 #define VFIO_PGSIZE_HOOK_H
 
 #include <linux/types.h>
 
-/* May sleep. -EOPNOTSUPP: this is no SNP host, or its kernel can not be hooked. */
+/*
+ * May sleep. The RMP can be read then. -EOPNOTSUPP: this is no SNP host, SNP is off, or its
+ * kernel can not be hooked.
+ */
 int pgsize_hook_register(void);
 /* May sleep. No handler runs any more when it returns. */
 void pgsize_hook_unregister(void);
 
 /* Calls that went by unseen since then. */
 u64 pgsize_hook_missed(void);
-
-/* As snp_lookup_rmpentry(); between register and unregister. */
-int pgsize_rmp_lookup(u64 pfn, bool *assigned, bool *large);
 
 unsigned long pgsize_rmap_lock(void);
 void pgsize_rmap_unlock(unsigned long flags);

@@ -178,7 +178,7 @@ fn rmp_flags(leaf: &Leaf) -> u32 {
         let block_last = todo.start().align_last(PageSize::SIZE_2M);
         let entry = RmpEntry::of(leaf.phys().at(leaf.iova, todo.start()));
         let (said, last) = match entry {
-            // There is none: none for the block.
+            // There is none for the block, or SNP is off.
             None => (0, block_last),
             Some(entry) if entry.large => (bindings::VFIO_PGSIZE_RUN_RMP_2M, block_last),
             // There is no more to be found in the block.

@@ -4,6 +4,11 @@
 
 #![allow(unsafe_code)]
 
+use kernel::{
+    error::to_result,
+    prelude::*, //
+};
+
 use crate::{
     bindings,
     pgtable::{
@@ -16,34 +21,39 @@ use crate::{
 pub(crate) const BLOCK: u64 = 512;
 pub(crate) const BLOCK_BYTES: u64 = BLOCK * PAGE_BYTES;
 
+/// Whether SNP is on: whether there is an RMP to follow.
+pub(crate) fn is_snp_on() -> bool {
+    // SAFETY: It may be called from anywhere.
+    unsafe { bindings::pgsize_rmp_is_on() }
+}
+
 /// What the RMP says of a frame.
 #[derive(Clone, Copy)]
 pub(crate) struct RmpEntry {
     pub(crate) assigned: bool,
-    /// Of 2M: it is its block's.
+    /// It is assigned by an entry of 2M, which is its block's. Of what is not assigned the RMP tells
+    /// no size: it may be left over.
     pub(crate) large: bool,
 }
 
 impl RmpEntry {
-    /// `None`: there is no entry for the frame. Only while the hook is registered.
-    fn of_pfn(pfn: u64) -> Option<Self> {
+    /// Only while the hook is registered. Fails with `EFAULT` if there is no entry for the frame, with
+    /// `ENODEV` if SNP is off, and with another error if it can not be told now.
+    fn of_pfn(pfn: u64) -> Result<Self> {
         let (mut assigned, mut large) = (false, false);
         // SAFETY: The hook is registered as long as anything is followed. Both are valid.
-        let error = unsafe { bindings::pgsize_rmp_lookup(pfn, &mut assigned, &mut large) };
+        to_result(unsafe { bindings::pgsize_rmp_lookup(pfn, &mut assigned, &mut large) })?;
 
-        (error == 0).then_some(Self { assigned, large })
+        Ok(Self { assigned, large })
     }
 
-    /// The entry that counts for an address: that of its block, if that is of 2M.
+    /// The entry that counts for an address: that of its block, if that is of 2M. `None`: there is none.
     pub(crate) fn of(phys: Phys) -> Option<Self> {
         let pfn = phys.get() / PAGE_BYTES;
         let first = *Block::of(phys).pfns().start();
-        let entry = Self::of_pfn(pfn)?;
+        let whole = Self::of_pfn(first).ok().filter(|entry| entry.large);
 
-        if entry.large && pfn != first {
-            return Self::of_pfn(first);
-        }
-        Some(entry)
+        whole.or_else(|| Self::of_pfn(pfn).ok())
     }
 }
 
@@ -75,13 +85,17 @@ impl Block {
     }
 
     /// Whether a leaf over it would disagree with the RMP: it is of 4K entries, and one is assigned.
+    /// While SNP is off none is.
     pub(crate) fn is_broken(self) -> bool {
         for pfn in self.pfns() {
             match RmpEntry::of_pfn(pfn) {
-                None => return false,
-                Some(entry) if entry.large => return false,
-                Some(entry) if entry.assigned => return true,
-                Some(_) => {}
+                Ok(entry) if entry.assigned => return !entry.large,
+                Ok(_) => {}
+                // What has no entry can be given to nobody; its neighbours may have one.
+                Err(error) if error == EFAULT => {}
+                Err(error) if error == ENODEV => return false,
+                // Leaves of 4K are right, whatever it is.
+                Err(_) => return true,
             }
         }
         false

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
+#include <linux/printk.h>
 #include <linux/rcupdate.h>
 #include <linux/workqueue.h>
 
 #include "hook.h"
+#include "rmp.h"
 #include "worker.h"
 
 #define SOON	msecs_to_jiffies(10)
@@ -62,13 +64,19 @@ enum pgsize_look pgsize_missed_take(void)
 {
 	u64 missed = pgsize_hook_missed();
 	bool looks = atomic_xchg(&again, 0);
+	bool off = pgsize_rmp_take_off();
 
-	if (atomic64_xchg(&known, missed) == missed)
+	if (off)
+		pr_warn_ratelimited("vfio_pgsize: SNP was switched off: leaves follow nothing\n");
+	if (atomic64_xchg(&known, missed) == missed) {
+		if (off)
+			return PGSIZE_LOOK_TELL;
 		return looks ? PGSIZE_LOOK_AGAIN : PGSIZE_LOOK_NOT;
+	}
 	atomic_set(&seconds, 0);
 	/* What was missed is counted before it takes effect. */
 	synchronize_rcu_tasks();
-	return PGSIZE_LOOK_MISSED;
+	return PGSIZE_LOOK_TELL;
 }
 
 static void look_fn(struct work_struct *work);
@@ -78,7 +86,7 @@ static void look_fn(struct work_struct *work)
 {
 	int second = atomic_inc_return(&seconds);
 
-	if (second == 1 || second == 10) {
+	if (pgsize_rmp_look() || second == 1 || second == 10) {
 		atomic_set(&again, 1);
 		pgsize_work_now();
 	}

@@ -21,14 +21,14 @@ void pgsize_look_stop(void);
 /* If a call went by unseen of which the work does not know, has it run. From anywhere. */
 void pgsize_missed_look(void);
 /*
- * Whether one did, since this was last asked, or whether it is time to look again
- * for what such calls, and calls before the hook, did late. May sleep. Not while the
- * hook is being registered.
+ * Whether one did, since this was last asked, or SNP was switched off: then the VMMs are
+ * to be told. Or whether it is time to look again: for what such calls, and calls before the
+ * hook, did late, or for SNP is on again. May sleep. Not while the hook is being registered.
  */
 enum pgsize_look {
 	PGSIZE_LOOK_NOT,
 	PGSIZE_LOOK_AGAIN,
-	PGSIZE_LOOK_MISSED,
+	PGSIZE_LOOK_TELL,
 };
 enum pgsize_look pgsize_missed_take(void);
 

@@ -88,7 +88,7 @@ impl State {
             for domain in &self.domains {
                 domain.mend_missed();
             }
-            if look == Look::Missed {
+            if look == Look::Tell {
                 self.follower.alarm();
             }
         }

@@ -27,6 +27,7 @@ KERNELS_OF = {
     "snp_follow_test": ("stock", "debug"),
     "snp_random_test": ("stock", "debug"),
     "snp_event_test": ("stock", "debug"),
+    "snp_host_test": ("stock", "debug"),
     "snp_trace_test": ("debug",),  # it makes allocations fail
     "snp_lost_test": ("debug",),  # it makes allocations fail
     "page_state_fault_test": ("debug",),  # it does, too

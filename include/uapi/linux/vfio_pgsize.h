@@ -134,8 +134,8 @@ struct vfio_pgsize_info_cap {
  * -ENOMEM: no memory. With APPLY the policy is unchanged then, and each leaf
  *	is one that the old or the new policy would give;
  * -EOPNOTSUPP: APPLY or ON_SMASH_SPLIT, and a domain's page table can not be
- *	edited in place; ON_SMASH_SPLIT, and this is no SNP host or its kernel can
- *	not be followed (PREEMPT_RT, or functions that can not be probed);
+ *	edited in place; ON_SMASH_SPLIT, and this is no SNP host, SNP is off, or its
+ *	kernel can not be followed (PREEMPT_RT, or functions that can not be probed);
  * -EINTR: APPLY, and a fatal signal came; as -ENOMEM;
  * -EIO: APPLY, and the page table is not as it was left: a bug. The kernel's log
  *	says where; as -ENOMEM;
@@ -171,8 +171,8 @@ struct vfio_pgsize_policy {
  * VFIO_PGSIZE_RUN_RMP_4K, VFIO_PGSIZE_RUN_RMP_2M, VFIO_PGSIZE_RUN_ASSIGNED: with
  * VFIO_PGSIZE_QUERY_RMP only; of each leaf of the run: an RMP entry under it is of
  * 4K, one is of 2M (a leaf of more than 2M can have both), a frame under it is
- * assigned to a guest. Neither of the first two: the RMP has no entries for it, as
- * for device registers.
+ * assigned to a guest. A frame that is not assigned counts as one of a 4K entry. Neither
+ * of the first two: the RMP has no entries for it, as for device registers, or SNP is off.
  *
  * VFIO_PGSIZE_RUN_PRIVATE: these are no leaves, but pages that are private (see
  * VFIO_PGSIZE_SET_STATE). What the device may do says the mapping.
@@ -217,8 +217,8 @@ struct vfio_pgsize_run {
  * With VFIO_PGSIZE_QUERY_RMP each run also says what the RMP has under its leaves,
  * and leaves of which it has not the same are not joined. It was so when it was
  * looked at: a guest may change it at any moment. That takes one look at the RMP for
- * each leaf of 4K (two where the entry is of 2M), and for each 2M of a larger one if
- * the entry is of 2M; else up to 512 for that 2M, until a frame is assigned.
+ * each leaf of 4K and each 2M of a larger one if the entry is of 2M; else two for the leaf
+ * of 4K, and up to 1024 for that 2M, until a frame is assigned.
  *
  * With VFIO_PGSIZE_QUERY_STATE, private pages are reported, too, as runs with
  * VFIO_PGSIZE_RUN_PRIVATE, of which neighbours are joined.
@@ -295,8 +295,9 @@ struct vfio_pgsize_stats {
  * The eventfd is signalled soon after a leaf had to be unmapped for want of memory
  * (@fallbacks of VFIO_PGSIZE_GET_STATS), a leaf was found to disagree with the RMP
  * (@mismatches), or the kernel let a call go by unseen while leaves followed
- * (@missed); the counters say which. Several of these can be one signal. What can be
- * mended has been by then: splits that were missed are made up for, and leaves that
+ * (@missed); the counters say which. It is also signalled once if the host switches SNP
+ * off while leaves follow: they go on as if there was no RMP. Several of these can be one
+ * signal. What can be mended has been by then: splits that were missed are made up for, and leaves that
  * were unmapped are mapped again if there is memory.
  *
  * It replaces an eventfd that was set before, and is kept until the container's

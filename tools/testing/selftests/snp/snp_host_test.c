@@ -1,0 +1,391 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What happens to the host while leaves follow: SNP goes off and on again, entries that
+ * are not assigned have sizes left over, the IOMMU does not answer, and it remembers tables.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "follow.h"
+#include "guest.h"
+#include "harness.h"
+#include "module.h"
+#include "units.h"
+
+#define AT	GIB(4)
+#define AT_TOO	GIB(8)
+#define SIZE	MIB(16)
+#define PIECE(i) ((i) * MIB(2))
+#define PAGE_OF(i, page) (PIECE(i) + (page) * PAGE)
+#define BIT(i)	(1ULL << (i))
+
+/* Milliseconds in which the VMM is told, and in which it would have been. */
+#define SOON	30000
+#define LONG	3500
+
+#define RMP_4K	VFIO_PGSIZE_RUN_RMP_4K
+#define RMP_2M	VFIO_PGSIZE_RUN_RMP_2M
+#define ASSIGNED VFIO_PGSIZE_RUN_ASSIGNED
+
+FIXTURE(host) {
+	struct vmm vmm;
+	struct memory memory;
+	struct device device;
+	struct guest guest;
+	int event;
+	int log;
+};
+
+FIXTURE_SETUP(host)
+{
+	ASSERT_SOUND(module_require(""));
+	ASSERT_SOUND(memory_alloc(&self->memory, HUGETLB_2M, SIZE));
+	fill_with_pattern(self->memory.va, SIZE);
+	ASSERT_SOUND(vmm_open(&self->vmm, VFIO_PGSIZE_IOMMU, 1));
+	ASSERT_SOUND(device_start(&self->device, &self->vmm, 0));
+	ASSERT_SOUND(guest_start(&self->guest, self->memory.va, SIZE));
+	self->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	ASSERT_LE(0, self->event);
+	ASSERT_EQ(0, event_set(self->vmm.container, self->event));
+	self->log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	ASSERT_LE(0, self->log);
+	lseek(self->log, 0, SEEK_END);
+}
+
+FIXTURE_TEARDOWN(host)
+{
+	/* Pages are taken back by RMPUPDATE. */
+	EXPECT_SOUND(guest_switch(&self->guest, SNP_HOST_CPU_ON, ALL_CPUS));
+	EXPECT_SOUND(guest_stop_queue(&self->guest, false));
+	guest_stop(&self->guest);
+	device_stop(&self->device);
+	EXPECT_SOUND(vmm_close(&self->vmm));
+	close(self->event);
+	close(self->log);
+	memory_free(&self->memory);
+	huge_pages_release();
+}
+
+/* How often it was signalled, within so many milliseconds from the first time on. */
+static uint64_t signals(int event, int within)
+{
+	struct pollfd poll_event = { .fd = event, .events = POLLIN };
+	uint64_t count = 0;
+
+	if (poll(&poll_event, 1, within) == 1)
+		poll(NULL, 0, LONG);
+	if (read(event, &count, sizeof(count)) != sizeof(count))
+		return 0;
+	return count;
+}
+
+static bool is_logged(int log, const char *text)
+{
+	char record[8192];
+	bool found = false;
+
+	for (;;) {
+		ssize_t length = read(log, record, sizeof(record) - 1);
+
+		if (length < 0 && errno == EPIPE)
+			continue;
+		if (length <= 0)
+			return found;
+		record[length] = '\0';
+		found |= strstr(record, text) != NULL;
+	}
+}
+
+static problem is_small(FIXTURE_DATA(host) *self, uint64_t bits)
+{
+	struct mapped mapped = { AT, self->memory.va, SIZE, bits };
+
+	return follow_has(&self->vmm, &mapped, 1, 1);
+}
+
+static problem is_small_soon(FIXTURE_DATA(host) *self, uint64_t bits)
+{
+	struct mapped mapped = { AT, self->memory.va, SIZE, bits };
+
+	return follow_has_soon(&self->vmm, &mapped, 1, 1);
+}
+
+/* What is said of the leaf at an address, but for what the device may do; ~0: the call failed. */
+static uint32_t said_of(int container, uint64_t iova)
+{
+	struct vfio_pgsize_run run;
+	struct vfio_pgsize_query query = {
+		.argsz = sizeof(query),
+		.flags = VFIO_PGSIZE_QUERY_RMP,
+		.iova = iova,
+		.size = PAGE,
+		.nr = 1,
+		.runs = (uintptr_t)&run,
+	};
+
+	if (ioctl(container, VFIO_PGSIZE_QUERY, &query) || query.nr != 1)
+		return ~0U;
+	return run.flags & ~READ_WRITE;
+}
+
+#define MAP() ASSERT_SOUND(vmm_map(&self->vmm, AT, self->memory.va, SIZE, READ_WRITE))
+#define POLICY(flags) ASSERT_SOUND(vmm_policy(&self->vmm, flags, UPTO_2M))
+#define SWITCH(op) ASSERT_SOUND(guest_switch(&self->guest, op, ALL_CPUS))
+#define ASSIGN(at) ASSERT_SOUND(guest_assign(&self->guest, at, false))
+#define SHARE(at) ASSERT_SOUND(guest_share(&self->guest, at, false))
+
+/* --- SNP goes off ------------------------------------------------------------- */
+
+/* As before anybody switched it on. */
+TEST_F_TIMEOUT(host, off_before, TIMEOUT)
+{
+	int container = self->vmm.container;
+
+	SWITCH(SNP_HOST_CPU_OFF);
+	EXPECT_EQ(-EOPNOTSUPP, policy_of_all(container, SPLIT, UPTO_2M));
+	EXPECT_EQ(-EOPNOTSUPP, policy_set(container, VFIO_PGSIZE_POLICY_RANGE | FOLLOW, AT, SIZE,
+					  UPTO_2M));
+	EXPECT_FALSE(follow_is_hooked());
+	MAP();
+	EXPECT_SOUND(is_small(self, 0));
+	SWITCH(SNP_HOST_CPU_ON);
+	POLICY(FOLLOW);
+	EXPECT_TRUE(follow_is_hooked());
+	ASSIGN(PAGE_OF(3, 1));
+	EXPECT_SOUND(is_small(self, BIT(3)));
+}
+
+TEST_F_TIMEOUT(host, off_and_on, TIMEOUT)
+{
+	int container = self->vmm.container;
+	struct vfio_pgsize_stats stats;
+
+	POLICY(SPLIT);
+	MAP();
+	ASSIGN(PAGE_OF(3, 1));
+	EXPECT_SOUND(is_small(self, BIT(3)));
+	EXPECT_EQ(ASSIGNED | RMP_4K, said_of(container, AT + PAGE_OF(3, 1)));
+	EXPECT_EQ(0, signals(self->event, LONG));
+
+	/* It is told once, and goes on. */
+	SWITCH(SNP_HOST_CPU_OFF);
+	ASSERT_SOUND(guest_switch(&self->guest, SNP_HOST_IOMMU_OFF, 0));
+	EXPECT_EQ(1, signals(self->event, SOON));
+	EXPECT_TRUE(is_logged(self->log, "SNP was switched off"));
+	EXPECT_EQ(0, said_of(container, AT + PAGE_OF(3, 1)));
+	EXPECT_SOUND(follow_agrees(&self->vmm, 1));
+	EXPECT_SOUND(is_small(self, BIT(3)));
+	EXPECT_SOUND(device_works(&self->device, AT + PAGE_OF(3, 2),
+				  self->memory.va + PAGE_OF(3, 2)));
+	ASSERT_SOUND(dma_unmap_exactly(container, AT, SIZE));
+	MAP();
+	EXPECT_SOUND(is_small(self, 0));
+	EXPECT_SOUND(device_works(&self->device, AT + PAGE_OF(3, 2),
+				  self->memory.va + PAGE_OF(3, 2)));
+	EXPECT_EQ(-EOPNOTSUPP, policy_of_all(container, SPLIT, UPTO_2M));
+	EXPECT_EQ(0, signals(self->event, 0));
+
+	/* It is on again, and is looked at. */
+	ASSERT_SOUND(follow_stats(&self->vmm, &stats));
+	EXPECT_EQ(0, stats.mismatches);
+	SWITCH(SNP_HOST_CPU_ON);
+	EXPECT_SOUND(is_small_soon(self, BIT(3)));
+	ASSERT_SOUND(follow_stats(&self->vmm, &stats));
+	EXPECT_EQ(1, stats.mismatches);
+	EXPECT_EQ(1, signals(self->event, SOON));
+	EXPECT_EQ(ASSIGNED | RMP_4K, said_of(container, AT + PAGE_OF(3, 1)));
+	ASSIGN(PAGE_OF(5, 1));
+	EXPECT_SOUND(is_small(self, BIT(3) | BIT(5)));
+	POLICY(SPLIT);
+}
+
+/* What was split is merged when nothing asks for it any more. */
+TEST_F_TIMEOUT(host, off_merges, TIMEOUT)
+{
+	POLICY(FOLLOW);
+	MAP();
+	ASSIGN(PAGE_OF(3, 1));
+	EXPECT_SOUND(is_small(self, BIT(3)));
+	ASSERT_SOUND(guest_switch(&self->guest, SNP_HOST_IOMMU_OFF, 0));
+	SWITCH(SNP_HOST_CPU_OFF);
+	EXPECT_SOUND(is_small_soon(self, 0));
+	EXPECT_SOUND(device_works(&self->device, AT + PAGE_OF(3, 2),
+				  self->memory.va + PAGE_OF(3, 2)));
+	EXPECT_EQ(1, signals(self->event, SOON));
+}
+
+struct switcher {
+	struct guest *guest;
+	pthread_t thread;
+	atomic_bool stop;
+	unsigned long switched;
+	problem wrong;
+};
+
+static void run_on(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	sched_setaffinity(0, sizeof(set), &set);
+}
+
+/* Processor 1 switches SNP of processor 0 off and on, all the time. */
+static void *toggle(void *arg)
+{
+	struct switcher *switcher = arg;
+
+	run_on(1);
+	while (!switcher->stop && !switcher->wrong) {
+		switcher->wrong = guest_switch(switcher->guest, SNP_HOST_CPU_OFF, 1);
+		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+		if (!switcher->wrong)
+			switcher->wrong = guest_switch(switcher->guest, SNP_HOST_CPU_ON, 1);
+		switcher->switched++;
+	}
+	return NULL;
+}
+
+/* Wherever map, query, policy and worker are when SNP goes off, they go on. */
+TEST_F_TIMEOUT(host, off_meanwhile, TIMEOUT)
+{
+	struct switcher switcher = { .guest = &self->guest };
+	struct timespec begin, now;
+	unsigned long rounds = 0, refused = 0, followed = 0;
+	int container = self->vmm.container;
+	int ret;
+
+	POLICY(FOLLOW);
+	MAP();
+	run_on(0);
+	ASSERT_EQ(0, pthread_create(&switcher.thread, NULL, toggle, &switcher));
+	clock_gettime(CLOCK_MONOTONIC, &begin);
+	do {
+		ASSERT_SOUND(vmm_map(&self->vmm, AT_TOO, self->memory.va, SIZE, READ_WRITE));
+		EXPECT_SOUND(follow_agrees(&self->vmm, 1));
+		EXPECT_NE(~0U, said_of(container, AT_TOO));
+		ASSERT_SOUND(dma_unmap_exactly(container, AT_TOO, SIZE));
+		ret = policy_of_all(container, FOLLOW, UPTO_2M);
+		EXPECT_TRUE(!ret || ret == -EOPNOTSUPP);
+		refused += ret != 0;
+		followed += !ret;
+		rounds++;
+		clock_gettime(CLOCK_MONOTONIC, &now);
+	} while (now.tv_sec - begin.tv_sec < 8);
+	switcher.stop = true;
+	pthread_join(switcher.thread, NULL);
+	EXPECT_SOUND(switcher.wrong);
+	printf("# %lu rounds while SNP went off %lu times; a policy was refused %lu times, and not %lu times\n",
+	       rounds, switcher.switched, refused, followed);
+	EXPECT_LT(20, switcher.switched);
+	EXPECT_LT(0, refused);
+	EXPECT_LT(1, followed);
+	/* Without RMPREAD it is found off at the look of once a second, or on again. */
+	if (guest_execute(&self->guest, &(struct snp_host_raw) {
+				.insn = SNP_HOST_RMPREAD, .spa = MIB(1) }) !=
+	    SNP_HOST_UNDEFINED)
+		EXPECT_LT(0, signals(self->event, SOON));
+	/* It is on, and is found on. */
+	for (int i = 0; (ret = policy_of_all(container, FOLLOW, UPTO_2M)) && i < 100; i++)
+		nanosleep(&(struct timespec){ .tv_nsec = 100000000 }, NULL);
+	EXPECT_EQ(0, ret);
+	ASSIGN(PAGE_OF(3, 1));
+	EXPECT_SOUND(is_small_soon(self, BIT(3)));
+	SHARE(PAGE_OF(3, 1));
+	EXPECT_SOUND(is_small_soon(self, 0));
+}
+
+/* --- the IOMMU ------------------------------------------------------------------ */
+
+/* A flush that the IOMMU does not answer is in the log, and the call goes on. */
+TEST_F_TIMEOUT(host, no_answer, TIMEOUT)
+{
+	const char *text = "vfio_pgsize: a flush took";
+
+	POLICY(FOLLOW);
+	MAP();
+	ASSERT_SOUND(guest_assign(&self->guest, PIECE(3), true));
+	ASSERT_SOUND(guest_assign(&self->guest, PIECE(4), true));
+	ASSERT_SOUND(guest_smash(&self->guest, PIECE(4)));
+	is_logged(self->log, text);
+	ASSERT_SOUND(guest_stop_queue(&self->guest, true));
+	ASSERT_SOUND(guest_smash(&self->guest, PIECE(3)));
+	ASSERT_SOUND(guest_stop_queue(&self->guest, false));
+	EXPECT_TRUE(is_logged(self->log, text));
+	EXPECT_SOUND(is_small(self, BIT(3) | BIT(4)));
+	SHARE(PAGE_OF(3, 1));
+	EXPECT_SOUND(device_works(&self->device, AT + PAGE_OF(3, 1),
+				  self->memory.va + PAGE_OF(3, 1)));
+}
+
+/*
+ * A table that a merge takes out is not walked through any more, whether it is still as it was, or
+ * all 0 in the reserve.
+ */
+TEST_F_TIMEOUT(host, table_forgotten, TIMEOUT)
+{
+	POLICY(FOLLOW);
+	MAP();
+	ASSIGN(PAGE_OF(3, 1));
+	EXPECT_SOUND(is_small(self, BIT(3)));
+	/* The IOMMU knows the table. */
+	EXPECT_SOUND(device_works(&self->device, AT + PAGE_OF(3, 2),
+				  self->memory.va + PAGE_OF(3, 2)));
+	SHARE(PAGE_OF(3, 1));
+	EXPECT_SOUND(is_small_soon(self, 0));
+	for (int page = 8; page < 200; page++) {
+		uint64_t at = PAGE_OF(3, page);
+
+		/* Each of them is new to the IOTLB. */
+		ASSERT_SOUND(device_works(&self->device, AT + at, self->memory.va + at));
+	}
+	ASSERT_SOUND(dma_unmap_exactly(self->vmm.container, AT, SIZE));
+	EXPECT_SOUND(vmm_fetch_faults(&self->vmm, 0, AT + PAGE_OF(3, 2)));
+	EXPECT_SOUND(vmm_store_faults(&self->vmm, 0, AT + PAGE_OF(3, 7)));
+}
+
+/* --- sizes that mean nothing; the last, for they stay ----------------------------- */
+
+TEST_F_TIMEOUT(host, left_over_sizes, TIMEOUT)
+{
+	int container = self->vmm.container;
+
+	ASSERT_SOUND(guest_switch(&self->guest, SNP_HOST_LEFTOVERS, 0));
+	POLICY(FOLLOW);
+	/* Broken before it is mapped, by its first page, by another, and whole. */
+	ASSIGN(PAGE_OF(1, 0));
+	ASSIGN(PAGE_OF(2, 9));
+	ASSERT_SOUND(guest_assign(&self->guest, PIECE(3), true));
+	MAP();
+	EXPECT_SOUND(is_small(self, BIT(1) | BIT(2)));
+	EXPECT_SOUND(follow_agrees(&self->vmm, 1));
+	EXPECT_EQ(RMP_4K, said_of(container, AT));
+	EXPECT_EQ(RMP_4K | ASSIGNED, said_of(container, AT + PAGE_OF(1, 0)));
+	EXPECT_EQ(RMP_4K, said_of(container, AT + PAGE_OF(1, 1)));
+	EXPECT_EQ(RMP_4K, said_of(container, AT + PAGE_OF(2, 0)));
+	EXPECT_EQ(RMP_4K | ASSIGNED, said_of(container, AT + PAGE_OF(2, 9)));
+	EXPECT_EQ(RMP_2M | ASSIGNED, said_of(container, AT + PAGE_OF(3, 9)));
+	EXPECT_SOUND(device_works(&self->device, AT + PAGE_OF(2, 1),
+				  self->memory.va + PAGE_OF(2, 1)));
+	/* A merge waits until the last page is shared. */
+	ASSIGN(PAGE_OF(2, 10));
+	SHARE(PAGE_OF(2, 9));
+	poll(NULL, 0, LONG);
+	EXPECT_SOUND(is_small(self, BIT(1) | BIT(2)));
+	SHARE(PAGE_OF(2, 10));
+	SHARE(PAGE_OF(1, 0));
+	EXPECT_SOUND(is_small_soon(self, 0));
+	EXPECT_SOUND(device_works(&self->device, AT + PAGE_OF(2, 1),
+				  self->memory.va + PAGE_OF(2, 1)));
+}
+
+TEST_PROGRAM("What happens to an SNP host while leaves follow its RMP.")
