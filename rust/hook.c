@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/fprobe.h>
+#include <linux/panic.h>
 #include <linux/printk.h>
 #include <linux/rcupdate.h>
 #include <linux/spinlock.h>
@@ -9,6 +10,9 @@
 
 #include "hook.h"
 #include "rmp.h"
+#ifdef VFIO_PGSIZE_TEST
+#include "testing.h"
+#endif
 #include "worker.h"
 
 /*
@@ -21,6 +25,21 @@ struct call {
 	u64 began;	/* see pgsize_generation() */
 	bool large;
 };
+
+/*
+ * In a panic the other processors are stopped, by NMI, wherever they are: one may hold
+ * the lock of the tree, or one that the worker's queue wants. ccp takes SNP down then,
+ * through what is probed here, and before kdump. No device needs its leaves any more.
+ */
+static bool is_panic(void)
+{
+	if (likely(!panic_in_progress()))
+		return false;
+#ifdef VFIO_PGSIZE_TEST
+	pgsize_hooked_in_panic();
+#endif
+	return true;
+}
 
 /*
  * Of an argument, and of a result, of 32 bits the upper half of the register is
@@ -41,6 +60,8 @@ static int psmash_entry(struct fprobe *fp, unsigned long entry_ip, unsigned long
 {
 	struct call *call = data;
 
+	if (is_panic())
+		return 1;	/* nor at exit */
 	pgsize_missed_look();
 	call->pfn = ftrace_regs_get_argument(regs, 0);
 	call->began = pgsize_smash_begin(call->pfn);
@@ -52,7 +73,8 @@ static void psmash_exit(struct fprobe *fp, unsigned long entry_ip, unsigned long
 {
 	struct call *call = data;
 
-	pgsize_smash_end(call->pfn, call->began);
+	if (!is_panic())
+		pgsize_smash_end(call->pfn, call->began);
 }
 
 static int private_entry(struct fprobe *fp, unsigned long entry_ip, unsigned long ret_ip,
@@ -60,6 +82,8 @@ static int private_entry(struct fprobe *fp, unsigned long entry_ip, unsigned lon
 {
 	struct call *call = data;
 
+	if (is_panic())
+		return 1;	/* nor at exit */
 	pgsize_missed_look();
 	call->pfn = ftrace_regs_get_argument(regs, 0);
 	call->large = is_large(regs, 2);
@@ -72,6 +96,8 @@ static void private_exit(struct fprobe *fp, unsigned long entry_ip, unsigned lon
 {
 	struct call *call = data;
 
+	if (is_panic())
+		return;
 	if (!call->large)
 		pgsize_smash_end(call->pfn, call->began);
 	else if (is_done(regs))
@@ -83,6 +109,8 @@ static int shared_entry(struct fprobe *fp, unsigned long entry_ip, unsigned long
 {
 	struct call *call = data;
 
+	if (is_panic())
+		return 1;	/* nor at exit */
 	pgsize_missed_look();
 	call->pfn = ftrace_regs_get_argument(regs, 0);
 	call->large = is_large(regs, 1);
@@ -96,7 +124,7 @@ static void shared_exit(struct fprobe *fp, unsigned long entry_ip, unsigned long
 {
 	struct call *call = data;
 
-	if (!is_done(regs))
+	if (is_panic() || !is_done(regs))
 		return;
 	if (call->large)
 		pgsize_became_whole(call->pfn, call->began);

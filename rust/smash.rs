@@ -50,6 +50,7 @@ extern "C" fn pgsize_smash_begin(pfn: u64) -> u64 {
     let block = Block::of_pfn(pfn);
     let mut guard = Guard::lock();
 
+    step(Step::SmashLocked);
     let began = guard.begin(block);
     guard.each_over(block, |guard, watch, range| {
         let marks = guard.marks(watch);

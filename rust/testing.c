@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Part of the test build alone: see testing.h. */
+#include <linux/atomic.h>
 #include <linux/delay.h>
 #include <linux/kernel.h>
 #include <linux/ktime.h>
@@ -11,7 +12,9 @@
 
 /* Milliseconds until waiting is given up, where one may sleep and where not. */
 #define PATIENCE	1000
-#define BUSY_PATIENCE	50
+static unsigned int busy_patience = 50;
+module_param(busy_patience, uint, 0600);
+MODULE_PARM_DESC(busy_patience, "Milliseconds that a smash waits at a step (default: 50)");
 
 static struct {
 	unsigned int waiter;
@@ -40,7 +43,7 @@ static bool is_reached(unsigned int step)
 static void wait_for(unsigned int awaited, unsigned int step)
 {
 	bool busy = step >= PGSIZE_STEP_SMASH_BEGINS;
-	ktime_t end = ktime_add_ms(ktime_get(), busy ? BUSY_PATIENCE : PATIENCE);
+	ktime_t end = ktime_add_ms(ktime_get(), busy ? READ_ONCE(busy_patience) : PATIENCE);
 	unsigned long flags;
 
 	while (!is_reached(awaited)) {
@@ -79,6 +82,15 @@ void pgsize_step(unsigned int step)
 	spin_lock_irqsave(&lock, flags);
 	passed[step] = ++happened;
 	spin_unlock_irqrestore(&lock, flags);
+}
+
+/* No lock is taken: who has it may be stopped. The first few times are told. */
+void pgsize_hooked_in_panic(void)
+{
+	static atomic_t times;
+
+	if (atomic_inc_return(&times) <= 4)
+		pr_emerg("vfio_pgsize: hooked in a panic\n");
 }
 
 static int set_gates(const char *text, const struct kernel_param *param)

@@ -10,7 +10,7 @@
 /*
  * The points, in the order in which each of the four passes them. Map, unmap and
  * the worker pass theirs with nothing but mutexes held and may sleep there; a smash
- * passes its own with preemption off. No spinlock is held at any of them.
+ * passes its own with preemption off. No spinlock is held at any of them but where it says so.
  */
 enum {
 	PGSIZE_STEP_MAP_BEGINS,		/* pinned, in no table yet */
@@ -37,6 +37,7 @@ enum {
 	PGSIZE_STEP_SMASH_NOTED,	/* the hook has done its work; the RMP is as it was */
 	PGSIZE_STEP_SMASH_CHANGED,	/* so is the RMP; the hook holds the call to be under way */
 	PGSIZE_STEP_SMASH_DONE,		/* it is over */
+	PGSIZE_STEP_SMASH_LOCKED,	/* after it began: the hook has the lock of the tree */
 	PGSIZE_STEPS,
 };
 
@@ -52,10 +53,14 @@ enum {
  */
 #define PGSIZE_GATES	4
 
+/* The parameter `busy_patience`: milliseconds until a smash that waits gives it up. */
+
 #ifdef __KERNEL__
 #include <linux/types.h>
 
 void pgsize_step(unsigned int step);
+/* The hook is called in a panic; says so in the log. */
+void pgsize_hooked_in_panic(void);
 /* The parameter `own_domains`. */
 bool pgsize_own_domains(void);
 #endif

@@ -29,13 +29,14 @@ pub(crate) enum Step {
     SmashNoted,
     SmashChanged,
     SmashDone,
+    SmashLocked,
 }
 
 #[cfg(not(VFIO_PGSIZE_TEST))]
 mod build {
     use super::Step;
 
-    /// The thread is at `step`: no spinlock is held.
+    /// The thread is at `step`.
     #[inline(always)]
     pub(crate) fn step(_step: Step) {}
 
@@ -54,7 +55,7 @@ mod build {
     // The two lists are one.
     const _: () = assert!(Step::MapInserted as u32 == bindings::PGSIZE_STEP_MAP_INSERTED);
     const _: () = assert!(Step::UnmapUnwatched as u32 == bindings::PGSIZE_STEP_UNMAP_UNWATCHED);
-    const _: () = assert!(Step::SmashDone as u32 + 1 == bindings::PGSIZE_STEPS);
+    const _: () = assert!(Step::SmashLocked as u32 + 1 == bindings::PGSIZE_STEPS);
 
     pub(crate) fn step(step: Step) {
         // SAFETY: The number is one of a step. Those of map and unmap are passed in process context.

@@ -160,6 +160,7 @@ def suites() -> Iterator[Suite]:
     guest = ["/tests/qemu-l2.sh", "--kernel", str(stock_image())]
     yield Suite("qemu-l2@stock", guest, guest=Guest("stock", "--share --oracle"))
     yield from snp_selftests("stock")
+    yield Suite("panic@stock", [str(HERE / "panics.py")])
     bench = [str(SRC / "tools/bench/bench.py"), "--check", "--kernel", "bench"]
     yield Suite("bench", [*bench, "--type1-changes", "40000"])
     yield from selftests("stock")

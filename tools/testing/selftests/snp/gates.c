@@ -30,6 +30,7 @@ static const char *const names[PGSIZE_STEPS] = {
 	[PGSIZE_STEP_SMASH_NOTED] = "hook is through",
 	[PGSIZE_STEP_SMASH_CHANGED] = "RMP changed",
 	[PGSIZE_STEP_SMASH_DONE] = "call is over",
+	[PGSIZE_STEP_SMASH_LOCKED] = "hook has the lock",
 };
 
 const char *gates_name(int step)
