@@ -12,8 +12,7 @@ use kernel::{
         to_result, //
     },
     prelude::*,
-    str::as_char_ptr_in_const_context,
-    types::ForeignOwnable, //
+    str::as_char_ptr_in_const_context, //
 };
 
 use crate::{
@@ -24,12 +23,15 @@ use crate::{
         from_i32,
         unsupported, //
     },
+    registry,
     uapi, //
 };
 
-type Owned = Pin<KBox<Container>>;
-
 /// Our operations, known to VFIO until this is dropped.
+///
+/// VFIO holds the module while a container uses it, and calls [`ioctl`] with nothing held. So its
+/// thread may be anywhere on the way from VFIO to us when the last container goes, and then the
+/// module: see "Calls that come late" in `Documentation/design.rst`.
 pub(crate) struct Registration(());
 
 impl Registration {
@@ -52,12 +54,37 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
+        // SAFETY: Modules are unloaded in process context.
+        unsafe { bindings::pgsize_wait_for_callers() };
         // SAFETY: It was registered. No container is left, or the module would not be unloaded.
         unsafe { bindings::vfio_unregister_iommu_driver(&OPERATIONS.0) };
         // SAFETY: Without containers nothing is hooked that could start it again.
         unsafe { bindings::pgsize_work_cancel() };
         // SAFETY: Without containers nothing is shown.
         unsafe { bindings::pgsize_debug_exit() };
+    }
+}
+
+/// The module is not unloaded while one of these is there.
+struct Loaded(());
+
+impl Loaded {
+    /// There is none if the module is being unloaded.
+    fn new() -> Option<Self> {
+        // SAFETY: It is the module's own, which is there as long as its code runs: whoever unloads it
+        // waits for us.
+        let held =
+            unsafe { bindings::try_module_get((&raw const bindings::__this_module).cast_mut()) };
+
+        // Not made, so not dropped, if it was not taken.
+        held.then(|| Self(()))
+    }
+}
+
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        // SAFETY: It was taken. What of our code runs after it is waited for as what runs before.
+        unsafe { bindings::module_put((&raw const bindings::__this_module).cast_mut()) };
     }
 }
 
@@ -109,46 +136,46 @@ unsafe extern "C" fn open(kind: c_ulong) -> *mut c_void {
         _ => Err(EINVAL),
     };
 
-    match container.and_then(|container| container.introduce().map(|()| container)) {
+    match container.and_then(|container| registry::add(&container).map(|()| container)) {
         Ok(container) => {
-            // SAFETY: It is pinned, and VFIO's until it is released.
-            unsafe { container.show() };
-            container.into_foreign()
+            container.show();
+            container.number.to_data()
         }
         Err(error) => error.to_ptr(),
     }
 }
 
-/// The container's end.
+/// The container's end. Who calls from now on does not find it, and who found it before finds it
+/// closed.
 ///
 /// # Safety
 ///
-/// `data` came from [`open`], and is used no more.
+/// None: it is unsafe as the table's type is.
 unsafe extern "C" fn release(data: *mut c_void) {
-    // SAFETY: By the requirement.
-    let container = unsafe { Owned::from_foreign(data) };
-
-    // First, and with no lock held: that waits for who reads.
-    container.hide();
-    container.part();
+    if let Some(container) = registry::remove(data) {
+        // First, and with no lock held: that waits for who reads.
+        container.hide();
+        container.close();
+    }
 }
 
+/// VFIO holds no lock here (`drivers/vfio/container.c: vfio_fops_unl_ioctl`): a VMM that takes the
+/// last group away while it calls has `data` be of a container that is gone, of another backend's, or
+/// NULL. The module may be going, too: see [`Registration`].
+///
 /// # Safety
 ///
-/// `data` is NULL, for `VFIO_CHECK_EXTENSION`, or came from [`open`] and is not released meanwhile.
-/// (VFIO does not take its lock for that: `drivers/vfio/container.c: vfio_fops_unl_ioctl`. A VMM that
-/// takes the last group away while it calls is on its own, as with any backend.)
+/// None: it is unsafe as the table's type is.
 unsafe extern "C" fn ioctl(data: *mut c_void, command: c_uint, arg: c_ulong) -> c_long {
-    if data.is_null() {
-        return match command {
-            bindings::VFIO_CHECK_EXTENSION => uapi::extension(arg, serves_type1v2()),
-            _ => errno(ENOTTY),
-        };
+    let Some(_module) = Loaded::new() else {
+        return errno(EINVAL);
+    };
+    if data.is_null() && command == bindings::VFIO_CHECK_EXTENSION {
+        return uapi::extension(arg, serves_type1v2());
     }
-    // SAFETY: By the requirement.
-    let container = unsafe { Owned::borrow(data) };
+    let find = || registry::find(data).ok_or(EINVAL);
 
-    match uapi::ioctl(&container, command, arg) {
+    match find().and_then(|container| uapi::ioctl(&container, command, arg)) {
         Ok(value) => value,
         Err(error) => errno(error),
     }
@@ -156,8 +183,7 @@ unsafe extern "C" fn ioctl(data: *mut c_void, command: c_uint, arg: c_ulong) -> 
 
 /// # Safety
 ///
-/// `data` came from [`open`] and is not released meanwhile; `group` is a group that stays until it is
-/// detached or the container is released.
+/// `group` is a group that stays until it is detached or the container is released.
 unsafe extern "C" fn attach_group(
     data: *mut c_void,
     group: *mut bindings::iommu_group,
@@ -169,13 +195,12 @@ unsafe extern "C" fn attach_group(
             return Err(unsupported());
         }
         // SAFETY: By the requirement.
-        let container = unsafe { Owned::borrow(data) };
-        // SAFETY: By the requirement.
         let group = unsafe { Group::new(NonNull::new(group).ok_or(EINVAL)?) };
         // SAFETY: It may be called from anywhere.
         let unsafe_interrupts = unsafe { bindings::pgsize_allow_unsafe_interrupts() };
+        let container = registry::find(data).ok_or(EINVAL)?;
 
-        container.state.lock().attach(group, unsafe_interrupts)?;
+        container.lock()?.attach(group, unsafe_interrupts)?;
         Ok(0)
     })
 }
@@ -184,10 +209,7 @@ unsafe extern "C" fn attach_group(
 ///
 /// As for [`attach_group`].
 unsafe extern "C" fn detach_group(data: *mut c_void, group: *mut bindings::iommu_group) {
-    // SAFETY: By the requirement.
-    let container = unsafe { Owned::borrow(data) };
-
-    if let Some(group) = NonNull::new(group) {
+    if let (Some(container), Some(group)) = (registry::find(data), NonNull::new(group)) {
         // SAFETY: By the requirement: it is valid until we return, and is not kept.
         container.state.lock().detach(unsafe { Group::new(group) });
     }
@@ -195,16 +217,16 @@ unsafe extern "C" fn detach_group(data: *mut c_void, group: *mut bindings::iommu
 
 /// # Safety
 ///
-/// `data` is NULL or came from [`open`] and is not released meanwhile; `group` is a group, or NULL.
+/// `group` is a group, or NULL.
 unsafe extern "C" fn group_iommu_domain(
     data: *mut c_void,
     group: *mut bindings::iommu_group,
 ) -> *mut bindings::iommu_domain {
-    let (false, Some(group)) = (data.is_null(), NonNull::new(group)) else {
+    let (Some(container), Some(group)) = (registry::find(data), NonNull::new(group)) else {
         return EINVAL.to_ptr();
     };
     // SAFETY: By the requirement.
-    let (container, group) = unsafe { (Owned::borrow(data), Group::new(group)) };
+    let group = unsafe { Group::new(group) };
     let state = container.state.lock();
     let domain = state.domains.iter().find(|domain| domain.has(group));
 

@@ -4,12 +4,15 @@
 
 #![allow(unsafe_code)]
 
+use core::sync::atomic::AtomicU32;
+
 use kernel::{
     new_mutex,
     prelude::*,
     sync::{
         Arc,
-        Mutex, //
+        Mutex,
+        MutexGuard, //
     }, //
 };
 
@@ -23,10 +26,13 @@ use crate::{
     pin::Buffer,
     policy::Policy,
     quick::Frames,
+    registry::{
+        Number,
+        CONTAINERS, //
+    },
     stretch::Stretch,
     uapi::Changes,
-    windows::Windows,
-    worker::CONTAINERS, //
+    windows::Windows, //
 };
 
 /// Stretches that are unmapped with one flush, at most.
@@ -35,12 +41,16 @@ const STRETCHES: usize = 1024;
 /// A container.
 #[pin_data]
 pub(crate) struct Container {
+    pub(crate) number: Number,
     /// It is of `VFIO_PGSIZE_IOMMU`: it does what type1 refuses.
     pub(crate) extended: bool,
+    /// What the worker has to look for, and was too busy for: a [`crate::follow::Look`].
+    pub(crate) look: AtomicU32,
     /// Page-state changes, while they are read and made.
     #[pin]
     pub(crate) changes: Mutex<Changes>,
-    /// Everything: see the lock order in the crate's documentation.
+    /// Everything: see the lock order in the crate's documentation. Calls of userspace take it by
+    /// [`Container::lock`].
     #[pin]
     pub(crate) state: Mutex<State>,
 }
@@ -53,7 +63,10 @@ pub(crate) struct Container {
 ///   are shared. Each page that is mapped is pinned once, if it is memory. No leaf crosses an end of a
 ///   mapping.
 /// - With no domain there is no mapping.
+/// - Once it is closed there is no domain, and never will be.
 pub(crate) struct State {
+    /// VFIO has released the container: who comes now comes too late.
+    closed: bool,
     pub(crate) mappings: Mappings,
     pub(crate) domains: KVec<Domain>,
     pub(crate) windows: Windows,
@@ -92,14 +105,16 @@ pub(crate) fn init_locks() {
 
 impl Container {
     /// A container without groups, which can have `limit` mappings.
-    pub(crate) fn new(extended: bool, limit: u32) -> Result<Pin<KBox<Self>>> {
+    pub(crate) fn new(extended: bool, limit: u32) -> Result<Arc<Self>> {
+        let number = Number::new()?;
         let state = State {
+            closed: false,
             mappings: Mappings::new(),
             domains: KVec::new(),
             windows: Windows::none(),
             policy: Policy::any_size(),
             hook: None,
-            follower: Follower::new()?,
+            follower: Follower::new(number)?,
             repaired: 0,
             event: None,
             avail: limit,
@@ -113,19 +128,40 @@ impl Container {
             },
         };
 
-        KBox::pin_init(
+        Arc::pin_init(
             pin_init!(Self {
+                number,
                 extended,
+                look: AtomicU32::new(0),
                 changes <- new_mutex!(Changes::default(), "vfio_pgsize::Container::changes"),
                 state <- new_mutex!(state, "vfio_pgsize::Container::state"),
             }),
             GFP_KERNEL_ACCOUNT,
         )
     }
-}
 
-impl Drop for State {
-    fn drop(&mut self) {
-        self.unmap_all();
+    /// What it has, for a call of userspace's. Fails with `EINVAL`, as VFIO answers for a container
+    /// that has no backend, if it is closed meanwhile.
+    pub(crate) fn lock(&self) -> Result<MutexGuard<'_, State>> {
+        let state = self.state.lock();
+
+        if state.closed {
+            return Err(EINVAL);
+        }
+        Ok(state)
+    }
+
+    /// Empties it for good. Whoever still has a reference to it finds it closed.
+    pub(crate) fn close(&self) {
+        let mut state = self.state.lock();
+
+        state.unmap_all();
+        state.domains = KVec::new();
+        state.hook = None;
+        state.event = None;
+        state.keep_reserve();
+        // INVARIANT: The domains are gone. [`Container::lock`] lets nobody in any more, and VFIO
+        // attaches no group to what it has released.
+        state.closed = true;
     }
 }

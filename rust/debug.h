@@ -14,7 +14,7 @@ struct seq_file;
 void pgsize_debug_init(void);
 void pgsize_debug_exit(void);
 
-/* `container` is read until the second returns, which waits for who reads it. */
+/* The files are called with `container`, not after the second returns: that waits for readers. */
 void pgsize_debug_show(u64 id, void *container);
 void pgsize_debug_hide(u64 id);
 

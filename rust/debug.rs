@@ -27,29 +27,21 @@ use crate::{
         IovaRange,
         PAGE_BYTES, //
     },
+    registry,
     uapi::stats, //
 };
 
 impl Container {
     /// Shows it, until [`Container::hide`].
-    ///
-    /// # Safety
-    ///
-    /// It is there, and does not move, until it is hidden.
-    pub(crate) unsafe fn show(&self) {
-        let id = self.state.lock().follower.id;
-        let data = core::ptr::from_ref(self).cast_mut().cast();
-
-        // SAFETY: By the requirement. It is not written to by that pointer.
-        unsafe { bindings::pgsize_debug_show(id, data) };
+    pub(crate) fn show(&self) {
+        // SAFETY: It hands back what it is given and does nothing else with it.
+        unsafe { bindings::pgsize_debug_show(self.number.get(), self.number.to_data()) };
     }
 
     /// Shows it no more. Waits for who reads, so no lock may be held that reading takes.
     pub(crate) fn hide(&self) {
-        let id = self.state.lock().follower.id;
-
         // SAFETY: It has no requirements.
-        unsafe { bindings::pgsize_debug_hide(id) };
+        unsafe { bindings::pgsize_debug_hide(self.number.get()) };
     }
 }
 
@@ -60,16 +52,21 @@ const PAGE_LG2: u32 = PAGE_BYTES.trailing_zeros();
 ///
 /// # Safety
 ///
-/// `seq` is valid, and of the caller alone; `container` came from [`Container::show`], and is shown.
+/// `seq` is valid, and of the caller alone.
 unsafe fn shown(
     seq: *mut bindings::seq_file,
     container: *mut c_void,
     show: impl FnOnce(&SeqFile, &State) -> Result,
 ) -> c_int {
     // SAFETY: By the requirement.
-    let (seq, container) = unsafe { (SeqFile::from_raw(seq), &*container.cast::<Container>()) };
+    let seq = unsafe { SeqFile::from_raw(seq) };
 
-    from_result(|| show(seq, &container.state.lock()).map(|()| 0))
+    from_result(|| {
+        let container = registry::find(container).ok_or(ENODEV)?;
+        let state = container.lock()?;
+
+        show(seq, &state).map(|()| 0)
+    })
 }
 
 /// A line for each segment: first and last address, leaf sizes, and how it follows the RMP.

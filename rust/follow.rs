@@ -51,13 +51,25 @@ kernel::sync::global_lock! {
 }
 
 /// Whether what is followed is to be looked at.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
 pub(crate) enum Look {
     No,
     /// Calls that nobody saw may have taken effect late, or SNP is on again.
     Again,
     /// A call went by unseen, or SNP was switched off: the VMM is to be told.
     Tell,
+}
+
+impl Look {
+    /// The one that has this number.
+    pub(crate) fn of(number: u32) -> Self {
+        match number {
+            0 => Self::No,
+            1 => Self::Again,
+            _ => Self::Tell,
+        }
+    }
 }
 
 /// The hook is registered as long as one of these is there.

@@ -22,6 +22,7 @@ use kernel::{
 
 use crate::{
     bindings,
+    registry::Number,
     reserve::Reserve,
     rmap::Guard,
     trace::{
@@ -41,9 +42,6 @@ pub(crate) struct Stats {
     pub(crate) mismatches: AtomicU64,
 }
 
-/// How many containers there have been.
-static NEXT_ID: AtomicU64 = AtomicU64::new(0);
-
 /// What a container and the hook have in common.
 pub(crate) struct Follower {
     /// The container's number, by which it goes in traces and in debugfs.
@@ -57,10 +55,10 @@ pub(crate) struct Follower {
 }
 
 impl Follower {
-    pub(crate) fn new() -> Result<Arc<Self>> {
+    pub(crate) fn new(number: Number) -> Result<Arc<Self>> {
         Ok(Arc::new(
             Self {
-                id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+                id: number.get(),
                 stats: Stats::default(),
                 reserve: Reserve::new()?,
                 alarm: AtomicBool::new(false),

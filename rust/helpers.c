@@ -5,6 +5,7 @@
 #include <linux/mem_encrypt.h>
 #include <linux/module.h>
 #include <linux/printk.h>
+#include <linux/rcupdate.h>
 #include <linux/sched/signal.h>
 
 #include <asm/msr.h>
@@ -127,6 +128,19 @@ void pgsize_mmap_write_unlock(struct mm_struct *mm)
 void pgsize_cond_resched(void)
 {
 	cond_resched();
+}
+
+/*
+ * Tasks that are in vfio_fops_unl_ioctl() on the way to us, and those that are on
+ * the way back, do not sleep there, so that RCU-tasks waits for them. The first wait
+ * is, besides, for who has put its reference to the module and has yet to make its
+ * container forget us (vfio_group_detach_container()): until then others can set out.
+ * The second is for those.
+ */
+void pgsize_wait_for_callers(void)
+{
+	synchronize_rcu_tasks();
+	synchronize_rcu_tasks();
 }
 
 void pgsize_request_type1(void)

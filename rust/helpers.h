@@ -29,6 +29,11 @@ void pgsize_mmap_write_lock(struct mm_struct *mm);
 void pgsize_mmap_write_unlock(struct mm_struct *mm);
 
 void pgsize_cond_resched(void);
+/*
+ * No task is on its way from VFIO to our ioctl, or back from there, any more, when it
+ * returns. The module is going: nobody can take a reference to it.
+ */
+void pgsize_wait_for_callers(void);
 void pgsize_request_type1(void);
 bool pgsize_fatal_signal_pending(void);
 

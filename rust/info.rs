@@ -95,7 +95,7 @@ pub(crate) fn get_info(container: &Container, user: UserPtr) -> Result {
     if room < LEAST {
         return Err(EINVAL);
     }
-    let state = container.state.lock();
+    let state = container.lock()?;
     let chain = state.capabilities()?;
     let needed = WHOLE.saturating_add(chain.bytes.len());
     let mut info = bindings::vfio_iommu_type1_info {

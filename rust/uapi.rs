@@ -119,7 +119,7 @@ pub(crate) fn extension(number: usize, serves_type1v2: bool) -> c_long {
 
 fn check_extension(container: &Container, number: usize) -> Result<c_long> {
     if number == to_usize(bindings::VFIO_DMA_CC_IOMMU.into()) {
-        let state = container.state.lock();
+        let state = container.lock()?;
         return Ok(state.domains.iter().all(Domain::is_coherent).into());
     }
     // As type1 answers once a container is set up, whichever of its types it has.
@@ -182,7 +182,7 @@ fn map_dma(container: &Container, user: UserPtr) -> Result {
         shared: shared || !stateful,
     };
 
-    container.state.lock().map(&request)
+    container.lock()?.map(&request)
 }
 
 fn unmap_dma(container: &Container, user: UserPtr) -> Result {
@@ -193,10 +193,10 @@ fn unmap_dma(container: &Container, user: UserPtr) -> Result {
     request.size = match request.flags {
         0 => {
             let range = range(request.iova, request.size)?;
-            container.state.lock().unmap(range, container.extended)?
+            container.lock()?.unmap(range, container.extended)?
         }
         bindings::VFIO_DMA_UNMAP_FLAG_ALL if request.iova == 0 && request.size == 0 => {
-            container.state.lock().unmap_all()
+            container.lock()?.unmap_all()
         }
         _ => return Err(EINVAL),
     };
@@ -211,13 +211,13 @@ fn get_policy(container: &Container, user: UserPtr) -> Result {
     }
     match request.flags {
         0 if request.iova == 0 => {
-            let rule = container.state.lock().policy.rule();
+            let rule = container.lock()?.policy.rule();
             request.flags |= flags_of(rule);
             request.pgsizes = rule.sizes.bits();
         }
         bindings::VFIO_PGSIZE_POLICY_RANGE => {
             let at = range(request.iova, PAGE_BYTES)?.start();
-            let segment = container.state.lock().policy.at(at);
+            let segment = container.lock()?.policy.at(at);
             let rest = segment.range.from(at).unwrap_or(segment.range);
 
             if segment.inherited {
@@ -265,7 +265,7 @@ fn set_policy(container: &Container, user: UserPtr) -> Result {
         _ => return Err(EINVAL),
     };
 
-    let mut state = container.state.lock();
+    let mut state = container.lock()?;
     state.set_policy(scope, request.flags & APPLY != 0)?;
     trace::policy(state.follower.id, &request);
     Ok(())
@@ -295,8 +295,7 @@ fn query(container: &Container, user: UserPtr) -> Result {
     let mut runs = KVVec::with_capacity(room, GFP_KERNEL_ACCOUNT)?;
     let domain = to_usize(request.domain.into());
     let left = container
-        .state
-        .lock()
+        .lock()?
         .query(domain, range, question, &mut found)?;
 
     for run in &found {
@@ -326,7 +325,7 @@ fn get_stats(container: &Container, user: UserPtr) -> Result {
         user,
         &bindings::vfio_pgsize_stats {
             argsz: request.argsz,
-            ..stats(&container.state.lock())
+            ..stats(&*container.lock()?)
         },
     )
 }
@@ -360,7 +359,7 @@ fn set_event(container: &Container, user: UserPtr) -> Result {
         -1 => None,
         fd => Some(Event::of_fd(fd)?),
     };
-    container.state.lock().event = event;
+    container.lock()?.event = event;
     Ok(())
 }
 

@@ -26,8 +26,8 @@
 //!
 //! ```text
 //! vfio.ko ── ops table ──► backend ──► uapi ──► container ──┬──► policy    segments
-//!                          (void *)    (bytes)              ├──► mapping   what is mapped where
-//!                                                           ├──► state     shared or private
+//!                          (numbers)   (bytes)              ├──► mapping   what is mapped where
+//!                           └─► registry                    ├──► state     shared or private
 //!                                                           │     └─ quick     a few pages each
 //!                                                           ├──► edges     what comes and goes, cut out
 //!                                                           ├──► pin       process memory → runs
@@ -59,14 +59,14 @@
 //!
 //! ```text
 //! vfio's group_lock, iommu_drivers_lock
+//!   ├─ registry::CONTAINERS (spin)       which containers there are; nothing is done under it
 //!   ├─ Container::changes (mutex)        what SET_STATE reads; before Container::state
-//!   └─ worker::CONTAINERS (mutex)        which containers there are, for the worker
-//!        └─ Container::state (mutex)     all that a container has; held over every call
-//!             ├─ follow::HOOKS (mutex)   how many want the hook
-//!             ├─ mmap_lock               read: to pin; write: to account
-//!             ├─ the IOMMU core's group mutex
-//!             └─ the rmap's lock (spin, irq-safe)   leaves of 2M and more that are followed
-//!                  └─ the driver's locks (spin): the flush
+//!   └─ Container::state (mutex)          all that a container has; held over every call
+//!        ├─ follow::HOOKS (mutex)        how many want the hook
+//!        ├─ mmap_lock                    read: to pin; write: to account
+//!        ├─ the IOMMU core's group mutex
+//!        └─ the rmap's lock (spin, irq-safe)   leaves of 2M and more that are followed
+//!             └─ the driver's locks (spin): the flush
 //! ```
 //!
 //! All but [`smash`] runs in process context and may sleep. [`smash`] runs with preemption off, under
@@ -107,6 +107,7 @@ mod policy;
 mod pool;
 mod query;
 mod quick;
+mod registry;
 mod repair;
 mod reserve;
 mod rmap;

@@ -5,9 +5,7 @@
 
 #![allow(unsafe_code)]
 
-use core::ptr::NonNull;
-
-use kernel::prelude::*;
+use core::sync::atomic::Ordering;
 
 use crate::{
     bindings,
@@ -18,63 +16,35 @@ use crate::{
     follow::{
         Hook,
         Look, //
+    },
+    registry::{
+        self,
+        Number, //
     }, //
 };
 
-kernel::sync::global_lock! {
-    // SAFETY: Initialised when the module is loaded, before anything else.
-    pub(crate) unsafe(uninit) static CONTAINERS: Mutex<KVec<Known>> = KVec::new();
-}
-
-/// A container that the worker looks after: from [`Container::introduce`] to [`Container::part`].
-pub(crate) struct Known {
-    container: NonNull<Container>,
-    /// What it was too busy for.
-    look: Look,
-}
-
-// SAFETY: A container may be used from any thread.
-unsafe impl Send for Known {}
-
-impl Container {
-    /// Has the worker look after it.
-    pub(crate) fn introduce(&self) -> Result {
-        Ok(CONTAINERS.lock().push(
-            Known {
-                container: self.into(),
-                look: Look::No,
-            },
-            GFP_KERNEL,
-        )?)
-    }
-
-    /// No more.
-    pub(crate) fn part(&self) {
-        let mut containers = CONTAINERS.lock();
-
-        containers.retain(|known| known.container != self.into());
-        if containers.is_empty() {
-            // Nobody drops what is static: the module may go.
-            *containers = KVec::new();
-        }
-    }
-}
-
-/// What was left to do: see `worker.c`.
+/// What was left to do: see `worker.c`. It may run more than once at a time.
 #[no_mangle]
 extern "C" fn pgsize_work() {
     let look = Hook::look();
-    let mut containers = CONTAINERS.lock();
+    let mut next = Number::FIRST;
 
-    for known in containers.iter_mut() {
-        known.look = known.look.max(look);
-        // SAFETY: It is known until it parts, under this lock.
-        let container = unsafe { known.container.as_ref() };
+    // One after the other: whoever comes or goes does not wait for what is done here.
+    while let Some(container) = registry::find_from(next) {
+        next = container.number.next();
+        container.look_after(look);
+    }
+}
+
+impl Container {
+    fn look_after(&self, look: Look) {
+        self.look.fetch_max(look as u32, Ordering::Relaxed);
         // Its VMM may make it wait as long as it likes, for memory that does not come: nobody else
         // is to wait for that.
-        match container.state.try_lock() {
+        match self.state.try_lock() {
             Some(mut state) => {
-                state.look_after(core::mem::replace(&mut known.look, Look::No));
+                let look = self.look.swap(Look::No as u32, Ordering::Relaxed);
+                state.look_after(Look::of(look));
             }
             None => work_later(),
         }

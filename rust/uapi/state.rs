@@ -66,7 +66,7 @@ pub(super) fn set_state(container: &Container, user: UserPtr) -> Result {
         let good = UserSlice::new(UserPtr::from_addr(place), length)
             .read_all(bytes, GFP_KERNEL_ACCOUNT)
             .and_then(|()| check_changes(bytes, changes));
-        let (made, end) = container.state.lock().set_state(changes);
+        let (made, end) = container.lock()?.set_state(changes);
 
         done = done.saturating_add(made);
         // What is wrong with a change comes to light when those before it are done.
