@@ -88,7 +88,7 @@ impl Access {
 /// - The groups, and no others, are attached to it.
 pub(crate) struct Domain {
     raw: NonNull<bindings::iommu_domain>,
-    /// The leaf sizes that its format has. `pgsize_bitmap` holds those of the latest map.
+    /// The leaf sizes that its format has: what `pgsize_bitmap` holds but while something is mapped.
     sizes: PageSizes,
     /// It refuses DMA that goes round the processors' caches.
     coherent: bool,
@@ -227,21 +227,36 @@ impl Domain {
         sizes: PageSizes,
     ) -> Result {
         let bytes = range.bytes().ok_or(EOVERFLOW)?;
-        let sizes = self.usable(sizes);
 
-        // SAFETY: The domain is ours, and nobody maps in it meanwhile.
-        unsafe { self.raw.as_mut() }.pgsize_bitmap = to_usize(sizes.bits());
         // SAFETY: By the type invariant. The driver checks addresses and size.
-        to_result(unsafe {
+        to_result(self.confined(sizes, |raw| unsafe {
             bindings::iommu_map(
-                self.raw.as_ptr(),
+                raw,
                 to_usize(range.start().get()),
                 phys.get(),
                 to_usize(bytes),
                 access.prot(),
                 bindings::GFP_KERNEL_ACCOUNT,
             )
-        })
+        }))
+    }
+
+    /// Runs `map` while the domain says that it has no sizes but `sizes`, and the smallest. Drivers
+    /// ask what sizes it has when a group is attached, too, and when something is unmapped, so it says
+    /// the truth otherwise.
+    fn confined<R>(
+        &mut self,
+        sizes: PageSizes,
+        map: impl FnOnce(*mut bindings::iommu_domain) -> R,
+    ) -> R {
+        let (sizes, all) = (self.usable(sizes), self.sizes);
+
+        // SAFETY: The domain is ours, and nobody maps in it meanwhile.
+        unsafe { self.raw.as_mut() }.pgsize_bitmap = to_usize(sizes.bits());
+        let result = map(self.raw.as_ptr());
+        // SAFETY: As above.
+        unsafe { self.raw.as_mut() }.pgsize_bitmap = to_usize(all.bits());
+        result
     }
 
     /// The same for memory that is in a list of stretches, none of them empty, which make up `range`.
@@ -252,22 +267,19 @@ impl Domain {
         access: Access,
         sizes: PageSizes,
     ) -> Result {
-        let sizes = self.usable(sizes);
-
-        // SAFETY: The domain is ours, and nobody maps in it meanwhile.
-        unsafe { self.raw.as_mut() }.pgsize_bitmap = to_usize(sizes.bits());
+        let entries = c_uint::try_from(list.len())?;
         // SAFETY: By the type invariant. The list has as many entries as is said, each with a page
         // and a length; no entry is a link or the end. The driver checks addresses and size.
-        let mapped = unsafe {
+        let mapped = self.confined(sizes, |raw| unsafe {
             bindings::iommu_map_sg(
-                self.raw.as_ptr(),
+                raw,
                 to_usize(range.start().get()),
                 list.as_mut_ptr(),
-                c_uint::try_from(list.len())?,
+                entries,
                 access.prot(),
                 bindings::GFP_KERNEL_ACCOUNT,
             )
-        };
+        });
         match usize::try_from(mapped) {
             Ok(_) => Ok(()),
             Err(_) => Err(Error::from_errno(c_int::try_from(mapped)?)),
