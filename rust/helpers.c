@@ -4,6 +4,7 @@
 #include <linux/math64.h>
 #include <linux/mem_encrypt.h>
 #include <linux/module.h>
+#include <linux/nospec.h>
 #include <linux/printk.h>
 #include <linux/rcupdate.h>
 #include <linux/sched/signal.h>
@@ -146,6 +147,11 @@ void pgsize_wait_for_callers(void)
 void pgsize_request_type1(void)
 {
 	request_module("vfio_iommu_type1");
+}
+
+unsigned long pgsize_index_nospec(unsigned long index, unsigned long size)
+{
+	return array_index_nospec(index, size);
 }
 
 bool pgsize_fatal_signal_pending(void)

@@ -35,6 +35,7 @@ void pgsize_cond_resched(void);
  */
 void pgsize_wait_for_callers(void);
 void pgsize_request_type1(void);
+unsigned long pgsize_index_nospec(unsigned long index, unsigned long size);
 bool pgsize_fatal_signal_pending(void);
 
 #endif

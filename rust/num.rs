@@ -3,7 +3,11 @@
 //! Conversions between integers that lose nothing on the machines that this module runs on, and an
 //! error that not every kernel's `kernel::error` has.
 
+#![allow(unsafe_code)]
+
 use kernel::prelude::*;
+
+use crate::bindings;
 
 kernel::static_assert!(
     usize::BITS == 64 && c_ulong::BITS == 64,
@@ -26,6 +30,16 @@ pub(crate) const fn to_usize(value: u64) -> usize {
 #[inline]
 pub(crate) const fn from_i32(value: c_int) -> c_long {
     value as c_long
+}
+
+/// An index that userspace gave, if there are more than that; out of bounds it is not in a
+/// misprediction either.
+pub(crate) fn index_nospec(index: usize, len: usize) -> Option<usize> {
+    if index >= len {
+        return None;
+    }
+    // SAFETY: It has no requirements.
+    Some(unsafe { bindings::pgsize_index_nospec(index, len) })
 }
 
 /// `EOPNOTSUPP`.

@@ -14,7 +14,10 @@ use crate::{
         PIECE, //
     },
     follow::blocks_of,
-    num::unsupported,
+    num::{
+        index_nospec,
+        unsupported, //
+    },
     pgtable::{
         Format,
         Iova,
@@ -72,6 +75,7 @@ impl State {
         question: Question,
         runs: &mut KVVec<Run>,
     ) -> Result<Option<IovaRange>> {
+        let domain = index_nospec(domain, self.domains.len()).ok_or(ENOENT)?;
         let table = self.domains.get(domain).ok_or(ENOENT)?;
         let view = table.table().ok_or_else(unsupported)?.view();
         let format = view.format();

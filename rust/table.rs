@@ -71,7 +71,7 @@ pub(crate) struct Layout {
     node: c_int,
 }
 
-impl PageTable<'_> {
+impl<'d> PageTable<'d> {
     /// The page table of `domain`; `None` if it is of any other format, or is one that the hardware
     /// does not read through the processors' caches. Atomic.
     ///
@@ -191,8 +191,8 @@ impl PageTable<'_> {
         ))
     }
 
-    /// The table, to be read.
-    pub(crate) fn view(&self) -> View<'static, DirectMap, TableFormat> {
+    /// The table, to be read as long as the domain is borrowed.
+    pub(crate) fn view(&self) -> View<'d, DirectMap, TableFormat> {
         View::new(&DirectMap, self.layout.top, self.layout.format)
     }
 
@@ -262,7 +262,7 @@ impl PageTable<'_> {
         &self,
         piece: IovaRange,
         bounds: IovaRange,
-    ) -> impl Iterator<Item = Extent> {
+    ) -> impl Iterator<Item = Extent> + 'd {
         let view = self.view();
 
         view.extents(piece).map(move |extent| {
