@@ -18,6 +18,7 @@ use kernel::{
 use crate::{
     bindings,
     container::Container,
+    follow::Hook,
     group::Group,
     num::{
         from_i32,
@@ -58,7 +59,9 @@ impl Drop for Registration {
         unsafe { bindings::pgsize_wait_for_callers() };
         // SAFETY: It was registered. No container is left, or the module would not be unloaded.
         unsafe { bindings::vfio_unregister_iommu_driver(&OPERATIONS.0) };
-        // SAFETY: Without containers nothing is hooked that could start it again.
+        // Nobody wants it any more.
+        Hook::take_out();
+        // SAFETY: Without containers and hook there is nothing that could start it again.
         unsafe { bindings::pgsize_work_cancel() };
         // SAFETY: Without containers nothing is shown.
         unsafe { bindings::pgsize_debug_exit() };

@@ -47,7 +47,26 @@ use crate::{
 
 kernel::sync::global_lock! {
     // SAFETY: Initialised when the module is loaded, before anything else.
-    pub(crate) unsafe(uninit) static HOOKS: Mutex<u32> = 0;
+    pub(crate) unsafe(uninit) static HOOKS: Mutex<Hooks> = Hooks::NONE;
+}
+
+/// Who wants the hook, and whether it is there.
+pub(crate) struct Hooks {
+    users: u32,
+    registered: bool,
+}
+
+impl Hooks {
+    const NONE: Self = Self {
+        users: 0,
+        registered: false,
+    };
+
+    /// Shows in debugfs how many follow.
+    fn tell(&self) {
+        // SAFETY: The lock is held: `self` is behind it.
+        unsafe { bindings::pgsize_debug_followers(self.users) };
+    }
 }
 
 /// Whether what is followed is to be looked at.
@@ -72,30 +91,36 @@ impl Look {
     }
 }
 
-/// The hook is registered as long as one of these is there.
+/// The hook is registered as long as one of these is there, and some seconds more: to put it in and
+/// take it out patches the kernel's code and waits for all tasks, which nobody is to have done at will.
 pub(crate) struct Hook(());
 
 impl Hook {
     /// May sleep. Fails with `EOPNOTSUPP` where there is nothing to follow: on no SNP host, while SNP
     /// is off, or where the kernel's functions can not be probed.
     pub(crate) fn new() -> Result<Self> {
-        let mut users = HOOKS.lock();
+        let mut hooks = HOOKS.lock();
 
-        if *users == 0 {
+        if !hooks.registered {
             Guard::lock().reset();
             // SAFETY: The lock is held, and it is not registered.
             kernel::error::to_result(unsafe { bindings::pgsize_hook_register() })?;
+            hooks.registered = true;
+        } else if hooks.users == 0 {
+            // SAFETY: The lock is held, and it is registered and idle.
+            unsafe { bindings::pgsize_hook_resume() };
         }
-        *users = users.saturating_add(1);
+        hooks.users = hooks.users.saturating_add(1);
+        hooks.tell();
         Ok(Self(()))
     }
 
     /// Whether a call went by unseen since this was last asked, while anybody follows, or may have; or
     /// SNP was switched off, or on again. May sleep.
     pub(crate) fn look() -> Look {
-        let users = HOOKS.lock();
+        let hooks = HOOKS.lock();
 
-        if *users == 0 {
+        if hooks.users == 0 {
             return Look::No;
         }
         // SAFETY: The lock is held.
@@ -105,18 +130,36 @@ impl Hook {
             _ => Look::Tell,
         }
     }
+
+    /// Takes the hook out if nobody wants it. May sleep.
+    pub(crate) fn take_out() {
+        let mut hooks = HOOKS.lock();
+
+        if hooks.users == 0 && hooks.registered {
+            // SAFETY: The lock is held, and it is registered.
+            unsafe { bindings::pgsize_hook_unregister() };
+            hooks.registered = false;
+        }
+    }
 }
 
 impl Drop for Hook {
     fn drop(&mut self) {
-        let mut users = HOOKS.lock();
+        let mut hooks = HOOKS.lock();
 
-        *users = users.saturating_sub(1);
-        if *users == 0 {
+        hooks.users = hooks.users.saturating_sub(1);
+        hooks.tell();
+        if hooks.users == 0 {
             // SAFETY: The lock is held, and it is registered.
-            unsafe { bindings::pgsize_hook_unregister() };
+            unsafe { bindings::pgsize_hook_idle() };
         }
     }
+}
+
+/// Nobody has wanted the hook for some seconds: see `worker.c`.
+#[no_mangle]
+extern "C" fn pgsize_hook_expire() {
+    Hook::take_out();
 }
 
 /// Has the hook watch `stretch`, if there are blocks in it that leaves of 2M can have.

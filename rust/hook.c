@@ -8,6 +8,7 @@
 #include <asm/pgtable_types.h>
 #include <asm/sev.h>
 
+#include "debug.h"
 #include "hook.h"
 #include "rmp.h"
 #ifdef VFIO_PGSIZE_TEST
@@ -148,6 +149,18 @@ static void unregister_first(unsigned int count)
 	pgsize_rmp_close();
 }
 
+/* Of missed_in_all(), those of which nobody who follows now is told. */
+static u64 missed_before;
+
+static u64 missed_in_all(void)
+{
+	u64 missed = 0;
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(probes); i++)
+		missed += READ_ONCE(probes[i].fprobe.nmissed);
+	return missed;
+}
+
 int pgsize_hook_register(void)
 {
 	int ret;
@@ -170,6 +183,8 @@ int pgsize_hook_register(void)
 			return ret == -ENOMEM ? ret : -EOPNOTSUPP;
 		}
 	}
+	WRITE_ONCE(missed_before, 0);
+	pgsize_debug_hooked();
 	pgsize_look_start();
 	/*
 	 * A call that began before goes by unseen: wait for it. It may sleep for
@@ -181,6 +196,23 @@ int pgsize_hook_register(void)
 	return 0;
 }
 
+void pgsize_hook_idle(void)
+{
+	pgsize_look_stop();
+	pgsize_idle_start();
+}
+
+void pgsize_hook_resume(void)
+{
+	u64 missed = missed_in_all();
+
+	/* As when it is registered: what went by unseen meanwhile may not have taken effect. */
+	if (missed != missed_before + pgsize_missed_known())
+		synchronize_rcu_tasks();
+	WRITE_ONCE(missed_before, missed);
+	pgsize_look_start();
+}
+
 void pgsize_hook_unregister(void)
 {
 	pgsize_look_stop();
@@ -189,11 +221,7 @@ void pgsize_hook_unregister(void)
 
 u64 pgsize_hook_missed(void)
 {
-	u64 missed = 0;
-
-	for (unsigned int i = 0; i < ARRAY_SIZE(probes); i++)
-		missed += READ_ONCE(probes[i].fprobe.nmissed);
-	return missed;
+	return missed_in_all() - READ_ONCE(missed_before);
 }
 
 static DEFINE_SPINLOCK(rmap_lock);

@@ -16,7 +16,15 @@ int pgsize_hook_register(void);
 /* May sleep. No handler runs any more when it returns. */
 void pgsize_hook_unregister(void);
 
-/* Calls that went by unseen since then. */
+/*
+ * Nobody follows any more: it is registered still, and pgsize_hook_expire() comes some
+ * seconds later; and somebody does again.
+ */
+void pgsize_hook_idle(void);
+/* May sleep. */
+void pgsize_hook_resume(void);
+
+/* Calls that went by unseen since it was registered, or resumed. */
 u64 pgsize_hook_missed(void);
 
 unsigned long pgsize_rmap_lock(void);
@@ -28,5 +36,7 @@ u64 pgsize_smash_begin(u64 pfn);
 void pgsize_smash_end(u64 pfn, u64 began);
 void pgsize_became_whole(u64 pfn, u64 began);
 void pgsize_became_shared(u64 pfn);
+/* Not atomic: see follow.rs. */
+void pgsize_hook_expire(void);
 
 #endif

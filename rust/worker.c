@@ -10,6 +10,7 @@
 #define SOON	msecs_to_jiffies(10)
 #define LATER	(HZ / 2)
 #define LOOK	HZ
+#define IDLE	(5 * HZ)
 
 static void work_fn(struct work_struct *work)
 {
@@ -35,8 +36,21 @@ void pgsize_work_later(void)
 	queue_delayed_work(system_dfl_wq, &later, LATER);
 }
 
+static void idle_fn(struct work_struct *work)
+{
+	pgsize_hook_expire();
+}
+
+static DECLARE_DELAYED_WORK(idle, idle_fn);
+
+void pgsize_idle_start(void)
+{
+	mod_delayed_work(system_dfl_wq, &idle, IDLE);
+}
+
 void pgsize_work_cancel(void)
 {
+	cancel_delayed_work_sync(&idle);
 	cancel_work_sync(&now);
 	cancel_delayed_work_sync(&soon);
 	cancel_delayed_work_sync(&later);
@@ -58,6 +72,11 @@ void pgsize_missed_look(void)
 {
 	if (unlikely(atomic64_read(&known) != pgsize_hook_missed()))
 		pgsize_work_now();
+}
+
+u64 pgsize_missed_known(void)
+{
+	return atomic64_read(&known);
 }
 
 enum pgsize_look pgsize_missed_take(void)

@@ -11,13 +11,17 @@ void pgsize_work_now(void);
 void pgsize_work_soon(void);
 /* The same, within half a second: when things have calmed down. */
 void pgsize_work_later(void);
-/* The work is not running any more when it returns. */
+/* Has pgsize_hook_expire() run in five seconds, and not before. */
+void pgsize_idle_start(void);
+/* None of these is running any more when it returns. */
 void pgsize_work_cancel(void);
 
-/* While the hook is registered: looks once a second. */
+/* While anybody follows: looks once a second. */
 void pgsize_look_start(void);
 void pgsize_look_stop(void);
 
+/* How many calls that went by unseen the work knows of. */
+u64 pgsize_missed_known(void);
 /* If a call went by unseen of which the work does not know, has it run. From anywhere. */
 void pgsize_missed_look(void);
 /*

@@ -257,8 +257,8 @@ struct vfio_pgsize_query {
  * @fallbacks: leaves that were unmapped, for there was no memory to split them
  * @repairs: ranges that were mapped again after that
  * @missed: calls that the kernel let go by unseen, of all containers, since one
- *	began to follow. Within a second or so after one all followed leaves are
- *	looked at, and split where they disagree with the RMP
+ *	began to follow while none did. Within a second or so after one all followed
+ *	leaves are looked at, and split where they disagree with the RMP
  * @mismatches: leaves that were found to disagree with the RMP, by an audit
  *	(VFIO_PGSIZE_QUERY_MISMATCH) or after a call was missed, each time that
  *	one was

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 
 #include "follow.h"
+#include "text.h"
 #include "units.h"
 #include "wait.h"
 
@@ -93,6 +95,37 @@ bool follow_is_hooked(void)
 	if (file)
 		fclose(file);
 	return hooked;
+}
+
+#define DEBUGFS	"/sys/kernel/debug/vfio_pgsize/"
+
+static long number_in(const char *path)
+{
+	char *text = text_read(path);
+	long number = text ? strtol(text, NULL, 0) : -1;
+
+	free(text);
+	return number;
+}
+
+long follow_followers(void)
+{
+	return number_in(DEBUGFS "followers");
+}
+
+long follow_registrations(void)
+{
+	return number_in(DEBUGFS "hooked");
+}
+
+problem follow_ends(void)
+{
+	struct wait wait = {};
+
+	while (follow_is_hooked())
+		if (!wait_more(&wait, MOMENT))
+			return "psmash is probed still";
+	return NULL;
 }
 
 static void *probe(void *arg)

@@ -45,6 +45,11 @@ problem follow_counted(struct vmm *vmm, const struct vfio_pgsize_stats *before, 
 
 /* Is psmash() probed by anybody? */
 bool follow_is_hooked(void);
+/* How many containers follow; and how often the hook was registered. -1: nobody knows. */
+long follow_followers(void);
+long follow_registrations(void);
+/* Wait until nothing is probed any more: some seconds after nobody follows. */
+problem follow_ends(void);
 
 #define PROBED	512
 

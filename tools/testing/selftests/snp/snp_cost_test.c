@@ -48,7 +48,7 @@ FIXTURE_SETUP(cost)
 	ASSERT_SOUND(module_require(variant->reserve ? "" : "reserve_tables=0"));
 	ASSERT_SOUND(memory_alloc(&self->memory, HUGETLB_2M, SIZE));
 	ASSERT_SOUND(guest_start(&self->guest, self->memory.va, SIZE));
-	ASSERT_FALSE(follow_is_hooked());
+	ASSERT_SOUND(follow_ends());
 	ASSERT_SOUND(cost_of(&self->guest, NOBODYS, &self->alone));
 	for (int i = 0; i < variant->containers; i++) {
 		struct vmm *vmm = &self->vmms[i];

@@ -55,7 +55,7 @@ FIXTURE_TEARDOWN(domains)
 	guest_stop(&self->guest);
 	memory_free(&self->memory);
 	huge_pages_release();
-	EXPECT_FALSE(follow_is_hooked());
+	EXPECT_EQ(0, follow_followers());
 }
 
 /* A container that follows, with `nr` devices from `first` on; the memory is mapped at `iova`. */

@@ -87,8 +87,48 @@ TEST_F_TIMEOUT(life, close, TIMEOUT)
 	EXPECT_TRUE(follow_is_hooked());
 	EXPECT_EQ(-EAGAIN, module_unload());
 	EXPECT_SOUND(vmm_close(&self->vmm));
-	EXPECT_FALSE(follow_is_hooked());
+	EXPECT_EQ(0, follow_followers());
+	/* For some seconds the hook is there, and nobody's. */
 	EXPECT_SOUND(smash_on(&self->guest));
+	EXPECT_SOUND(follow_ends());
+	EXPECT_SOUND(guest_assign(&self->guest, PAGE_OF(5, 6), false));
+}
+
+/*
+ * Following is switched on and off, by a policy and by containers that come and go: the
+ * kernel is patched once, and what is followed meanwhile is split and merged as ever.
+ */
+TEST_F_TIMEOUT(life, on_and_off, TIMEOUT)
+{
+	long before = follow_registrations();
+	struct vfio_pgsize_stats stats;
+
+	EXPECT_LT(0, before);
+	for (int round = 0; round < 20; round++) {
+		ASSERT_SOUND(vmm_policy(&self->vmm, 0, UPTO_2M));
+		ASSERT_EQ(0, follow_followers());
+		ASSERT_SOUND(vmm_policy(&self->vmm, FOLLOW, UPTO_2M));
+		ASSERT_EQ(1, follow_followers());
+		ASSERT_SOUND(follow_stats(&self->vmm, &stats));
+		ASSERT_SOUND(guest_assign(&self->guest, PAGE_OF(5, 6), false));
+		ASSERT_SOUND(follow_counted(&self->vmm, &stats, 1, 0));
+		ASSERT_SOUND(guest_share_pages(&self->guest, PIECE(5), MIB(2)));
+		ASSERT_SOUND(guest_share(&self->guest, PIECE(5), true));
+		ASSERT_SOUND(follow_counted(&self->vmm, &stats, 1, 1));
+	}
+	for (int round = 0; round < 3; round++) {
+		ASSERT_SOUND(vmm_close(&self->vmm));
+		ASSERT_SOUND(vmm_open(&self->vmm, VFIO_PGSIZE_IOMMU, 1));
+		ASSERT_SOUND(vmm_policy(&self->vmm, FOLLOW, UPTO_2M));
+	}
+	EXPECT_EQ(before, follow_registrations());
+	ASSERT_SOUND(vmm_policy(&self->vmm, 0, UPTO_2M));
+	EXPECT_TRUE(follow_is_hooked());
+	EXPECT_SOUND(follow_ends());
+	ASSERT_SOUND(vmm_policy(&self->vmm, FOLLOW, UPTO_2M));
+	EXPECT_TRUE(follow_is_hooked());
+	EXPECT_EQ(before + 1, follow_registrations());
+	EXPECT_SOUND(vmm_close(&self->vmm));
 }
 
 TEST_F_TIMEOUT(life, last_group_detached, TIMEOUT)
@@ -96,8 +136,10 @@ TEST_F_TIMEOUT(life, last_group_detached, TIMEOUT)
 	vmm_detach(&self->vmm, 0);
 	EXPECT_SOUND(account_rose(&self->vmm.before, 0, 0));
 	EXPECT_SOUND(smash_on(&self->guest));
-	EXPECT_FALSE(follow_is_hooked());
+	EXPECT_TRUE(follow_is_hooked());
+	/* The hook that waits for followers holds nobody up. */
 	EXPECT_EQ(0, module_unload());
+	EXPECT_FALSE(follow_is_hooked());
 	EXPECT_SOUND(vmm_close(&self->vmm));
 }
 
@@ -171,8 +213,8 @@ TEST_F_TIMEOUT(killed, in_the_middle, TIMEOUT)
 		EXPECT_TRUE(WIFSIGNALED(status));
 		do {
 			wrong = account_rose(&before, 0, 0);
-			if (!wrong && follow_is_hooked())
-				wrong = "psmash is probed still";
+			if (!wrong && follow_followers())
+				wrong = "somebody follows still";
 		} while (wrong && wait_more(&wait, MOMENT));
 		ASSERT_SOUND(wrong);
 	}

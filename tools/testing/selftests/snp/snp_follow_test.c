@@ -35,7 +35,7 @@ FIXTURE_SETUP(follow)
 	ASSERT_SOUND(module_require(""));
 	ASSERT_SOUND(memory_alloc(&self->memory, HUGETLB_2M, SIZE));
 	fill_with_pattern(self->memory.va, SIZE);
-	ASSERT_FALSE(follow_is_hooked());
+	ASSERT_EQ(0, follow_followers());
 	ASSERT_SOUND(vmm_open(&self->vmm, VFIO_PGSIZE_IOMMU, 1));
 	ASSERT_SOUND(device_start(&self->device, &self->vmm, 0));
 	ASSERT_SOUND(guest_start(&self->guest, self->memory.va, SIZE));
@@ -53,7 +53,7 @@ FIXTURE_TEARDOWN(follow)
 	guest_stop(&self->guest);
 	device_stop(&self->device);
 	EXPECT_SOUND(vmm_close(&self->vmm));
-	EXPECT_FALSE(follow_is_hooked());
+	EXPECT_EQ(0, follow_followers());
 	memory_free(&self->memory);
 	huge_pages_release();
 }
@@ -97,10 +97,11 @@ TEST_F_TIMEOUT(follow, policy, TIMEOUT)
 	EXPECT_EQ(0, policy.flags & FOLLOW);
 	EXPECT_EQ(-EINVAL, policy_of_all(container, MERGE, UPTO_2M));
 	EXPECT_EQ(-EINVAL, policy_set(container, range | MERGE, AT, SIZE, UPTO_2M));
-	EXPECT_FALSE(follow_is_hooked());
+	EXPECT_EQ(0, follow_followers());
 
 	POLICY(SPLIT);
 	EXPECT_TRUE(follow_is_hooked());
+	EXPECT_EQ(1, follow_followers());
 	ASSERT_EQ(0, policy_get(container, &policy, 0, 0));
 	EXPECT_EQ(SPLIT, policy.flags & FOLLOW);
 	POLICY(FOLLOW);
@@ -111,10 +112,11 @@ TEST_F_TIMEOUT(follow, policy, TIMEOUT)
 	EXPECT_EQ(FOLLOW | VFIO_PGSIZE_POLICY_INHERIT,
 		  policy.flags & (FOLLOW | VFIO_PGSIZE_POLICY_INHERIT));
 	POLICY(0);
-	EXPECT_FALSE(follow_is_hooked());
+	EXPECT_EQ(0, follow_followers());
 
 	ASSERT_EQ(0, policy_set(container, range | SPLIT, AT, SIZE, UPTO_2M));
 	EXPECT_TRUE(follow_is_hooked());
+	EXPECT_EQ(1, follow_followers());
 	ASSERT_EQ(0, policy_get(container, &policy, range, AT));
 	EXPECT_EQ(SPLIT, policy.flags & FOLLOW);
 	EXPECT_EQ(SIZE, policy.size);
@@ -123,14 +125,14 @@ TEST_F_TIMEOUT(follow, policy, TIMEOUT)
 	ASSERT_EQ(0, policy_get(container, &policy, 0, 0));
 	EXPECT_EQ(0, policy.flags & FOLLOW);
 	ASSERT_EQ(0, policy_set(container, range | VFIO_PGSIZE_POLICY_INHERIT, AT, SIZE, 0));
-	EXPECT_FALSE(follow_is_hooked());
+	EXPECT_EQ(0, follow_followers());
 }
 
 /* Nothing that is larger than 4K can come of such a policy: nothing is followed. */
 TEST_F_TIMEOUT(follow, policy_of_4k, TIMEOUT)
 {
 	ASSERT_SOUND(vmm_policy(&self->vmm, FOLLOW, ONLY_4K));
-	EXPECT_FALSE(follow_is_hooked());
+	EXPECT_EQ(0, follow_followers());
 	MAP(AT);
 	ASSIGN_2M(3);
 	SMASH(3);
@@ -315,6 +317,7 @@ TEST_F_TIMEOUT(follow, two_containers, TIMEOUT)
 	device_stop(&device);
 	ASSERT_SOUND(vmm_close(&other));
 	EXPECT_TRUE(follow_is_hooked());
+	EXPECT_EQ(1, follow_followers());
 	ASSIGN(PAGE_OF(2, 0));
 	SMALL(BIT(1) | BIT(2));
 }

@@ -282,8 +282,8 @@ static problem stop(void)
 	at_end = vmm_close(&vmm);
 	memory_free(&memory);
 	huge_pages_release();
-	if (!wrong && !at_end && follow_is_hooked())
-		return problem_is("nobody follows, and psmash is probed");
+	if (!wrong && !at_end)
+		return follow_ends();
 	return wrong ? wrong : at_end;
 }
 

@@ -168,6 +168,7 @@ TEST_F_TIMEOUT(rmap, of_a_terabyte, LONG)
 	uint64_t without, with, per_stretch;
 	struct cost alone, nobody, one;
 
+	ASSERT_SOUND(follow_ends());
 	ASSERT_SOUND(cost_of(&self->guest, self->nobodys, &alone));
 	ASSERT_SOUND(map_all(self, 0, &without));
 	EXPECT_FALSE(follow_is_hooked());

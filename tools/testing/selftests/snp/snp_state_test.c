@@ -63,7 +63,7 @@ FIXTURE_TEARDOWN(snp_state)
 		EXPECT_EQ(self->counts.dma_faults, now.dma_faults);
 	pages_free(&self->pages);
 	EXPECT_SOUND(vmm_close(&self->vmm));
-	EXPECT_FALSE(follow_is_hooked());
+	EXPECT_EQ(0, follow_followers());
 	memory_free(&self->memory);
 	huge_pages_release();
 }
