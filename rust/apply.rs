@@ -8,6 +8,7 @@ use crate::{
     container::State,
     domain::{
         give_way,
+        rest,
         Domain, //
     },
     follow::Hook,
@@ -77,17 +78,13 @@ impl State {
         if (asks || policy.follows()) && self.hook.is_none() {
             self.hook = Some(Hook::new()?);
         }
+        // What is split is so with tables that are there.
+        self.keep_reserve();
         let result = self.put_in_force(&policy, scope, apply);
         if result.is_ok() {
             self.policy = policy;
-        } else if self
-            .repair_lost()
-            .and_then(|()| self.adopt_all(None, scope.range()))
-            .is_err()
-        {
-            pr_err!("no memory to go on as before: leaves may not follow the RMP\n");
         }
-        // After an error something may still be followed that is not to be.
+        // After an error, or if it is lost, something may still be followed that is not to be.
         let watched = |domain: &Domain| domain.watches().first_in(IovaRange::ALL).is_some();
         if !self.policy.follows() && !self.domains.iter().any(watched) {
             self.hook = None;
@@ -97,14 +94,16 @@ impl State {
     }
 
     /// Follows all mappings that have a part in `scope` as `policy` says, or as the present one does.
-    /// Only there something new is followed.
+    /// Only there something new is followed. After an error all is followed as before.
     fn adopt_all(&mut self, policy: Option<&Policy>, scope: IovaRange) -> Result {
-        let policy = policy.unwrap_or(&self.policy);
-
+        self.repair()?;
+        // What is lost meanwhile has small leaves when it is repaired, and is not lost again.
+        while !self.adopt(policy, scope)? {
+            self.repair()?;
+        }
         for mapping in self.mappings.overlapping(scope) {
-            for domain in self.domains.iter_mut() {
-                domain.adopt(mapping.range, policy, &self.follower)?;
-                if let Some(changed) = mapping.range.intersect(scope) {
+            if let Some(changed) = mapping.range.intersect(scope) {
+                for domain in &self.domains {
                     domain.mend(changed);
                 }
             }
@@ -112,23 +111,58 @@ impl State {
         Ok(())
     }
 
-    /// What a new policy does to what is mapped.
-    fn put_in_force(&mut self, policy: &Policy, scope: Scope, apply: bool) -> Result {
-        if policy.follows() || self.policy.follows() {
-            self.repair()?;
-            self.adopt_all(Some(policy), scope.range())?;
-        }
-        if apply {
-            match scope {
-                Scope::Container(_) => {
-                    for segment in policy.inherited(IovaRange::ALL) {
-                        self.convert(policy, segment.range)?;
-                    }
-                }
-                Scope::Range(range, _) => self.convert(policy, range)?,
+    /// The same; what is new may disagree with the RMP. False: a leaf was lost, and all is followed as
+    /// before.
+    fn adopt(&mut self, policy: Option<&Policy>, scope: IovaRange) -> Result<bool> {
+        let policy = policy.unwrap_or(&self.policy);
+        let mut adopted = KVVec::new();
+
+        for mapping in self.mappings.overlapping(scope) {
+            for (index, domain) in self.domains.iter_mut().enumerate() {
+                let Some(new) = domain.prepare(mapping.range, policy, &self.follower)? else {
+                    return Ok(false);
+                };
+                adopted.push((index, mapping.range, new), GFP_KERNEL_ACCOUNT)?;
             }
         }
-        Ok(())
+        // From here on nothing fails.
+        for (index, range, new) in adopted {
+            if let Some(domain) = self.domains.get_mut(index) {
+                domain.watches_mut().replace(range, new);
+            }
+            rest();
+        }
+        Ok(true)
+    }
+
+    /// What a new policy does to what is mapped.
+    fn put_in_force(&mut self, policy: &Policy, scope: Scope, apply: bool) -> Result {
+        let follows = policy.follows() || self.policy.follows();
+
+        if follows {
+            self.adopt_all(Some(policy), scope.range())?;
+        }
+        let result = if apply {
+            self.apply(policy, scope)
+        } else {
+            Ok(())
+        };
+        if follows && result.is_err() && self.adopt_all(None, scope.range()).is_err() {
+            pr_err!("no memory to go on as before: leaves may not follow the RMP\n");
+        }
+        result
+    }
+
+    fn apply(&self, policy: &Policy, scope: Scope) -> Result {
+        match scope {
+            Scope::Container(_) => {
+                for segment in policy.inherited(IovaRange::ALL) {
+                    self.convert(policy, segment.range)?;
+                }
+                Ok(())
+            }
+            Scope::Range(range, _) => self.convert(policy, range),
+        }
     }
 
     /// `rule`, if every domain has its sizes and 4K is among them.

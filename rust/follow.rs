@@ -41,7 +41,10 @@ use crate::{
         step,
         Step, //
     },
-    watch::Owner,
+    watch::{
+        Owner,
+        Standing, //
+    },
     watches::NewWatch, //
 };
 
@@ -162,20 +165,16 @@ extern "C" fn pgsize_hook_expire() {
     Hook::take_out();
 }
 
-/// Has the hook watch `stretch`, if there are blocks in it that leaves of 2M can have.
+/// Has the hook watch `stretch`, as pending, if there are blocks in it that leaves of 2M can have.
 ///
 /// `owner` is the domain's in which the result is dropped or put.
-pub(crate) fn watch(
-    stretch: Stretch,
-    pending: bool,
-    owner: &Arc<Owner>,
-) -> Result<Option<NewWatch>> {
+pub(crate) fn watch(stretch: Stretch, owner: &Arc<Owner>) -> Result<Option<NewWatch>> {
     let Some(blocks) = stretch.blocks() else {
         return Ok(None);
     };
     let at = stretch.phys_at(blocks.start());
     // SAFETY: The domain drops its watches before it is freed.
-    let new = unsafe { NewWatch::new(blocks, at, pending, owner.clone()) }?;
+    let new = unsafe { NewWatch::new(blocks, at, owner.clone()) }?;
 
     Ok(Some(new))
 }
@@ -206,7 +205,7 @@ impl Domain {
         step(Step::MapBegins);
         // From here on what breaks is noted.
         let stretch = Stretch { range, phys };
-        let watch = watch(stretch, true, &self.owner(rule, follower)?)?;
+        let watch = watch(stretch, &self.owner(rule, follower)?)?;
         let blocks = watch.as_ref().map(|watch| watch.range());
         let mut left = Some(range);
         let mut mapped = None;
@@ -254,12 +253,11 @@ impl Domain {
                 step(Step::MapPublishes);
                 {
                     let mut guard = Guard::lock();
-                    let marks = guard.marks(watch);
-                    if !marks.hit {
-                        marks.pending = false;
+                    if guard.marks(watch).standing != Standing::Hit {
+                        guard.go_live(watch);
                         break;
                     }
-                    marks.hit = false;
+                    guard.marks(watch).standing = Standing::Pending;
                 }
                 step(Step::MapHit);
                 let table = self.table().ok_or_else(unsupported)?;
@@ -276,14 +274,16 @@ impl Domain {
         Ok(())
     }
 
-    /// Follows what is mapped in `range`, of one mapping, where `policy` says so, and nothing else.
-    /// What it says and said before is followed all the time. After an error all is as before.
-    pub(crate) fn adopt(
+    /// Makes ready to follow what is mapped in `range`, of one mapping, where `policy` says so, and
+    /// nothing else. Until [`Watches::replace`](crate::watches::Watches::replace) is given the result,
+    /// and if it never is, all is followed as before. `None`: a leaf is lost, which is to be repaired
+    /// first.
+    pub(crate) fn prepare(
         &mut self,
         range: IovaRange,
         policy: &Policy,
         follower: &Arc<Follower>,
-    ) -> Result {
+    ) -> Result<Option<KVVec<NewWatch>>> {
         let mut found = KVVec::with_capacity(256, GFP_KERNEL_ACCOUNT)?;
         let mut new = KVVec::new();
 
@@ -291,52 +291,26 @@ impl Domain {
             .segments(range)
             .filter(|segment| segment.rule.follows())
         {
-            self.cut_ends_live(segment.range)?;
+            if !self.cut_ends_live(segment.range)? {
+                return Ok(None);
+            }
             let owner = self.owner(segment.rule, follower)?;
             let mut left = Some(segment.range);
             while let Some(todo) = left.and_then(|left| self.skip_holes(left)) {
                 let seen = self.stretches(todo, &mut found);
                 for stretch in &found {
-                    if let Some(watch) = watch(*stretch, false, &owner)? {
+                    if let Some(watch) = watch(*stretch, &owner)? {
                         new.push(watch, GFP_KERNEL_ACCOUNT)?;
                     }
+                    step(Step::PolicyWatched);
                 }
                 left = todo.behind(seen.last());
                 rest();
             }
         }
-        // From here on the hook has the new ones alone. It may have had memory for none of a leaf that
-        // only the old ones know, or have merged what is to be cut.
-        let mut result = match self.watches().hold_in(range) {
-            true => Err(ENOMEM),
-            false => Ok(()),
-        };
-        for segment in policy
-            .segments(range)
-            .filter(|segment| segment.rule.follows())
-        {
-            result = result.and_then(|()| self.cut_ends_live(segment.range));
-        }
-        if let Err(error) = result {
-            self.let_go(range);
-            return Err(error);
-        }
-        self.replace_watches(range, new);
-        Ok(())
-    }
-
-    /// What is followed in `range` is followed by `new`, which the hook knows already, and by nothing
-    /// else.
-    pub(crate) fn replace_watches(&mut self, range: IovaRange, new: KVVec<NewWatch>) {
-        // What the hook noted of the old ones it noted of the same memory.
-        self.watches().hold_in(range);
-        for new in &new {
-            self.watches().hand_on(new);
-        }
-        self.watches_mut().remove_in(range);
-        for watch in new {
-            self.watches_mut().insert(watch);
-        }
+        // Only what was there could be read. What is lost from now on lies in one of the new ones, or is
+        // to be followed no more.
+        Ok((!self.watches().lost_in(range)).then_some(new))
     }
 }
 

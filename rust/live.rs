@@ -31,17 +31,21 @@ use crate::{
         PageSizes, //
     },
     policy::Rule,
-    pool::Memory,
+    ready::Ready,
     rmap::Guard,
     rmp::Block,
     smash::{
         large_leaf,
         make_large,
         make_small,
+        make_small_or_none,
         AROUND, //
     },
     stretch::Stretch,
-    watch::Watch,
+    watch::{
+        Standing,
+        Watch, //
+    },
     worker::work_later, //
 };
 
@@ -65,23 +69,31 @@ impl Domain {
         ];
         for range in halves.into_iter().flatten() {
             let phys = whole.phys_at(range.start()).ok_or(EFAULT)?;
-            if let Some(half) = watch(Stretch { range, phys }, false, whole.owner())? {
+            if let Some(half) = watch(Stretch { range, phys }, whole.owner())? {
                 new.push(half, GFP_KERNEL_ACCOUNT)?;
             }
         }
         let table = self.table().ok_or_else(unsupported)?;
-        let mut guard = Guard::lock();
-        let (_, cut) = table.edit_with(Memory::Atomic, |editor| editor.cut(at, AROUND, AROUND));
-        cut?;
-        // With small leaves nothing is lost any more. It may have been before.
-        if table.view().leaf_at(at).is_none() {
-            return Ok(false);
+        let cut = Ready::new(table.node()).edit(|guard, memory| {
+            let (_, cut) = table.edit_with(memory, |editor| editor.cut(at, AROUND, AROUND));
+            cut?;
+            // With small leaves nothing is lost any more. It may have been before.
+            if table.view().leaf_at(at).is_none() {
+                return Ok(false);
+            }
+            // Nor is the block merged again: the hook has the halves.
+            let noted = *guard.marks(whole);
+            for half in &new {
+                *guard.marks(half) = noted;
+                guard.go_live(half);
+            }
+            guard.marks(whole).hold();
+            Ok(true)
+        })?;
+        if cut {
+            self.watches_mut().replace(range, new);
         }
-        // Nor is the block merged again: the hook has the halves.
-        guard.marks(whole).pending = true;
-        drop(guard);
-        self.replace_watches(range, new);
-        Ok(true)
+        Ok(cut)
     }
 
     /// Gives a block, mapped as a whole, one leaf if the RMP allows it, and follows it.
@@ -97,7 +109,7 @@ impl Domain {
             return Ok(());
         }
         let owner = self.owner(rule, follower)?;
-        let Some(new) = watch(stretch, true, &owner)? else {
+        let Some(new) = watch(stretch, &owner)? else {
             return Ok(());
         };
         self.watches_mut().insert(new);
@@ -106,49 +118,36 @@ impl Domain {
             let mut guard = Guard::lock();
             let marks = guard.marks(watch);
 
-            marks.pending = false;
-            if core::mem::take(&mut marks.hit) || !safe {
+            let hit = marks.standing == Standing::Hit;
+            if hit || !safe {
                 // It was small, and is right; if it is whole again the worker will see.
                 marks.shared = watch.merges();
                 work_later();
-            } else {
+            }
+            guard.go_live(watch);
+            if !hit && safe {
                 make_large(&mut guard, watch, block);
             }
         }
         Ok(())
     }
 
-    /// Gives what was held of `range` back to the hook.
-    pub(crate) fn let_go(&self, range: IovaRange) {
-        for watch in self.watches().overlapping(range) {
-            let mut guard = Guard::lock();
-            let marks = guard.marks(watch);
-            marks.pending = false;
-            let hit = core::mem::take(&mut marks.hit);
-            drop(guard);
+    /// No leaf and no followed stretch crosses the ends of `range` afterwards. What has to be unmapped,
+    /// if it has to be, is then followed as a whole. False: as for [`Domain::cut_followed`].
+    pub(crate) fn cut_ends_live(&mut self, range: IovaRange) -> Result<bool> {
+        let ends = [Some(range.start()), range.last().next()];
 
-            if hit {
-                self.mend(watch.range());
+        for at in ends.into_iter().flatten() {
+            let page = IovaRange::block(at, PageSize::SIZE_4K);
+            if self.watches().first_in(page).is_none() {
+                // It is nobody else's.
+                let table = self.table().ok_or_else(unsupported)?;
+                table.edit(|editor| editor.cut(at, AROUND, AROUND))?;
+            } else if !self.cut_followed(at)? {
+                return Ok(false);
             }
         }
-    }
-
-    /// No leaf crosses the ends of `range` where it is followed: what has to be unmapped, if it has to
-    /// be, is then followed as a whole.
-    pub(crate) fn cut_ends_live(&self, range: IovaRange) -> Result {
-        self.cut_live(range.start())?;
-        range
-            .last()
-            .next()
-            .map_or(Ok(()), |behind| self.cut_live(behind))
-    }
-
-    fn cut_live(&self, at: Iova) -> Result {
-        let table = self.table().ok_or_else(unsupported)?;
-        let _guard = Guard::lock();
-        let (_, result) = table.edit_with(Memory::Atomic, |editor| editor.cut(at, AROUND, AROUND));
-
-        result
+        Ok(true)
     }
 
     /// Splits the leaves of `range` that begin to be followed, and disagree with the RMP.
@@ -179,6 +178,8 @@ impl Domain {
             return;
         };
 
+        let mut ready = Ready::new(table.node());
+
         for watch in self.watches().overlapping(range) {
             // Blocks at the ends may lie in the range in part only.
             let blocks = range
@@ -199,10 +200,16 @@ impl Domain {
                 if !is_unsafe(frames) {
                     continue;
                 }
-                let mut guard = Guard::lock();
-                if let Some(leaf) = large_leaf(&table, block) {
-                    note(watch, &leaf, frames);
-                    make_small(&mut guard, watch, block);
+                let mut noted = false;
+                let made = ready.edit(|guard, memory| {
+                    if let Some(leaf) = large_leaf(&table, block).filter(|_| !noted) {
+                        note(watch, &leaf, frames);
+                        noted = true;
+                    }
+                    make_small(guard, watch, block, memory)
+                });
+                if made.is_err() {
+                    make_small_or_none(&mut Guard::lock(), watch, block);
                 }
             }
         }
@@ -212,6 +219,7 @@ impl Domain {
     /// hook may be at work; of 4K where the RMP wants it, if `follow`.
     pub(crate) fn convert_live(&self, part: IovaRange, sizes: PageSizes, follow: bool) -> Result {
         let table = self.table().ok_or_else(unsupported)?;
+        let mut ready = Ready::new(table.node());
         let mut left = Some(part);
 
         while let Some(todo) = left {
@@ -231,23 +239,22 @@ impl Domain {
             let generation = Guard::lock().generation();
             let mut broken = follow && whole && is_unsafe(Block::of(at));
 
-            let mut guard = Guard::lock();
-            if follow && whole && guard.generation() != generation {
-                broken = guard.is_in_transit(Block::of(at)) || Block::of(at).is_broken();
-            }
-            let sizes = if broken { PageSizes::ONLY_4K } else { sizes };
-            let leaf = table.view().leaf_at(piece.start());
-            if leaf.is_some_and(|leaf| leaf.range().covers(piece) && sizes.allows(leaf.size())) {
-                continue;
-            }
-            let (_, cut) =
-                table.edit_with(Memory::Atomic, |editor| editor.carve(piece, sizes, AROUND));
-            cut?;
-            let mut conversion = Conversion::new(piece, sizes.up_to(PageSize::SIZE_2M));
-            let (_, done) =
-                table.edit_with(Memory::Atomic, |editor| conversion.step(editor, u32::MAX));
-            done?;
-            drop(guard);
+            ready.edit(|guard, memory| {
+                if follow && whole && guard.generation() != generation {
+                    broken = guard.is_in_transit(Block::of(at)) || Block::of(at).is_broken();
+                }
+                let sizes = if broken { PageSizes::ONLY_4K } else { sizes };
+                let leaf = table.view().leaf_at(piece.start());
+                if leaf.is_some_and(|leaf| leaf.range().covers(piece) && sizes.allows(leaf.size()))
+                {
+                    return Ok(());
+                }
+                let (_, cut) = table.edit_with(memory, |editor| editor.carve(piece, sizes, AROUND));
+                cut?;
+                let mut conversion = Conversion::new(piece, sizes.up_to(PageSize::SIZE_2M));
+                let (_, done) = table.edit_with(memory, |editor| conversion.step(editor, u32::MAX));
+                done.map(|_| ())
+            })?;
         }
         Ok(())
     }

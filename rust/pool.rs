@@ -20,6 +20,7 @@ use crate::{
         TablePages,
         Tables, //
     },
+    ready::Ready,
     reserve::new_table, //
 };
 
@@ -70,8 +71,8 @@ pub(crate) struct Pool<'p, 'd> {
 pub(crate) enum Memory<'m> {
     /// Patiently, and charged to the process.
     Sleeping,
-    /// At once, or not at all.
-    Atomic,
+    /// Was waited for beforehand.
+    Ready(&'m Ready),
     /// At once, under the lock of the [`rmap`](crate::rmap): from the reserve, if there is one; tables
     /// that are taken out are kept, for somebody may be reading them.
     Hook(&'m Follower),
@@ -90,7 +91,7 @@ impl TablePages for Pool<'_, '_> {
     fn alloc(&mut self) -> Result<Table, AllocError> {
         let page = match self.memory {
             Memory::Sleeping => new_table(self.node, bindings::GFP_KERNEL_ACCOUNT),
-            Memory::Atomic => new_table(self.node, bindings::GFP_ATOMIC),
+            Memory::Ready(ready) => ready.take(),
             // SAFETY: The lock of the tree is held.
             Memory::Hook(follower) => unsafe { follower.reserve.take(self.node) },
         };

@@ -87,7 +87,7 @@ impl Domain {
                 if !marks.shared {
                     continue;
                 }
-                if marks.pending || marks.lost {
+                if marks.is_pending() || marks.lost {
                     // It is looked at when all of it is there again.
                     work_later();
                     continue;

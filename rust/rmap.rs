@@ -27,6 +27,7 @@ use crate::{
     rmp::Block,
     watch::{
         Marks,
+        Standing,
         Watch, //
     }, //
 };
@@ -101,6 +102,11 @@ impl Guard {
         // SAFETY: By the invariants of `Watch` these are `Marks`. The lock is held, and the borrow of the
         // guard keeps others out.
         unsafe { &mut *(&raw mut (*watch.place()).marks).cast() }
+    }
+
+    /// The hook has this stretch from now on.
+    pub(crate) fn go_live(&mut self, watch: &Watch) {
+        self.marks(watch).standing = Standing::Live;
     }
 
     /// Calls `each` with every stretch that holds all of `block`.

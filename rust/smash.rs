@@ -8,6 +8,8 @@
 
 #![allow(unsafe_code)]
 
+use kernel::prelude::*;
+
 use crate::{
     follower::count,
     pgtable::{
@@ -29,7 +31,10 @@ use crate::{
         self,
         Where, //
     },
-    watch::Watch,
+    watch::{
+        Standing,
+        Watch, //
+    },
     worker::work_later, //
 };
 
@@ -54,10 +59,10 @@ extern "C" fn pgsize_smash_begin(pfn: u64) -> u64 {
     let began = guard.begin(block);
     guard.each_over(block, |guard, watch, range| {
         let marks = guard.marks(watch);
-        if marks.pending {
-            marks.hit = true;
+        if marks.is_pending() {
+            marks.standing = Standing::Hit;
         } else {
-            make_small(guard, watch, range);
+            make_small_or_none(guard, watch, range);
         }
     });
     drop(guard);
@@ -85,7 +90,7 @@ extern "C" fn pgsize_became_whole(pfn: u64, began: u64) {
         if !watch.merges() {
             return;
         }
-        if busy || guard.marks(watch).pending {
+        if busy || guard.marks(watch).is_pending() {
             // The worker looks at it when things have calmed down.
             guard.marks(watch).shared = true;
             work_later();
@@ -125,16 +130,22 @@ pub(crate) fn large_leaf(table: &PageTable<'_>, range: IovaRange) -> Option<Leaf
         .filter(|leaf| leaf.size() >= PageSize::SIZE_2M)
 }
 
-/// Gives `range`, a block of a stretch that is not pending, leaves of 4K. If there is no memory for
-/// the table, the leaf goes altogether: DMA that faults is better than DMA that goes on by chance.
-pub(crate) fn make_small(guard: &mut Guard, watch: &Watch, range: IovaRange) {
+/// Gives `range`, a block of a stretch that is not pending, leaves of 4K, with tables of that memory.
+///
+/// Fails with `ENOMEM`, and all is as it was then.
+pub(crate) fn make_small(
+    _guard: &mut Guard,
+    watch: &Watch,
+    range: IovaRange,
+    memory: Memory<'_>,
+) -> Result {
     let Some(table) = table(watch) else {
-        return;
+        return Ok(());
     };
     let Some(leaf) = large_leaf(&table, range) else {
-        return;
+        return Ok(());
     };
-    let (changes, result) = table.edit_with(Memory::Hook(watch.follower()), |editor| {
+    let (changes, result) = table.edit_with(memory, |editor| {
         editor.carve(range, PageSizes::ONLY_4K, AROUND)
     });
 
@@ -147,14 +158,28 @@ pub(crate) fn make_small(guard: &mut Guard, watch: &Watch, range: IovaRange) {
             phys,
         };
         trace::split(watch.follower().id, at);
-    } else {
-        table.take_out(leaf.range());
-        trace::fallback(watch.follower().id, (&leaf).into());
-        guard.marks(watch).lost = true;
-        count(&watch.stats().fallbacks, 1);
-        // The worker also repairs it.
-        watch.follower().alarm();
     }
+    result
+}
+
+/// The same, at once. If there is no memory for the table, the leaf goes altogether: DMA that faults is
+/// better than DMA that goes on by chance.
+pub(crate) fn make_small_or_none(guard: &mut Guard, watch: &Watch, range: IovaRange) {
+    if make_small(guard, watch, range, Memory::Hook(watch.follower())).is_ok() {
+        return;
+    }
+    let Some(table) = table(watch) else {
+        return;
+    };
+    let Some(leaf) = large_leaf(&table, range) else {
+        return;
+    };
+    table.take_out(leaf.range());
+    trace::fallback(watch.follower().id, (&leaf).into());
+    guard.marks(watch).lost = true;
+    count(&watch.stats().fallbacks, 1);
+    // The worker also repairs it.
+    watch.follower().alarm();
 }
 
 /// Gives `range`, a block of a stretch that is not pending, which is whole, a leaf of 2M, if it has

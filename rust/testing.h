@@ -8,8 +8,8 @@
 #define VFIO_PGSIZE_TESTING_H
 
 /*
- * The points, in the order in which each of the four passes them. Map, unmap and
- * the worker pass theirs with nothing but mutexes held and may sleep there; a smash
+ * The points, in the order in which each of the five passes them. Map, unmap, the
+ * worker and SET_POLICY pass theirs with nothing but mutexes held and may sleep there; a smash
  * passes its own with preemption off. No spinlock is held at any of them but where it says so.
  */
 enum {
@@ -32,6 +32,8 @@ enum {
 
 	PGSIZE_STEP_MERGE_BEGINS,	/* the worker has found a small block that may be whole */
 	PGSIZE_STEP_MERGE_LOOKED,	/* it has looked at the RMP */
+
+	PGSIZE_STEP_POLICY_WATCHED,	/* SET_POLICY has made a stretch ready to be followed */
 
 	PGSIZE_STEP_SMASH_BEGINS,	/* the call is made; the hook knows nothing yet */
 	PGSIZE_STEP_SMASH_NOTED,	/* the hook has done its work; the RMP is as it was */

@@ -4,7 +4,7 @@
 
 #![allow(unsafe_code)]
 
-/// A point between two steps of map, unmap, merge or smash. `testing.h` says what each is.
+/// A point between two steps of map, unmap, merge, a new policy or smash. `testing.h` says what each is.
 #[derive(Clone, Copy)]
 #[repr(u32)]
 pub(crate) enum Step {
@@ -25,6 +25,7 @@ pub(crate) enum Step {
     UnmapUnwatched,
     MergeBegins,
     MergeLooked,
+    PolicyWatched,
     SmashBegins,
     SmashNoted,
     SmashChanged,

@@ -40,6 +40,7 @@
 //!                                                           └──► follow    what follows the RMP
 //!                                                                 ├─ watches ─► rmap ─► watch ─► places.c
 //!                                                                 ├─ reserve   tables for the hook
+//!                                                                 ├─ ready     tables for who can wait
 //!                                                                 └─ repair    what the hook left
 //! KVM ── psmash() ... ── fprobe ──► hook.c ──► smash ──► rmap (block → stretches) ──► table
 //!                                                └─ later ──► worker ──► repair, event ──► VMM
@@ -107,6 +108,7 @@ mod policy;
 mod pool;
 mod query;
 mod quick;
+mod ready;
 mod registry;
 mod repair;
 mod reserve;

@@ -82,14 +82,23 @@ pub(crate) struct Watch {
 // A terabyte can have half a million of them.
 const _: () = assert!(size_of::<Watch>() == 80);
 
+/// Whose a stretch is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Standing {
+    /// The hook's.
+    Live,
+    /// Its mapper's, who is at work: the hook keeps its hands off.
+    Pending,
+    /// The same, and a smash came meanwhile.
+    Hit,
+}
+
 /// What the hook and the worker tell each other of a stretch.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Marks {
-    /// Its mapper is at work: the hook keeps its hands off.
-    pub(crate) pending: bool,
-    /// A smash came meanwhile.
-    pub(crate) hit: bool,
+    pub(crate) standing: Standing,
     /// A leaf had to be unmapped.
     pub(crate) lost: bool,
     /// A page became shared: a block may be whole.
@@ -97,8 +106,27 @@ pub(crate) struct Marks {
 }
 
 impl Marks {
+    /// Nothing is noted of a stretch yet that its mapper is at work on.
+    pub(crate) const PENDING: Self = Self {
+        standing: Standing::Pending,
+        lost: false,
+        shared: false,
+    };
+
+    /// Whether it is its mapper's.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.standing != Standing::Live
+    }
+
+    /// It is its mapper's.
+    pub(crate) fn hold(&mut self) {
+        if self.standing == Standing::Live {
+            self.standing = Standing::Pending;
+        }
+    }
+
     fn bytes(self) -> [u8; 4] {
-        [self.pending, self.hit, self.lost, self.shared].map(u8::from)
+        [self.standing as u8, self.lost.into(), self.shared.into(), 0]
     }
 }
 
@@ -113,7 +141,8 @@ impl Watch {
         unsafe { &*place.cast() }
     }
 
-    /// A new one, for `range` and the frames from `phys` on: blocks of 2M, in both. It is in no tree.
+    /// A new one, for `range` and the frames from `phys` on: blocks of 2M, in both. It is pending, and
+    /// in no tree.
     ///
     /// # Safety
     ///
@@ -121,7 +150,6 @@ impl Watch {
     pub(crate) unsafe fn alloc(
         range: IovaRange,
         phys: Phys,
-        marks: Marks,
         owner: Arc<Owner>,
     ) -> Result<NonNull<Self>> {
         let blocks = range.pages() / BLOCK;
@@ -131,7 +159,7 @@ impl Watch {
             iova: range.start().get(),
             first: u32::try_from(first)?,
             last: u32::try_from(last)?,
-            marks: marks.bytes(),
+            marks: Marks::PENDING.bytes(),
             ..Default::default()
         };
         // SAFETY: The memory for it was made ready when the module was loaded.

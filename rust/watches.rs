@@ -23,7 +23,6 @@ use crate::{
     },
     rmap::Guard,
     watch::{
-        Marks,
         Owner,
         Watch, //
     }, //
@@ -37,25 +36,16 @@ use crate::{
 pub(crate) struct NewWatch(NonNull<Watch>);
 
 impl NewWatch {
-    /// Follows `range`, which is mapped, or about to be if `pending`, to the frames from `phys` on:
-    /// blocks of 2M, in both.
+    /// Follows `range`, which is mapped, or about to be, to the frames from `phys` on: blocks of 2M, in
+    /// both. It is pending: the hook does nothing to it, so that it has nothing to lose when dropped.
     ///
     /// # Safety
     ///
     /// The owner's domain stays valid until the result is dropped.
-    pub(crate) unsafe fn new(
-        range: IovaRange,
-        phys: Phys,
-        pending: bool,
-        owner: Arc<Owner>,
-    ) -> Result<Self> {
-        let marks = Marks {
-            pending,
-            ..Default::default()
-        };
+    pub(crate) unsafe fn new(range: IovaRange, phys: Phys, owner: Arc<Owner>) -> Result<Self> {
         // INVARIANT: Just made. It is in the tree now.
         // SAFETY: By the requirement.
-        let new = Self(unsafe { Watch::alloc(range, phys, marks, owner) }?);
+        let new = Self(unsafe { Watch::alloc(range, phys, owner) }?);
 
         Guard::lock().insert(&new);
         Ok(new)
@@ -168,11 +158,15 @@ impl Watches {
     /// What overlaps `range` is not followed any more, as a whole.
     pub(crate) fn remove_in(&mut self, range: IovaRange) {
         while let Some(place) = self.place_in(range) {
-            // SAFETY: It is in the tree; then it is nobody's.
-            unsafe {
-                bindings::pgsize_places_remove(&mut self.tree, place.as_ptr());
-                drop(NewWatch::from_place(place));
-            }
+            self.remove(place);
+        }
+    }
+
+    fn remove(&mut self, place: NonNull<bindings::pgsize_place>) {
+        // SAFETY: It is in the tree; then it is nobody's.
+        unsafe {
+            bindings::pgsize_places_remove(&mut self.tree, place.as_ptr());
+            drop(NewWatch::from_place(place));
         }
     }
 
@@ -183,7 +177,7 @@ impl Watches {
         for watch in self.overlapping(range) {
             let mut guard = Guard::lock();
             let marks = guard.marks(watch);
-            marks.pending = true;
+            marks.hold();
             lost |= marks.lost;
         }
         lost
@@ -201,8 +195,43 @@ impl Watches {
         unsafe { bindings::pgsize_places_insert(&mut self.tree, new.into_place()) };
     }
 
+    /// What is followed in `range` is followed by `new`, in rising order, and by nothing else. Each of
+    /// those that were there lies in `new` as a whole, or not at all; of the latter those that the hook
+    /// has lost leaves of stay, for nobody else knows of these.
+    ///
+    /// The hook knows the old ones, or the new ones, or both, all the time. Can not fail.
+    pub(crate) fn replace(&mut self, range: IovaRange, new: KVVec<NewWatch>) {
+        for new in &new {
+            Guard::lock().go_live(new);
+        }
+        self.hold_in(range);
+        for new in &new {
+            self.hand_on(new);
+        }
+        let mut left = Some(range);
+        while let Some(place) = left.and_then(|left| self.place_in(left)) {
+            // SAFETY: It is in the tree.
+            let watch = unsafe { Watch::of(place.as_ptr()) };
+            let whole = watch.range();
+            let next = new.partition_point(|new| new.range().last() < whole.start());
+            let replaced = new
+                .get(next)
+                .is_some_and(|new| new.range().start() <= whole.last());
+
+            left = left.and_then(|left| left.behind(whole.last()));
+            if replaced || !Guard::lock().marks(watch).lost {
+                self.remove(place);
+            } else {
+                Guard::lock().go_live(watch);
+            }
+        }
+        for new in new {
+            self.insert(new);
+        }
+    }
+
     /// `new` takes over what was noted of those that it replaces.
-    pub(crate) fn hand_on(&self, new: &NewWatch) {
+    fn hand_on(&self, new: &NewWatch) {
         for before in self.overlapping(new.range()) {
             let mut guard = Guard::lock();
             let noted = *guard.marks(before);

@@ -26,6 +26,7 @@ static const char *const names[PGSIZE_STEPS] = {
 	[PGSIZE_STEP_UNMAP_UNWATCHED] = "unwatched",
 	[PGSIZE_STEP_MERGE_BEGINS] = "merge begins",
 	[PGSIZE_STEP_MERGE_LOOKED] = "RMP looked at, to merge",
+	[PGSIZE_STEP_POLICY_WATCHED] = "ready to be followed",
 	[PGSIZE_STEP_SMASH_BEGINS] = "call begins",
 	[PGSIZE_STEP_SMASH_NOTED] = "hook is through",
 	[PGSIZE_STEP_SMASH_CHANGED] = "RMP changed",

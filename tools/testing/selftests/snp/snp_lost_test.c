@@ -3,7 +3,9 @@
  * No memory in the hook (fault injection of the debug kernel): the leaf is gone,
  * not wrong, and comes back with leaves of 4K.
  */
+#include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <poll.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
@@ -110,6 +112,44 @@ TEST_F_TIMEOUT(lost, policy, TIMEOUT)
 	EXPECT_SOUND(follow_has_soon(&self->vmm, &mapped, 1, 0));
 }
 
+/* Whoever may wait for memory does: nothing fails, and no leaf goes, for want of atomic memory. */
+TEST_F_TIMEOUT(lost, not_where_one_may_sleep, TIMEOUT)
+{
+	struct mapped mapped = { AT, self->memory.va, SIZE, BIT(2) | BIT(3) };
+	struct mapped parts[] = {
+		{ AT, self->memory.va, PIECE(6), BIT(2) | BIT(3) },
+		{ AT + PIECE(7), self->memory.va + PIECE(7), PIECE(1), 0 },
+	};
+	struct vfio_pgsize_stats before, stats;
+	struct fail fail;
+	int ranged, ret;
+	problem wrong;
+
+	ASSERT_SOUND(vmm_policy(&self->vmm, 0, UPTO_2M));
+	ASSERT_SOUND(guest_assign(&self->guest, PIECE(3) + PAGE, false));
+	ASSERT_SOUND(follow_stats(&self->vmm, &before));
+	/* The leaf over a 2M that is broken is split, and one that crosses the end of a range. */
+	ASSERT_SOUND(fail_here(&fail));
+	ret = policy_set(self->vmm.container, FOLLOW, 0, 0, UPTO_2M);
+	ranged = policy_set(self->vmm.container, VFIO_PGSIZE_POLICY_RANGE | SPLIT,
+			    AT + PIECE(2) + MIB(1), SIZE - PIECE(2) - MIB(1), UPTO_2M);
+	ASSERT_SOUND(fail_no_more(&fail));
+	ASSERT_EQ(0, ret);
+	ASSERT_EQ(0, ranged);
+	EXPECT_SOUND(follow_has(&self->vmm, &mapped, 1, 0));
+	/* Part of what is followed is unmapped. */
+	ASSERT_SOUND(fail_here(&fail));
+	wrong = dma_unmap_exactly(self->vmm.container, AT + PIECE(6) + PAGE, PIECE(1) - 2 * PAGE);
+	ASSERT_SOUND(fail_no_more(&fail));
+	ASSERT_SOUND(wrong);
+	ASSERT_SOUND(dma_unmap_exactly(self->vmm.container, AT + PIECE(6), PAGE));
+	ASSERT_SOUND(dma_unmap_exactly(self->vmm.container, AT + PIECE(7) - PAGE, PAGE));
+	EXPECT_SOUND(follow_has(&self->vmm, parts, 2, 0));
+	ASSERT_SOUND(follow_stats(&self->vmm, &stats));
+	EXPECT_EQ(0, stats.fallbacks - before.fallbacks);
+	EXPECT_EQ(1, stats.splits - before.splits);
+}
+
 /* --- while somebody is held, at a step or by the container's mutex -------------- */
 
 /* A thread's work, and what was wrong with it: its own text. */
@@ -117,14 +157,17 @@ struct errand {
 	Lost *self;
 	problem (*run)(Lost *self);
 	pthread_t thread;
+	_Atomic(pid_t) id;
 	char wrong[256];
 };
 
 static void *run_errand(void *arg)
 {
 	struct errand *errand = arg;
-	problem wrong = errand->run(errand->self);
+	problem wrong;
 
+	errand->id = gettid();
+	wrong = errand->run(errand->self);
 	snprintf(errand->wrong, sizeof(errand->wrong), "%s", wrong ? wrong : "");
 	return NULL;
 }
@@ -186,6 +229,66 @@ TEST_F_TIMEOUT(lost, at_each_step, 2 * TIMEOUT)
 		EXPECT_SOUND(follow_has_soon(&self->vmm, &mapped, 1, 0));
 		ASSERT_SOUND(guest_share(&self->guest, PIECE(3) + PAGE, false));
 	}
+}
+
+static problem follow_in_vain(Lost *self)
+{
+	int ret = policy_set(self->vmm.container, FOLLOW, 0, 0, UPTO_2M);
+
+	return ret == -ENOMEM ? NULL : problem_is("SET_POLICY: %d, and not %d", ret, -ENOMEM);
+}
+
+/* SET_POLICY has made a stretch ready; what is done under it now, and no memory for the rest. */
+static problem fail_to_follow(Lost *self)
+{
+	struct errand errand = { self, follow_in_vain };
+	struct gates gates = {};
+	struct fail fail;
+	problem wrong;
+
+	gates_add(&gates, PGSIZE_STEP_POLICY_WATCHED, PGSIZE_STEP_SMASH_DONE);
+	wrong = gates_set(&gates);
+	if (wrong)
+		return wrong;
+	if (pthread_create(&errand.thread, NULL, run_errand, &errand))
+		return problem_is("no thread");
+	wrong = gates_wait(PGSIZE_STEP_POLICY_WATCHED);
+	if (!wrong)
+		wrong = fail_thread(&fail, errand.id);
+	if (!wrong)
+		wrong = fail_patient(true);
+	if (!wrong)
+		wrong = fail_assign(&self->guest, PAGE);
+	pthread_join(errand.thread, NULL);
+	close(fail.fd);
+	if (!wrong && errand.wrong[0])
+		wrong = problem_is("%s", errand.wrong);
+	if (!wrong)
+		wrong = fail_patient(false);
+	return wrong ? wrong : gates_set(&(struct gates){});
+}
+
+/* A policy that fails half way leaves all as it was: what is lost meanwhile is not lost for good. */
+TEST_F_TIMEOUT(lost, policy_fails, TIMEOUT)
+{
+	/* The first end of the range is cut, and the other one is not. */
+	struct mapped mapped = { AT, self->memory.va, SIZE, BIT(2) };
+
+	ASSERT_SOUND(vmm_policy(&self->vmm, 0, UPTO_2M));
+	ASSERT_EQ(0, policy_set(self->vmm.container, VFIO_PGSIZE_POLICY_RANGE, AT + MIB(5),
+				MIB(4), UPTO_2M));
+	/* That takes memory the first time: the kernel splits its own mapping of the frame. */
+	ASSERT_SOUND(guest_assign(&self->guest, PAGE, false));
+	ASSERT_SOUND(guest_share(&self->guest, PAGE, false));
+	ASSERT_SOUND(fail_to_follow(self));
+	EXPECT_SOUND(follow_has_soon(&self->vmm, &mapped, 1, 0));
+	ASSERT_SOUND(vmm_policy(&self->vmm, FOLLOW, UPTO_2M));
+	mapped.small |= BIT(0) | BIT(4);
+	EXPECT_SOUND(follow_has_soon(&self->vmm, &mapped, 1, 0));
+	EXPECT_SOUND(follow_agrees(&self->vmm, 1));
+	ASSERT_SOUND(dma_unmap_exactly(self->vmm.container, AT, SIZE));
+	EXPECT_SOUND(vmm_has_nothing(&self->vmm));
+	EXPECT_SOUND(account_rose(&self->vmm.before, 0, 0));
 }
 
 static problem attach(Lost *self)
