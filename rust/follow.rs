@@ -179,9 +179,41 @@ pub(crate) fn watch(stretch: Stretch, owner: &Arc<Owner>) -> Result<Option<NewWa
     Ok(Some(new))
 }
 
-/// Whether a block is broken, or about to be.
-pub(crate) fn is_unsafe(block: Block) -> bool {
-    Guard::lock().is_in_transit(block) || block.is_broken()
+/// Which leaves over a block agree with the RMP.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fit {
+    /// It is whole.
+    Any,
+    /// A call is under way, on this block or on another one: it may be about to break. The worker is to
+    /// look at it later.
+    SmallForNow,
+    /// It is broken.
+    Small,
+}
+
+impl Fit {
+    pub(crate) fn of(block: Block) -> Self {
+        if Guard::lock().is_in_transit(block) {
+            return Self::SmallForNow;
+        }
+        Self::of_still(block)
+    }
+
+    /// The same, with the lock held.
+    pub(crate) fn under(guard: &mut Guard, block: Block) -> Self {
+        if guard.is_in_transit(block) {
+            return Self::SmallForNow;
+        }
+        Self::of_still(block)
+    }
+
+    fn of_still(block: Block) -> Self {
+        if block.is_broken() {
+            Self::Small
+        } else {
+            Self::Any
+        }
+    }
 }
 
 impl Domain {
@@ -189,7 +221,7 @@ impl Domain {
     pub(crate) fn owner(&mut self, rule: Rule, follower: &Arc<Follower>) -> Result<Arc<Owner>> {
         let domain = self.raw();
 
-        self.watches_mut().owner(domain, rule.merges(), follower)
+        self.watches_mut().owner(domain, rule.merging(), follower)
     }
 
     /// Maps `range` to the frames from `phys` on with leaves of `rule`, of 4K where the RMP wants it,
@@ -216,13 +248,15 @@ impl Domain {
         step(Step::MapWatched);
 
         let mut result = Ok(());
+        let mut doubtful = false;
         while let Some(todo) = left {
-            let (part, broken) = alike_part(todo, blocks, |iova| phys.at(range.start(), iova));
-            let sizes = if broken {
-                PageSizes::ONLY_4K
-            } else {
+            let (part, fit) = alike_part(todo, blocks, |iova| phys.at(range.start(), iova));
+            let sizes = if fit == Fit::Any {
                 rule.sizes
+            } else {
+                PageSizes::ONLY_4K
             };
+            doubtful |= fit == Fit::SmallForNow;
             step(Step::MapLooked);
 
             let at = phys.at(range.start(), part.start());
@@ -235,6 +269,9 @@ impl Domain {
                 break;
             }
             left = todo.behind(part.last());
+        }
+        if let Some(watch) = self.watches().first_in(range).filter(|_| doubtful) {
+            Guard::lock().doubt(watch);
         }
         let result = result.and_then(|()| self.publish(range));
         if result.is_err() {
@@ -264,8 +301,15 @@ impl Domain {
                 for block in blocks_of(watch.range()) {
                     let at = watch.phys_at(block.start()).ok_or(EFAULT)?;
 
-                    if large_leaf(&table, block).is_some() && is_unsafe(Block::of(at)) {
+                    if large_leaf(&table, block).is_none() {
+                        continue;
+                    }
+                    let fit = Fit::of(Block::of(at));
+                    if fit != Fit::Any {
                         table.edit(|editor| editor.carve(block, PageSizes::ONLY_4K, AROUND))?;
+                    }
+                    if fit == Fit::SmallForNow {
+                        Guard::lock().doubt(watch);
                     }
                 }
             }
@@ -326,27 +370,31 @@ pub(crate) fn blocks_of(range: IovaRange) -> impl Iterator<Item = IovaRange> {
     })
 }
 
-/// How far from the start of `todo` on all blocks are broken, or none; and which.
+/// How far from the start of `todo` on the same leaves agree with the RMP; and which.
 fn alike_part(
     todo: IovaRange,
     blocks: Option<IovaRange>,
     phys_at: impl Fn(Iova) -> Phys,
-) -> (IovaRange, bool) {
-    let is_broken = |iova: Iova| {
+) -> (IovaRange, Fit) {
+    let fit_at = |iova: Iova| {
         let block = IovaRange::block(iova, PageSize::SIZE_2M);
         let followed = blocks.is_some_and(|blocks| blocks.covers(block));
 
-        followed && is_unsafe(Block::of(phys_at(block.start())))
+        if followed {
+            Fit::of(Block::of(phys_at(block.start())))
+        } else {
+            Fit::Any
+        }
     };
-    let broken = is_broken(todo.start());
+    let fit = fit_at(todo.start());
     let mut last = todo.last().min(todo.start().align_last(PageSize::SIZE_2M));
 
     while let Some(next) = last.next().filter(|next| *next <= todo.last()) {
-        if is_broken(next) != broken {
+        if fit_at(next) != fit {
             break;
         }
         last = todo.last().min(next.align_last(PageSize::SIZE_2M));
         rest();
     }
-    (IovaRange::new(todo.start(), last).unwrap_or(todo), broken)
+    (IovaRange::new(todo.start(), last).unwrap_or(todo), fit)
 }

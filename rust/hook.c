@@ -51,9 +51,9 @@ static bool is_large(struct ftrace_regs *regs, unsigned int level)
 	return (u32)ftrace_regs_get_argument(regs, level) != PG_LEVEL_4K;
 }
 
-static bool is_done(struct ftrace_regs *regs)
+static bool is_refused(struct ftrace_regs *regs)
 {
-	return !(u32)ftrace_regs_get_return_value(regs);
+	return (u32)ftrace_regs_get_return_value(regs);
 }
 
 static int psmash_entry(struct fprobe *fp, unsigned long entry_ip, unsigned long ret_ip,
@@ -75,7 +75,7 @@ static void psmash_exit(struct fprobe *fp, unsigned long entry_ip, unsigned long
 	struct call *call = data;
 
 	if (!is_panic())
-		pgsize_smash_end(call->pfn, call->began);
+		pgsize_smash_end(call->pfn, call->began, is_refused(regs));
 }
 
 static int private_entry(struct fprobe *fp, unsigned long entry_ip, unsigned long ret_ip,
@@ -88,7 +88,7 @@ static int private_entry(struct fprobe *fp, unsigned long entry_ip, unsigned lon
 	pgsize_missed_look();
 	call->pfn = ftrace_regs_get_argument(regs, 0);
 	call->large = is_large(regs, 2);
-	call->began = call->large ? pgsize_generation() : pgsize_smash_begin(call->pfn);
+	call->began = call->large ? pgsize_generation(call->pfn) : pgsize_smash_begin(call->pfn);
 	return 0;
 }
 
@@ -100,8 +100,8 @@ static void private_exit(struct fprobe *fp, unsigned long entry_ip, unsigned lon
 	if (is_panic())
 		return;
 	if (!call->large)
-		pgsize_smash_end(call->pfn, call->began);
-	else if (is_done(regs))
+		pgsize_smash_end(call->pfn, call->began, is_refused(regs));
+	else if (!is_refused(regs))
 		pgsize_became_whole(call->pfn, call->began);
 }
 
@@ -116,7 +116,7 @@ static int shared_entry(struct fprobe *fp, unsigned long entry_ip, unsigned long
 	call->pfn = ftrace_regs_get_argument(regs, 0);
 	call->large = is_large(regs, 1);
 	if (call->large)
-		call->began = pgsize_generation();
+		call->began = pgsize_generation(call->pfn);
 	return 0;
 }
 
@@ -125,7 +125,7 @@ static void shared_exit(struct fprobe *fp, unsigned long entry_ip, unsigned long
 {
 	struct call *call = data;
 
-	if (is_panic() || !is_done(regs))
+	if (is_panic() || is_refused(regs))
 		return;
 	if (call->large)
 		pgsize_became_whole(call->pfn, call->began);

@@ -31,9 +31,9 @@ unsigned long pgsize_rmap_lock(void);
 void pgsize_rmap_unlock(unsigned long flags);
 
 /* In Rust. They run with preemption off: see smash.rs. */
-u64 pgsize_generation(void);
+u64 pgsize_generation(u64 pfn);
 u64 pgsize_smash_begin(u64 pfn);
-void pgsize_smash_end(u64 pfn, u64 began);
+void pgsize_smash_end(u64 pfn, u64 began, bool refused);
 void pgsize_became_whole(u64 pfn, u64 began);
 void pgsize_became_shared(u64 pfn);
 /* Not atomic: see follow.rs. */

@@ -17,8 +17,8 @@ use crate::{
     },
     follow::{
         blocks_of,
-        is_unsafe,
-        watch, //
+        watch,
+        Fit, //
     },
     follower::Follower,
     num::unsupported,
@@ -45,8 +45,7 @@ use crate::{
     watch::{
         Standing,
         Watch, //
-    },
-    worker::work_later, //
+    }, //
 };
 
 impl Domain {
@@ -114,18 +113,14 @@ impl Domain {
         };
         self.watches_mut().insert(new);
         if let Some(watch) = self.watches().first_in(block) {
-            let safe = !is_unsafe(Block::of(stretch.phys));
+            let fit = Fit::of(Block::of(stretch.phys));
             let mut guard = Guard::lock();
-            let marks = guard.marks(watch);
+            let hit = guard.marks(watch).standing == Standing::Hit;
 
-            let hit = marks.standing == Standing::Hit;
-            if hit || !safe {
-                // It was small, and is right; if it is whole again the worker will see.
-                marks.shared = watch.merges();
-                work_later();
-            }
             guard.go_live(watch);
-            if !hit && safe {
+            if hit || fit == Fit::SmallForNow {
+                guard.doubt(watch);
+            } else if fit == Fit::Any {
                 make_large(&mut guard, watch, block);
             }
         }
@@ -160,7 +155,7 @@ impl Domain {
     pub(crate) fn mend_missed(&self) {
         for watch in self.watches().overlapping(IovaRange::ALL) {
             if watch.merges() {
-                Guard::lock().marks(watch).shared = true;
+                Guard::lock().doubt(watch);
             }
         }
         self.mend_with(IovaRange::ALL, |watch, leaf, block| {
@@ -197,7 +192,8 @@ impl Domain {
                 let Some(frames) = watch.phys_at(block.start()).map(Block::of) else {
                     continue;
                 };
-                if !is_unsafe(frames) {
+                let fit = Fit::of(frames);
+                if fit == Fit::Any {
                     continue;
                 }
                 let mut noted = false;
@@ -208,8 +204,12 @@ impl Domain {
                     }
                     make_small(guard, watch, block, memory)
                 });
+                let mut guard = Guard::lock();
                 if made.is_err() {
-                    make_small_or_none(&mut Guard::lock(), watch, block);
+                    make_small_or_none(&mut guard, watch, block);
+                }
+                if fit == Fit::SmallForNow {
+                    guard.doubt(watch);
                 }
             }
         }
@@ -236,14 +236,24 @@ impl Domain {
             };
             let whole = stretch.blocks().is_some();
             give_way()?;
-            let generation = Guard::lock().generation();
-            let mut broken = follow && whole && is_unsafe(Block::of(at));
+            let frames = Block::of(at);
+            let generation = Guard::lock().generation(frames);
+            let followed = follow && whole;
+            let mut fit = if followed {
+                Fit::of(frames)
+            } else {
+                Fit::Any
+            };
 
             ready.edit(|guard, memory| {
-                if follow && whole && guard.generation() != generation {
-                    broken = guard.is_in_transit(Block::of(at)) || Block::of(at).is_broken();
+                if followed && guard.generation(frames) != generation {
+                    fit = Fit::under(guard, frames);
                 }
-                let sizes = if broken { PageSizes::ONLY_4K } else { sizes };
+                let sizes = if fit == Fit::Any {
+                    sizes
+                } else {
+                    PageSizes::ONLY_4K
+                };
                 let leaf = table.view().leaf_at(piece.start());
                 if leaf.is_some_and(|leaf| leaf.range().covers(piece) && sizes.allows(leaf.size()))
                 {
@@ -255,6 +265,10 @@ impl Domain {
                 let (_, done) = table.edit_with(memory, |editor| conversion.step(editor, u32::MAX));
                 done.map(|_| ())
             })?;
+            let watch = self.watches().first_in(piece);
+            if let Some(watch) = watch.filter(|_| fit == Fit::SmallForNow) {
+                Guard::lock().doubt(watch);
+            }
         }
         Ok(())
     }

@@ -42,10 +42,25 @@ impl Rule {
         self.split && self.sizes != self.sizes.below(PageSize::SIZE_2M)
     }
 
-    /// Whether leaves of 2M come back when the RMP entry is whole again.
-    pub(crate) fn merges(&self) -> bool {
-        self.merge && self.sizes.allows(PageSize::SIZE_2M)
+    /// When leaves of 2M come back.
+    pub(crate) fn merging(&self) -> Merging {
+        match self.sizes.allows(PageSize::SIZE_2M) {
+            false => Merging::Never,
+            true if self.merge => Merging::WhenWhole,
+            true => Merging::WhenUndone,
+        }
     }
+}
+
+/// When a followed block that has small leaves gets one of 2M again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Merging {
+    /// No such leaf is allowed.
+    Never,
+    /// If it was split, or mapped with small leaves, for a call that broke nothing.
+    WhenUndone,
+    /// And when the RMP entry is whole again.
+    WhenWhole,
 }
 
 /// A range with a policy of its own.

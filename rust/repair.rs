@@ -78,13 +78,13 @@ impl State {
 }
 
 impl Domain {
-    /// Merges what became whole page by page.
-    pub(crate) fn merge_shared(&self) {
+    /// Merges what is small for nothing: what became whole page by page, or never broke.
+    pub(crate) fn merge_doubtful(&self) {
         for watch in self.watches().overlapping(IovaRange::ALL) {
             {
                 let mut guard = Guard::lock();
                 let marks = guard.marks(watch);
-                if !marks.shared {
+                if !marks.doubtful {
                     continue;
                 }
                 if marks.is_pending() || marks.lost {
@@ -92,9 +92,10 @@ impl Domain {
                     work_later();
                     continue;
                 }
-                marks.shared = false;
+                marks.doubtful = false;
             }
             for block in blocks_of(watch.range()) {
+                rest();
                 let small = |leaf: Leaf| leaf.size() < PageSize::SIZE_2M;
                 let is_small = self
                     .table()
@@ -104,19 +105,18 @@ impl Domain {
                     continue;
                 };
                 step(Step::MergeBegins);
-                let generation = Guard::lock().generation();
-                let broken = Block::of(at).is_broken();
+                let frames = Block::of(at);
+                let generation = Guard::lock().generation(frames);
+                let broken = frames.is_broken();
                 step(Step::MergeLooked);
                 let mut guard = Guard::lock();
-                if guard.generation() != generation || guard.is_in_transit(Block::of(at)) {
+                if guard.generation(frames) != generation || guard.is_in_transit(frames) {
                     // It is looked at again when things have calmed down.
-                    guard.marks(watch).shared = true;
-                    work_later();
+                    guard.doubt(watch);
                 } else if !broken {
                     make_large(&mut guard, watch, block);
                 }
             }
-            rest();
         }
     }
 

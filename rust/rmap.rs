@@ -24,12 +24,14 @@ use crate::{
     bindings,
     num::to_usize,
     pgtable::IovaRange,
+    policy::Merging,
     rmp::Block,
     watch::{
         Marks,
         Standing,
         Watch, //
-    }, //
+    },
+    worker::work_later, //
 };
 
 /// Blocks that are in transition are counted by a hash of them.
@@ -45,6 +47,8 @@ struct Shared {
     transit: [u16; BUCKETS],
     /// Counts the beginnings and ends of calls that can break a block.
     generation: u64,
+    /// The latest of these, by bucket.
+    latest: [u64; BUCKETS],
     /// Calls of this generation, or of one before it, do not count.
     forgotten: u64,
 }
@@ -57,6 +61,7 @@ unsafe impl Sync for Place {}
 static SHARED: Place = Place(UnsafeCell::new(Shared {
     transit: [0; BUCKETS],
     generation: 0,
+    latest: [0; BUCKETS],
     forgotten: 0,
 }));
 
@@ -109,6 +114,15 @@ impl Guard {
         self.marks(watch).standing = Standing::Live;
     }
 
+    /// A block of this stretch has small leaves, perhaps for nothing: the worker is to look at it when
+    /// things have calmed down.
+    pub(crate) fn doubt(&mut self, watch: &Watch) {
+        if watch.merging() != Merging::Never {
+            self.marks(watch).doubtful = true;
+            work_later();
+        }
+    }
+
     /// Calls `each` with every stretch that holds all of `block`.
     pub(crate) fn each_over(
         &mut self,
@@ -135,11 +149,21 @@ impl Guard {
     /// A call that may break `block` begins.
     /// Returns the generation, which is the call's.
     pub(crate) fn begin(&mut self, block: Block) -> u64 {
+        let generation = self.pass(block);
+
+        if let Some(count) = self.shared().transit.get_mut(bucket_of(block)) {
+            *count = count.saturating_add(1);
+        }
+        generation
+    }
+
+    /// One generation on.
+    fn pass(&mut self, block: Block) -> u64 {
         let shared = self.shared();
 
         shared.generation = shared.generation.wrapping_add(1);
-        if let Some(count) = shared.transit.get_mut(bucket_of(block)) {
-            *count = count.saturating_add(1);
+        if let Some(latest) = shared.latest.get_mut(bucket_of(block)) {
+            *latest = shared.generation;
         }
         shared.generation
     }
@@ -147,9 +171,8 @@ impl Guard {
     /// The call of generation `began` has returned. Who looked at the RMP meanwhile may not have seen
     /// what it did.
     pub(crate) fn end(&mut self, block: Block, began: u64) {
+        self.pass(block);
         let shared = self.shared();
-
-        shared.generation = shared.generation.wrapping_add(1);
         if began <= shared.forgotten {
             return;
         }
@@ -163,10 +186,12 @@ impl Guard {
         self.shared().transit.get(bucket_of(block)) != Some(&0)
     }
 
-    /// Changes whenever a call begins or ends that may break a block. If it does not while the RMP is
-    /// looked at, and no call is under way then, what was seen holds.
-    pub(crate) fn generation(&mut self) -> u64 {
-        self.shared().generation
+    /// Changes whenever a call begins or ends that may break the block, or one that shares its bucket.
+    /// If it does not while the RMP is looked at, and no call is under way then, what was seen holds.
+    pub(crate) fn generation(&mut self, block: Block) -> u64 {
+        let latest = self.shared().latest.get(bucket_of(block));
+
+        latest.copied().unwrap_or(0)
     }
 
     /// No call is known to be under way: nothing was hooked until now. Calls that were hooked before

@@ -41,10 +41,10 @@ use crate::{
 /// What a split leaves around the block: leaves of 2M, whatever was there.
 pub(crate) const AROUND: PageSizes = PageSizes::only(PageSize::SIZE_2M).union(PageSizes::ONLY_4K);
 
-/// When a call begins: what [`pgsize_became_whole`] and [`pgsize_smash_end`] are told at its end.
+/// When a call begins that breaks nothing: what [`pgsize_became_whole`] is told at its end.
 #[no_mangle]
-extern "C" fn pgsize_generation() -> u64 {
-    Guard::lock().generation()
+extern "C" fn pgsize_generation(pfn: u64) -> u64 {
+    Guard::lock().generation(Block::of_pfn(pfn))
 }
 
 /// A call begins that may leave a block with entries of 4K, one of them assigned. Returns when that
@@ -70,11 +70,18 @@ extern "C" fn pgsize_smash_begin(pfn: u64) -> u64 {
     began
 }
 
-/// The call has returned.
+/// The call has returned. If it was refused, what was split for it was so for nothing.
 #[no_mangle]
-extern "C" fn pgsize_smash_end(pfn: u64, began: u64) {
+extern "C" fn pgsize_smash_end(pfn: u64, began: u64, refused: bool) {
     step(Step::SmashChanged);
-    Guard::lock().end(Block::of_pfn(pfn), began);
+    let block = Block::of_pfn(pfn);
+    let mut guard = Guard::lock();
+
+    guard.end(block, began);
+    if refused {
+        guard.each_over(block, |guard, watch, _| guard.doubt(watch));
+    }
+    drop(guard);
     step(Step::SmashDone);
 }
 
@@ -84,7 +91,7 @@ extern "C" fn pgsize_smash_end(pfn: u64, began: u64) {
 extern "C" fn pgsize_became_whole(pfn: u64, began: u64) {
     let block = Block::of_pfn(pfn);
     let mut guard = Guard::lock();
-    let busy = guard.is_in_transit(block) || guard.generation() != began;
+    let busy = guard.is_in_transit(block) || guard.generation(block) != began;
 
     guard.each_over(block, |guard, watch, range| {
         if !watch.merges() {
@@ -92,8 +99,7 @@ extern "C" fn pgsize_became_whole(pfn: u64, began: u64) {
         }
         if busy || guard.marks(watch).is_pending() {
             // The worker looks at it when things have calmed down.
-            guard.marks(watch).shared = true;
-            work_later();
+            guard.doubt(watch);
         } else {
             make_large(guard, watch, range);
         }
@@ -103,17 +109,11 @@ extern "C" fn pgsize_became_whole(pfn: u64, began: u64) {
 /// One of a block's pages became shared.
 #[no_mangle]
 extern "C" fn pgsize_became_shared(pfn: u64) {
-    let mut any = false;
-
     Guard::lock().each_over(Block::of_pfn(pfn), |guard, watch, _| {
         if watch.merges() {
-            guard.marks(watch).shared = true;
-            any = true;
+            guard.doubt(watch);
         }
     });
-    if any {
-        work_later();
-    }
 }
 
 /// The table of a followed stretch.

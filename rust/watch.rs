@@ -29,6 +29,7 @@ use crate::{
         PageSize,
         Phys, //
     },
+    policy::Merging,
     rmp::{
         Block,
         BLOCK,
@@ -40,7 +41,7 @@ use crate::{
 pub(crate) struct Owner {
     domain: NonNull<bindings::iommu_domain>,
     follower: Arc<Follower>,
-    merge: bool,
+    merging: Merging,
 }
 
 // SAFETY: The IOMMU core's functions on domains may be called from any thread.
@@ -51,14 +52,14 @@ unsafe impl Sync for Owner {}
 impl Owner {
     pub(crate) fn new(
         domain: NonNull<bindings::iommu_domain>,
-        merge: bool,
+        merging: Merging,
         follower: &Arc<Follower>,
     ) -> Result<Arc<Self>> {
         Ok(Arc::new(
             Self {
                 domain,
                 follower: follower.clone(),
-                merge,
+                merging,
             },
             GFP_KERNEL_ACCOUNT,
         )?)
@@ -101,8 +102,9 @@ pub(crate) struct Marks {
     pub(crate) standing: Standing,
     /// A leaf had to be unmapped.
     pub(crate) lost: bool,
-    /// A page became shared: a block may be whole.
-    pub(crate) shared: bool,
+    /// A block may be small for nothing: a page of it became shared, or a call was under way that broke
+    /// nothing. The worker is to look.
+    pub(crate) doubtful: bool,
 }
 
 impl Marks {
@@ -110,7 +112,7 @@ impl Marks {
     pub(crate) const PENDING: Self = Self {
         standing: Standing::Pending,
         lost: false,
-        shared: false,
+        doubtful: false,
     };
 
     /// Whether it is its mapper's.
@@ -126,7 +128,7 @@ impl Marks {
     }
 
     fn bytes(self) -> [u8; 4] {
-        [self.standing as u8, self.lost.into(), self.shared.into(), 0]
+        [self.standing as u8, self.lost.into(), self.doubtful.into(), 0]
     }
 }
 
@@ -208,8 +210,13 @@ impl Watch {
         &self.owner.follower
     }
 
+    /// Whether a block that becomes whole gets a leaf of 2M.
     pub(crate) fn merges(&self) -> bool {
-        self.owner.merge
+        self.merging() == Merging::WhenWhole
+    }
+
+    pub(crate) fn merging(&self) -> Merging {
+        self.owner.merging
     }
 
     /// The first block, and the last.

@@ -21,6 +21,7 @@ use crate::{
         IovaRange,
         Phys, //
     },
+    policy::Merging,
     rmap::Guard,
     watch::{
         Owner,
@@ -94,8 +95,8 @@ impl Drop for NewWatch {
 /// The tree's nodes came from [`NewWatch::into_place`], and are the tree's. No two overlap.
 pub(crate) struct Watches {
     tree: bindings::rb_root,
-    /// Of those that are not merged, and of those that are.
-    owners: [Option<Arc<Owner>>; 2],
+    /// One for each [`Merging`].
+    owners: [Option<Arc<Owner>>; 3],
 }
 
 impl Watches {
@@ -103,7 +104,7 @@ impl Watches {
         // INVARIANT: It is empty.
         Self {
             tree: bindings::rb_root::default(),
-            owners: [None, None],
+            owners: [const { None }; 3],
         }
     }
 
@@ -111,16 +112,20 @@ impl Watches {
     pub(crate) fn owner(
         &mut self,
         domain: NonNull<bindings::iommu_domain>,
-        merge: bool,
+        merging: Merging,
         follower: &Arc<Follower>,
     ) -> Result<Arc<Owner>> {
-        let [not_merged, merged] = &mut self.owners;
-        let known = if merge { merged } else { not_merged };
+        let [never, undone, whole] = &mut self.owners;
+        let known = match merging {
+            Merging::Never => never,
+            Merging::WhenUndone => undone,
+            Merging::WhenWhole => whole,
+        };
 
         if let Some(owner) = known {
             return Ok(owner.clone());
         }
-        let owner = Owner::new(domain, merge, follower)?;
+        let owner = Owner::new(domain, merging, follower)?;
         *known = Some(owner.clone());
         Ok(owner)
     }
@@ -238,7 +243,7 @@ impl Watches {
             let marks = guard.marks(new);
 
             marks.lost |= noted.lost;
-            marks.shared |= noted.shared;
+            marks.doubtful |= noted.doubtful;
         }
     }
 }

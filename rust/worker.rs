@@ -66,7 +66,7 @@ impl State {
             work_later();
         }
         for domain in &self.domains {
-            domain.merge_shared();
+            domain.merge_doubtful();
         }
         // SAFETY: The mutex is held, and nothing is read any more.
         unsafe { self.follower.free_retired() };

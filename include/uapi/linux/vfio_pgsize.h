@@ -111,7 +111,9 @@ struct vfio_pgsize_info_cap {
  * later over such a 2M has 4K leaves from the start. The flag takes effect at once,
  * on what is mapped, too: leaves that do not agree with the RMP are split. If there
  * is no memory for a split the leaf is unmapped, and mapped again with 4K leaves as
- * soon as there is: see VFIO_PGSIZE_GET_STATS.
+ * soon as there is: see VFIO_PGSIZE_GET_STATS. What has 4K leaves though it did not
+ * break (the call was refused, or was one on another 2M) gets its leaf back within a
+ * second or so.
  *
  * VFIO_PGSIZE_POLICY_ON_WHOLE_MERGE (with ON_SMASH_SPLIT): a 2M that gets a 2M RMP
  * entry, or is shared as a whole, gets its leaf back, of 2M at most. So does,

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Leaves of 4K for nothing: where a call was under way on another 2M, which the
+ * module can not tell from this one, and where a call was refused. They are of 2M
+ * again soon, whether what becomes whole is merged or not; what is broken is not.
+ */
+#include <stdio.h>
+
+#include "follow.h"
+#include "gates.h"
+#include "guest.h"
+#include "harness.h"
+#include "module.h"
+#include "units.h"
+
+#define AT	GIB(4)
+#define PIECE(i) ((i) * MIB(2))
+
+/* Calls under way are counted by the number of the 2M in memory, modulo this: two of more are alike. */
+#define BUCKETS	256
+#define PIECES	(BUCKETS + 1)
+
+/* How often an order is tried again if somebody was too slow: the processors are emulated. */
+#define TRIES	10
+
+FIXTURE(undone) {
+	struct vmm vmm;
+	struct memory memory;
+	struct guest guest;
+	uint64_t one, other;		/* GPAs of two that are alike; the first one is mapped */
+	struct mapped mapped;
+	struct vfio_pgsize_stats before;
+	problem wrong;			/* the mapper's; its text is in ... */
+	char text[256];
+};
+
+FIXTURE_VARIANT(undone) {
+	uint32_t flags;
+};
+
+FIXTURE_VARIANT_ADD(undone, merging) { FOLLOW };
+FIXTURE_VARIANT_ADD(undone, splitting) { SPLIT };
+
+typedef FIXTURE_DATA(undone) Undone;
+
+static problem find_alike(Undone *self)
+{
+	uint64_t phys, seen[BUCKETS] = {};
+
+	for (uint64_t i = 0; i < PIECES; i++) {
+		problem wrong = memory_phys(self->memory.va + PIECE(i), 1, &phys);
+		uint64_t *before = &seen[phys / MIB(2) % BUCKETS];
+
+		if (wrong)
+			return wrong;
+		if (*before) {
+			self->one = PIECE(*before - 1);
+			self->other = PIECE(i);
+			return NULL;
+		}
+		*before = i + 1;
+	}
+	return problem_is("of %d pages no two are alike", PIECES);
+}
+
+FIXTURE_SETUP(undone)
+{
+	ASSERT_SOUND(module_require(""));
+	ASSERT_SOUND(memory_alloc(&self->memory, HUGETLB_2M, PIECE(PIECES)));
+	ASSERT_SOUND(find_alike(self));
+	ASSERT_SOUND(guest_start(&self->guest, self->memory.va, self->memory.size));
+	ASSERT_SOUND(vmm_open(&self->vmm, VFIO_PGSIZE_IOMMU, 1));
+	self->mapped = (struct mapped){ AT, self->memory.va + self->one, MIB(2) };
+}
+
+FIXTURE_TEARDOWN(undone)
+{
+	EXPECT_SOUND(gates_set(&(struct gates){}));
+	EXPECT_SOUND(vmm_close(&self->vmm));
+	guest_stop(&self->guest);
+	memory_free(&self->memory);
+	huge_pages_release();
+}
+
+static problem map(Undone *self)
+{
+	return vmm_map(&self->vmm, AT, self->mapped.va, MIB(2), READ_WRITE);
+}
+
+static void *map_thread(void *arg)
+{
+	Undone *self = arg;
+	problem wrong = map(self);
+
+	snprintf(self->text, sizeof(self->text), "%s", wrong ? wrong : "");
+	self->wrong = wrong ? self->text : NULL;
+	return NULL;
+}
+
+static const uint32_t *flags_of_thread;
+
+static void *policy_thread(void *arg)
+{
+	Undone *self = arg;
+	problem wrong = vmm_policy(&self->vmm, *flags_of_thread, UPTO_2M);
+
+	snprintf(self->text, sizeof(self->text), "%s", wrong ? wrong : "");
+	self->wrong = wrong ? self->text : NULL;
+	return NULL;
+}
+
+/* `run` is held at `step` until a call on the other 2M has begun, which ends when it is at `end`. */
+static problem while_under_way(Undone *self, void *(*run)(void *), int step, int end,
+			       struct seen *seen)
+{
+	struct gates gates = {};
+	pthread_t thread;
+	problem wrong;
+
+	gates_add(&gates, step, PGSIZE_STEP_SMASH_NOTED);
+	gates_add(&gates, PGSIZE_STEP_SMASH_CHANGED, end);
+	wrong = gates_set(&gates);
+	if (wrong)
+		return wrong;
+	if (pthread_create(&thread, NULL, run, self))
+		return problem_is("no thread");
+	wrong = gates_wait(step);
+	if (!wrong)
+		wrong = guest_assign(&self->guest, self->other + PAGE, false);
+	pthread_join(thread, NULL);
+	if (!wrong)
+		wrong = self->wrong;
+	if (!wrong)
+		wrong = gates_see(seen);
+	if (!wrong)
+		wrong = gates_set(&(struct gates){});
+	return wrong ? wrong : guest_share(&self->guest, self->other + PAGE, false);
+}
+
+/* It was small, and is merged soon. */
+static problem is_merged_soon(Undone *self, uint64_t splits)
+{
+	problem wrong = follow_has_soon(&self->vmm, &self->mapped, 1, 0);
+
+	return wrong ? wrong : follow_counted(&self->vmm, &self->before, splits, 1);
+}
+
+TEST_F_TIMEOUT(undone, mapped_meanwhile, TIMEOUT)
+{
+	struct seen seen = { .given_up = 1 };
+
+	ASSERT_SOUND(vmm_policy(&self->vmm, variant->flags, UPTO_2M));
+	for (int i = 0; i < TRIES && seen.given_up; i++) {
+		if (i)
+			ASSERT_SOUND(dma_unmap_exactly(self->vmm.container, AT, MIB(2)));
+		ASSERT_SOUND(follow_stats(&self->vmm, &self->before));
+		ASSERT_SOUND(while_under_way(self, map_thread, PGSIZE_STEP_MAP_BEGINS,
+					     PGSIZE_STEP_MAP_MAPPED, &seen));
+	}
+	ASSERT_EQ(0, seen.given_up);
+	EXPECT_SOUND(is_merged_soon(self, 0));
+}
+
+TEST_F_TIMEOUT(undone, policy_set_meanwhile, TIMEOUT)
+{
+	struct vfio_pgsize_stats now = {};
+	struct seen seen;
+
+	flags_of_thread = &variant->flags;
+	ASSERT_SOUND(map(self));
+	/* Nothing that the call waits for comes: it is under way until its patience ends. */
+	for (int i = 0; i < TRIES && now.splits == self->before.splits; i++) {
+		ASSERT_SOUND(vmm_policy(&self->vmm, 0, UPTO_2M));
+		ASSERT_SOUND(follow_stats(&self->vmm, &self->before));
+		ASSERT_SOUND(while_under_way(self, policy_thread, PGSIZE_STEP_POLICY_WATCHED,
+					     PGSIZE_STEP_UNMAP_BEGINS, &seen));
+		ASSERT_SOUND(follow_stats(&self->vmm, &now));
+	}
+	EXPECT_SOUND(is_merged_soon(self, 1));
+}
+
+TEST_F_TIMEOUT(undone, refused, TIMEOUT)
+{
+	ASSERT_SOUND(vmm_policy(&self->vmm, variant->flags, UPTO_2M));
+	ASSERT_SOUND(map(self));
+	ASSERT_SOUND(follow_stats(&self->vmm, &self->before));
+	/* It is shared: there is no entry of 2M. */
+	ASSERT_TRUE(guest_smash(&self->guest, self->one));
+	EXPECT_SOUND(is_merged_soon(self, 1));
+	/* Broken, it stays small. */
+	ASSERT_SOUND(guest_assign(&self->guest, self->one + PAGE, false));
+	ASSERT_TRUE(guest_smash(&self->guest, self->one));
+	sleep(3);
+	EXPECT_SOUND(follow_counted(&self->vmm, &self->before, 2, 1));
+	self->mapped.small = 1;
+	EXPECT_SOUND(follow_has(&self->vmm, &self->mapped, 1, 0));
+	ASSERT_SOUND(guest_share(&self->guest, self->one + PAGE, false));
+}
+
+TEST_PROGRAM("Leaves that were split for a call that broke nothing.")
