@@ -116,14 +116,30 @@ impl State {
     fn adopt(&mut self, policy: Option<&Policy>, scope: IovaRange) -> Result<bool> {
         let policy = policy.unwrap_or(&self.policy);
         let mut adopted = KVVec::new();
+        let mut result = Ok(true);
 
-        for mapping in self.mappings.overlapping(scope) {
+        'all: for mapping in self.mappings.overlapping(scope) {
             for (index, domain) in self.domains.iter_mut().enumerate() {
-                let Some(new) = domain.prepare(mapping.range, policy, &self.follower)? else {
-                    return Ok(false);
+                result = match domain.prepare(mapping.range, policy, &self.follower) {
+                    Ok(Some(new)) => adopted
+                        .push((index, mapping.range, new), GFP_KERNEL_ACCOUNT)
+                        .map(|()| true)
+                        .map_err(Error::from),
+                    Ok(None) => Ok(false),
+                    Err(error) => Err(error),
                 };
-                adopted.push((index, mapping.range, new), GFP_KERNEL_ACCOUNT)?;
+                if result != Ok(true) {
+                    break 'all;
+                }
             }
+        }
+        if result != Ok(true) {
+            for mapping in self.mappings.overlapping(scope) {
+                for domain in &self.domains {
+                    domain.watches().set_leaving(mapping.range, false);
+                }
+            }
+            return result;
         }
         // From here on nothing fails.
         for (index, range, new) in adopted {

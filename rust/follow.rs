@@ -11,6 +11,7 @@ use kernel::{
 
 use crate::{
     bindings,
+    cursor::Done,
     domain::{
         give_way,
         rest,
@@ -43,7 +44,8 @@ use crate::{
     },
     watch::{
         Owner,
-        Standing, //
+        Standing,
+        Watch, //
     },
     watches::NewWatch, //
 };
@@ -179,6 +181,45 @@ pub(crate) fn watch(stretch: Stretch, owner: &Arc<Owner>) -> Result<Option<NewWa
     Ok(Some(new))
 }
 
+/// The same, of what is not followed yet.
+///
+/// Fails with `EMLINK` if a frame has too many mappings that are followed in its container.
+pub(crate) fn watch_counted(stretch: Stretch, owner: &Arc<Owner>) -> Result<Option<NewWatch>> {
+    let new = watch(stretch, owner)?;
+
+    match &new {
+        Some(watch) if is_crowded(watch) => Err(EMLINK),
+        _ => Ok(new),
+    }
+}
+
+/// How many mappings of a frame are followed in a container, of all its domains, at most: whoever
+/// changes the frame's RMP entry waits for all of them.
+const MOST: u32 = 1024;
+
+/// Whether a frame of `watch` has more than that.
+fn is_crowded(watch: &Watch) -> bool {
+    let more = |blocks: (u32, u32)| {
+        let mut count = 0u32;
+        Guard::lock().each_in(blocks, false, |guard, other| {
+            let counts = core::ptr::eq(other.follower(), watch.follower())
+                && guard.marks(other).standing != Standing::Leaving;
+            count = count.saturating_add(counts.into());
+            if count > MOST {
+                Done::All
+            } else {
+                Done::Little
+            }
+        });
+        rest();
+        count > MOST
+    };
+    let (first, last) = watch.numbers();
+
+    // So many in all, mostly, and there is no need to count block by block.
+    more((first, last)) && (first..=last).any(|number| more((number, number)))
+}
+
 /// Which leaves over a block agree with the RMP.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fit {
@@ -237,7 +278,7 @@ impl Domain {
         step(Step::MapBegins);
         // From here on what breaks is noted.
         let stretch = Stretch { range, phys };
-        let watch = watch(stretch, &self.owner(rule, follower)?)?;
+        let watch = watch_counted(stretch, &self.owner(rule, follower)?)?;
         let blocks = watch.as_ref().map(|watch| watch.range());
         let mut left = Some(range);
         let mut mapped = None;
@@ -320,8 +361,8 @@ impl Domain {
 
     /// Makes ready to follow what is mapped in `range`, of one mapping, where `policy` says so, and
     /// nothing else. Until [`Watches::replace`](crate::watches::Watches::replace) is given the result,
-    /// and if it never is, all is followed as before. `None`: a leaf is lost, which is to be repaired
-    /// first.
+    /// and if it never is ([`Watches::set_leaving`](crate::watches::Watches::set_leaving)), all is
+    /// followed as before. `None`: a leaf is lost, which is to be repaired first.
     pub(crate) fn prepare(
         &mut self,
         range: IovaRange,
@@ -330,20 +371,25 @@ impl Domain {
     ) -> Result<Option<KVVec<NewWatch>>> {
         let mut found = KVVec::with_capacity(256, GFP_KERNEL_ACCOUNT)?;
         let mut new = KVVec::new();
+        let followed = || {
+            policy
+                .segments(range)
+                .filter(|segment| segment.rule.follows())
+        };
 
-        for segment in policy
-            .segments(range)
-            .filter(|segment| segment.rule.follows())
-        {
+        for segment in followed() {
             if !self.cut_ends_live(segment.range)? {
                 return Ok(None);
             }
+        }
+        self.watches().set_leaving(range, true);
+        for segment in followed() {
             let owner = self.owner(segment.rule, follower)?;
             let mut left = Some(segment.range);
             while let Some(todo) = left.and_then(|left| self.skip_holes(left)) {
                 let seen = self.stretches(todo, &mut found);
                 for stretch in &found {
-                    if let Some(watch) = watch(*stretch, &owner)? {
+                    if let Some(watch) = watch_counted(*stretch, &owner)? {
                         new.push(watch, GFP_KERNEL_ACCOUNT)?;
                     }
                     step(Step::PolicyWatched);

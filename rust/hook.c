@@ -11,9 +11,7 @@
 #include "debug.h"
 #include "hook.h"
 #include "rmp.h"
-#ifdef VFIO_PGSIZE_TEST
 #include "testing.h"
-#endif
 #include "worker.h"
 
 /*
@@ -231,10 +229,16 @@ unsigned long pgsize_rmap_lock(void)
 	unsigned long flags;
 
 	spin_lock_irqsave(&rmap_lock, flags);
+#ifdef VFIO_PGSIZE_TEST
+	pgsize_lock_taken();
+#endif
 	return flags;
 }
 
 void pgsize_rmap_unlock(unsigned long flags)
 {
+#ifdef VFIO_PGSIZE_TEST
+	pgsize_lock_held();
+#endif
 	spin_unlock_irqrestore(&rmap_lock, flags);
 }

@@ -18,6 +18,7 @@ use crate::{
     follow::{
         blocks_of,
         watch,
+        watch_counted,
         Fit, //
     },
     follower::Follower,
@@ -39,6 +40,7 @@ use crate::{
         make_large,
         make_small,
         make_small_or_none,
+        take_over,
         AROUND, //
     },
     stretch::Stretch,
@@ -68,6 +70,7 @@ impl Domain {
         ];
         for range in halves.into_iter().flatten() {
             let phys = whole.phys_at(range.start()).ok_or(EFAULT)?;
+            // There are as many of each frame as before.
             if let Some(half) = watch(Stretch { range, phys }, whole.owner())? {
                 new.push(half, GFP_KERNEL_ACCOUNT)?;
             }
@@ -84,7 +87,7 @@ impl Domain {
             let noted = *guard.marks(whole);
             for half in &new {
                 *guard.marks(half) = noted;
-                guard.go_live(half);
+                take_over(guard, half);
             }
             guard.marks(whole).hold();
             Ok(true)
@@ -108,7 +111,7 @@ impl Domain {
             return Ok(());
         }
         let owner = self.owner(rule, follower)?;
-        let Some(new) = watch(stretch, &owner)? else {
+        let Some(new) = watch_counted(stretch, &owner)? else {
             return Ok(());
         };
         self.watches_mut().insert(new);
@@ -239,11 +242,7 @@ impl Domain {
             let frames = Block::of(at);
             let generation = Guard::lock().generation(frames);
             let followed = follow && whole;
-            let mut fit = if followed {
-                Fit::of(frames)
-            } else {
-                Fit::Any
-            };
+            let mut fit = if followed { Fit::of(frames) } else { Fit::Any };
 
             ready.edit(|guard, memory| {
                 if followed && guard.generation(frames) != generation {

@@ -104,10 +104,12 @@ impl Reserve {
 
     /// Frees all that is in it.
     pub(crate) fn empty(&self) {
-        let mut guard = Guard::lock();
-
-        for table in self.tables(&mut guard).drain_all() {
-            // SAFETY: By the type invariant nobody else has it.
+        loop {
+            let table = self.tables(&mut Guard::lock()).pop();
+            let Some(table) = table else {
+                return;
+            };
+            // SAFETY: By the type invariant nobody else had it.
             unsafe { bindings::iommu_free_pages(table.as_ptr()) };
         }
     }

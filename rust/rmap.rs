@@ -10,20 +10,24 @@
 //! # Rules
 //!
 //! The lock of the tree, irq-safe, is the right to edit leaves of 2M and more in followed stretches.
-//! The hook has it while it edits and until the IOTLB is flushed. A stretch that is *pending* is its
+//! The hook has it while it edits and until the IOTLB is flushed, for one stretch at a time (see
+//! [`cursor`](crate::cursor)). A stretch that is *pending* is its
 //! mapper's, who holds the container's mutex: the hook only notes that it was *hit*, and the mapper
 //! looks at the RMP again before it lets the hook have it.
 
 #![allow(unsafe_code)]
 
-use core::cell::UnsafeCell;
+use core::{
+    cell::UnsafeCell,
+    ptr::null_mut, //
+};
 
 use kernel::prelude::*;
 
 use crate::{
     bindings,
+    cursor::Cursor,
     num::to_usize,
-    pgtable::IovaRange,
     policy::Merging,
     rmp::Block,
     watch::{
@@ -51,6 +55,7 @@ struct Shared {
     latest: [u64; BUCKETS],
     /// Calls of this generation, or of one before it, do not count.
     forgotten: u64,
+    cursors: *mut Cursor,
 }
 
 struct Place(UnsafeCell<Shared>);
@@ -63,6 +68,7 @@ static SHARED: Place = Place(UnsafeCell::new(Shared {
     generation: 0,
     latest: [0; BUCKETS],
     forgotten: 0,
+    cursors: null_mut(),
 }));
 
 /// The lock of the tree, held; interrupts are off.
@@ -98,6 +104,7 @@ impl Guard {
 
     /// The hook does not know it any more.
     pub(crate) fn remove(&mut self, watch: &Watch) {
+        self.send_on(watch);
         // SAFETY: It is in the tree, by the invariants of `Watch`.
         unsafe { bindings::pgsize_rmap_remove(watch.place()) };
     }
@@ -123,31 +130,22 @@ impl Guard {
         }
     }
 
-    /// Calls `each` with every stretch that holds all of `block`.
-    pub(crate) fn each_over(
-        &mut self,
-        block: Block,
-        mut each: impl FnMut(&mut Self, &Watch, IovaRange),
-    ) {
-        let Ok(number) = u32::try_from(block.number()) else {
-            return;
-        };
-        // SAFETY: The lock is held.
-        let mut place = unsafe { bindings::pgsize_rmap_first(number, number) };
-
-        while !place.is_null() {
-            // SAFETY: It is in the tree until it is removed, under the lock.
-            let watch = unsafe { Watch::of(place) };
-            if let Some(range) = watch.iovas_of(block) {
-                each(self, watch, range);
-            }
-            // SAFETY: As above: `each` removes nothing.
-            place = unsafe { bindings::pgsize_rmap_next(place, number, number) };
+    /// Lets others have the lock for a moment.
+    pub(crate) fn let_others(&mut self) {
+        // SAFETY: By the type invariant it is held; nobody else takes it here.
+        unsafe {
+            bindings::pgsize_rmap_unlock(self.flags);
+            self.flags = bindings::pgsize_rmap_lock();
         }
     }
 
+    /// The looks that are under way.
+    pub(crate) fn cursors(&mut self) -> &mut *mut Cursor {
+        &mut self.shared().cursors
+    }
+
     /// A call that may break `block` begins.
-    /// Returns the generation, which is the call's.
+    /// Returns the generation, which is the call's. From here on who maps the block sees it.
     pub(crate) fn begin(&mut self, block: Block) -> u64 {
         let generation = self.pass(block);
 

@@ -72,6 +72,11 @@ impl Block {
         Self::of_pfn(phys.get() / PAGE_BYTES)
     }
 
+    /// The block of this number.
+    pub(crate) const fn numbered(number: u64) -> Self {
+        Self(number)
+    }
+
     /// Its number, from address 0 on.
     pub(crate) const fn number(self) -> u64 {
         self.0

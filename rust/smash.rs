@@ -11,6 +11,7 @@
 use kernel::prelude::*;
 
 use crate::{
+    cursor::Done,
     follower::count,
     pgtable::{
         Conversion,
@@ -57,13 +58,14 @@ extern "C" fn pgsize_smash_begin(pfn: u64) -> u64 {
 
     step(Step::SmashLocked);
     let began = guard.begin(block);
-    guard.each_over(block, |guard, watch, range| {
+    guard.each_over(block, true, |guard, watch, range| {
         let marks = guard.marks(watch);
         if marks.is_pending() {
             marks.standing = Standing::Hit;
-        } else {
-            make_small_or_none(guard, watch, range);
+            return Done::Little;
         }
+        make_small_or_none(guard, watch, range);
+        Done::Much
     });
     drop(guard);
     step(Step::SmashNoted);
@@ -79,7 +81,10 @@ extern "C" fn pgsize_smash_end(pfn: u64, began: u64, refused: bool) {
 
     guard.end(block, began);
     if refused {
-        guard.each_over(block, |guard, watch, _| guard.doubt(watch));
+        guard.each_over(block, false, |guard, watch, _| {
+            guard.doubt(watch);
+            Done::Little
+        });
     }
     drop(guard);
     step(Step::SmashDone);
@@ -91,29 +96,48 @@ extern "C" fn pgsize_smash_end(pfn: u64, began: u64, refused: bool) {
 extern "C" fn pgsize_became_whole(pfn: u64, began: u64) {
     let block = Block::of_pfn(pfn);
     let mut guard = Guard::lock();
-    let busy = guard.is_in_transit(block) || guard.generation(block) != began;
 
-    guard.each_over(block, |guard, watch, range| {
+    guard.each_over(block, false, |guard, watch, range| {
         if !watch.merges() {
-            return;
+            return Done::Little;
         }
+        let busy = guard.is_in_transit(block) || guard.generation(block) != began;
         if busy || guard.marks(watch).is_pending() {
             // The worker looks at it when things have calmed down.
             guard.doubt(watch);
-        } else {
-            make_large(guard, watch, range);
+            return Done::Little;
         }
+        make_large(guard, watch, range);
+        Done::Much
     });
 }
 
 /// One of a block's pages became shared.
 #[no_mangle]
 extern "C" fn pgsize_became_shared(pfn: u64) {
-    Guard::lock().each_over(Block::of_pfn(pfn), |guard, watch, _| {
+    Guard::lock().each_over(Block::of_pfn(pfn), false, |guard, watch, _| {
         if watch.merges() {
             guard.doubt(watch);
         }
+        Done::Little
     });
+}
+
+/// The hook has `watch` from now on, which takes the place of one that it had: it may have looked at the
+/// one that goes no more, and not at this one.
+pub(crate) fn take_over(guard: &mut Guard, watch: &Watch) {
+    let mut nth = 0usize;
+
+    guard.go_live(watch);
+    while let Some(look) = guard.looked_at(watch, nth) {
+        match look.and_then(|block| watch.iovas_of(block)) {
+            Some(range) => make_small_or_none(guard, watch, range),
+            // It may be for what became whole.
+            None if watch.merges() => guard.doubt(watch),
+            None => {}
+        }
+        nth = nth.wrapping_add(1);
+    }
 }
 
 /// The table of a followed stretch.

@@ -8,6 +8,8 @@
 #include <linux/moduleparam.h>
 #include <linux/spinlock.h>
 
+#include <asm/tsc.h>
+
 #include "testing.h"
 
 /* Milliseconds until waiting is given up, where one may sleep and where not. */
@@ -136,6 +138,25 @@ static int get_gates(char *text, const struct kernel_param *param)
 static const struct kernel_param_ops gates_ops = { .set = set_gates, .get = get_gates };
 module_param_cb(gates, &gates_ops, NULL, 0600);
 MODULE_PARM_DESC(gates, "Steps at which threads wait for one another: see testing.h");
+
+/* Protected by the lock of the rmap. */
+static u64 taken;
+static u64 longest;
+module_param(longest, ullong, 0600);
+MODULE_PARM_DESC(longest, "How long the lock of the rmap was held at most: see testing.h");
+
+void pgsize_lock_taken(void)
+{
+	taken = rdtsc_ordered();
+}
+
+void pgsize_lock_held(void)
+{
+	u64 held = rdtsc_ordered() - taken;
+
+	if (held > longest)
+		WRITE_ONCE(longest, held);
+}
 
 static bool own_domains;
 module_param(own_domains, bool, 0444);

@@ -57,6 +57,11 @@ enum {
 
 /* The parameter `busy_patience`: milliseconds until a smash that waits gives it up. */
 
+/*
+ * The parameter `longest`: for how long the lock of the rmap was held at most, with
+ * interrupts off, in ticks of the time-stamp counter. Written, it begins anew.
+ */
+
 #ifdef __KERNEL__
 #include <linux/types.h>
 
@@ -65,6 +70,9 @@ void pgsize_step(unsigned int step);
 void pgsize_hooked_in_panic(void);
 /* The parameter `own_domains`. */
 bool pgsize_own_domains(void);
+/* The lock of the rmap is taken, or about to be let go. */
+void pgsize_lock_taken(void);
+void pgsize_lock_held(void);
 #endif
 
 #endif

@@ -85,6 +85,7 @@ mod batch;
 #[allow(unsafe_code)]
 mod bindings;
 mod container;
+mod cursor;
 mod debug;
 mod domain;
 mod edges;

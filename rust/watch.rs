@@ -89,6 +89,8 @@ const _: () = assert!(size_of::<Watch>() == 80);
 pub(crate) enum Standing {
     /// The hook's.
     Live,
+    /// The same, and another one is to take its place: its mappings are not counted twice.
+    Leaving,
     /// Its mapper's, who is at work: the hook keeps its hands off.
     Pending,
     /// The same, and a smash came meanwhile.
@@ -117,18 +119,23 @@ impl Marks {
 
     /// Whether it is its mapper's.
     pub(crate) fn is_pending(&self) -> bool {
-        self.standing != Standing::Live
+        matches!(self.standing, Standing::Pending | Standing::Hit)
     }
 
     /// It is its mapper's.
     pub(crate) fn hold(&mut self) {
-        if self.standing == Standing::Live {
+        if !self.is_pending() {
             self.standing = Standing::Pending;
         }
     }
 
     fn bytes(self) -> [u8; 4] {
-        [self.standing as u8, self.lost.into(), self.doubtful.into(), 0]
+        [
+            self.standing as u8,
+            self.lost.into(),
+            self.doubtful.into(),
+            0,
+        ]
     }
 }
 
@@ -219,11 +226,16 @@ impl Watch {
         self.owner.merging
     }
 
-    /// The first block, and the last.
-    fn blocks(&self) -> (u64, u64) {
+    /// The first block, and the last, by their numbers.
+    pub(crate) fn numbers(&self) -> (u32, u32) {
         let place = self.place.get();
+
         // SAFETY: By the type invariants they do not change.
-        let (first, last) = unsafe { ((*place).first, (*place).last) };
+        unsafe { ((*place).first, (*place).last) }
+    }
+
+    fn blocks(&self) -> (u64, u64) {
+        let (first, last) = self.numbers();
 
         (first.into(), last.into())
     }

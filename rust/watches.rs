@@ -23,8 +23,10 @@ use crate::{
     },
     policy::Merging,
     rmap::Guard,
+    smash::take_over,
     watch::{
         Owner,
+        Standing,
         Watch, //
     }, //
 };
@@ -188,6 +190,17 @@ impl Watches {
         lost
     }
 
+    /// Others are to take the place of what overlaps `range`, or, if not `leaving`, are not after all.
+    pub(crate) fn set_leaving(&self, range: IovaRange, leaving: bool) {
+        for watch in self.overlapping(range) {
+            Guard::lock().marks(watch).standing = if leaving {
+                Standing::Leaving
+            } else {
+                Standing::Live
+            };
+        }
+    }
+
     /// Whether the hook had to unmap anything of what overlaps `range`.
     pub(crate) fn lost_in(&self, range: IovaRange) -> bool {
         self.overlapping(range)
@@ -207,7 +220,7 @@ impl Watches {
     /// The hook knows the old ones, or the new ones, or both, all the time. Can not fail.
     pub(crate) fn replace(&mut self, range: IovaRange, new: KVVec<NewWatch>) {
         for new in &new {
-            Guard::lock().go_live(new);
+            take_over(&mut Guard::lock(), new);
         }
         self.hold_in(range);
         for new in &new {

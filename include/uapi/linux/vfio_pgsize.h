@@ -113,7 +113,9 @@ struct vfio_pgsize_info_cap {
  * is no memory for a split the leaf is unmapped, and mapped again with 4K leaves as
  * soon as there is: see VFIO_PGSIZE_GET_STATS. What has 4K leaves though it did not
  * break (the call was refused, or was one on another 2M) gets its leaf back within a
- * second or so.
+ * second or so. Of one page of memory 1024 mappings can follow the RMP in a
+ * container, counted in all its domains: more of them are -EMLINK, of this call, of
+ * VFIO_IOMMU_MAP_DMA, and where a group is attached.
  *
  * VFIO_PGSIZE_POLICY_ON_WHOLE_MERGE (with ON_SMASH_SPLIT): a 2M that gets a 2M RMP
  * entry, or is shared as a whole, gets its leaf back, of 2M at most. So does,
@@ -133,6 +135,7 @@ struct vfio_pgsize_info_cap {
  * -EINVAL: bad @argsz, flag, alignment, or set of sizes;
  * -EOVERFLOW: @iova + @size - 1 overflows;
  * -ENOSPC: too many ranges with a policy of their own (see max_ranges);
+ * -EMLINK: ON_SMASH_SPLIT, and a page of memory has too many mappings;
  * -ENOMEM: no memory. With APPLY the policy is unchanged then, and each leaf
  *	is one that the old or the new policy would give;
  * -EOPNOTSUPP: APPLY or ON_SMASH_SPLIT, and a domain's page table can not be
@@ -401,6 +404,7 @@ struct vfio_pgsize_state {
  *	@arg, @nr is as it was);
  * -ENOMEM: no memory, or beyond RLIMIT_MEMLOCK;
  * -EIO: a page table is not as it was left: a bug. The kernel's log says where;
+ * -EMLINK: as for VFIO_IOMMU_MAP_DMA: see VFIO_PGSIZE_POLICY_ON_SMASH_SPLIT;
  * -EINTR: a fatal signal came.
  */
 struct vfio_pgsize_set_state {

@@ -29,7 +29,7 @@ struct cost cost_beyond(struct cost cost, struct cost base);
 
 #define COST_ROUNDS	8
 
-/* At most: what a container that maps the 2M adds to its smash, split and flush. */
-#define SPLIT_COST	4000
+/* At most: what a container that maps the 2M adds to its smash, split, flush and a lock let go. */
+#define SPLIT_COST	4100
 
 #endif
