@@ -112,6 +112,37 @@ TEST_F_TIMEOUT(lost, policy, TIMEOUT)
 	EXPECT_SOUND(follow_has_soon(&self->vmm, &mapped, 1, 0));
 }
 
+/* Pages that are shared again while their leaf is gone are pinned once, and come back once. */
+TEST_F_TIMEOUT(lost, shared_again, TIMEOUT)
+{
+	const uint32_t stateful = VFIO_PGSIZE_MAP_STATEFUL | VFIO_PGSIZE_MAP_SHARED;
+	struct vfio_pgsize_state pages = {
+		.iova = AT_TOO + PIECE(3) + 7 * PAGE, .size = 2 * PAGE, .state = VFIO_PGSIZE_STATE_SHARED,
+	};
+	struct mapped mapped[] = {
+		{ AT, self->memory.va, SIZE, BIT(3) },
+		{ AT_TOO, self->memory.va, SIZE, BIT(3) },
+	};
+
+	ASSERT_EQ(0, dma_map(self->vmm.container, AT_TOO, self->memory.va, SIZE,
+			     READ_WRITE | stateful));
+	for (int round = 0; round < 10; round++) {
+		uint32_t nr = 1;
+
+		ASSERT_SOUND(fail_assign(&self->guest, PIECE(3) + PAGE));
+		usleep(round * 1009);
+		ASSERT_EQ(0, set_state(self->vmm.container, &pages, &nr));
+		ASSERT_SOUND(follow_has_soon(&self->vmm, mapped, 2, 0));
+		ASSERT_SOUND(guest_share(&self->guest, PIECE(3) + PAGE, false));
+		mapped[0].small = mapped[1].small = 0;
+		ASSERT_SOUND(follow_has_soon(&self->vmm, mapped, 2, 0));
+		mapped[0].small = mapped[1].small = BIT(3);
+	}
+	ASSERT_SOUND(dma_unmap_exactly(self->vmm.container, AT_TOO, SIZE));
+	ASSERT_SOUND(dma_unmap_exactly(self->vmm.container, AT, SIZE));
+	EXPECT_SOUND(account_rose(&self->vmm.before, 0, 0));
+}
+
 /* Whoever may wait for memory does: nothing fails, and no leaf goes, for want of atomic memory. */
 TEST_F_TIMEOUT(lost, not_where_one_may_sleep, TIMEOUT)
 {
