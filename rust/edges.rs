@@ -17,7 +17,9 @@ use crate::{
     pgtable::{
         Iova,
         IovaRange,
-        PageSize, //
+        Leaf,
+        PageSize,
+        PageSizes, //
     },
     policy::{
         Policy,
@@ -30,17 +32,20 @@ impl State {
     /// Sees to it that `range` can be unmapped by itself: no leaf crosses its ends, nor does what is
     /// followed. The translation stays the same all the time.
     ///
-    /// Fails with `ENOMEM`, and where leaves were cut they are joined again.
+    /// Fails with `ENOMEM`, and where leaves were cut they are joined again; but for followed ones of more
+    /// than 2M, which have smaller ones then.
     pub(crate) fn cut_out(&mut self, range: IovaRange) -> Result {
         self.repair_lost()?;
-        let result = self.cut_at(range.start()).and_then(|()| {
-            range
-                .last()
-                .next()
-                .map_or(Ok(()), |behind| self.cut_at(behind))
-        });
+        let large = self.large_across(range)?;
+        let result = ends_of(range).try_for_each(|at| self.cut_at(at));
 
         if result.is_err() {
+            for (index, leaf) in large {
+                if let Some(domain) = self.domains.get(index) {
+                    // That takes no memory.
+                    let _ = convert_part(domain, leaf.range(), PageSizes::only(leaf.size()));
+                }
+            }
             for at in [range.start(), range.last()] {
                 if let Some(bounds) = self.mappings.at(at).map(|mapping| mapping.range) {
                     self.rejoin(bounds, at);
@@ -48,6 +53,27 @@ impl State {
             }
         }
         result
+    }
+
+    /// The leaves of more than 2M that cross the ends of `range` and are not followed; and the domain of
+    /// each, by its index.
+    fn large_across(&self, range: IovaRange) -> Result<KVec<(usize, Leaf)>> {
+        let room = self.domains.len().saturating_mul(2);
+        let mut found = KVec::with_capacity(room, GFP_KERNEL_ACCOUNT)?;
+
+        for (index, domain) in self.domains.iter().enumerate() {
+            let view = domain.table().ok_or_else(unsupported)?.view();
+            let large = ends_of(range).filter_map(|at| {
+                view.leaf_at(at)
+                    .filter(|leaf| leaf.iova != at && leaf.size() > PageSize::SIZE_2M)
+            });
+            for leaf in large {
+                if domain.watches().first_in(leaf.range()).is_none() {
+                    found.push((index, leaf), GFP_KERNEL_ACCOUNT)?;
+                }
+            }
+        }
+        Ok(found)
     }
 
     fn cut_at(&mut self, at: Iova) -> Result {
@@ -84,6 +110,13 @@ impl State {
             let _ = domain.rejoin(block, segment.rule, &self.follower);
         }
     }
+}
+
+/// Where `range` starts, and what comes behind it.
+pub(crate) fn ends_of(range: IovaRange) -> impl Iterator<Item = Iova> {
+    [Some(range.start()), range.last().next()]
+        .into_iter()
+        .flatten()
 }
 
 impl Domain {

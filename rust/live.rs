@@ -15,6 +15,7 @@ use crate::{
         rest,
         Domain, //
     },
+    edges::ends_of,
     follow::{
         blocks_of,
         watch,
@@ -133,9 +134,7 @@ impl Domain {
     /// No leaf and no followed stretch crosses the ends of `range` afterwards. What has to be unmapped,
     /// if it has to be, is then followed as a whole. False: as for [`Domain::cut_followed`].
     pub(crate) fn cut_ends_live(&mut self, range: IovaRange) -> Result<bool> {
-        let ends = [Some(range.start()), range.last().next()];
-
-        for at in ends.into_iter().flatten() {
+        for at in ends_of(range) {
             let page = IovaRange::block(at, PageSize::SIZE_4K);
             if self.watches().first_in(page).is_none() {
                 // It is nobody else's.

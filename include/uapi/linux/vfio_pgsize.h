@@ -29,7 +29,8 @@
  *
  * VFIO_IOMMU_UNMAP_DMA may also take a part of a mapping away: the mapping is cut
  * there, and what stays is translated all the time. That can fail, and nothing is
- * unmapped then: -ENOMEM, or -ENOSPC if there were too many mappings. In a domain
+ * unmapped then: -ENOMEM, or -ENOSPC if there were too many mappings; a leaf of more
+ * than 2M that follows the RMP may have been replaced by smaller ones. In a domain
  * whose page table can not be edited in place (any but AMD's host format) it is
  * refused with -EINVAL, as type1 refuses it.
  *

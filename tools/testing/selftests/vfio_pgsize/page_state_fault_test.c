@@ -259,4 +259,46 @@ TEST_F_TIMEOUT(page_fault, unmap_part, 2 * TIMEOUT)
 	EXPECT_LT(0, refused);
 }
 
+/* --- a leaf of more than 2M, cut at two ends ------------------------------------ */
+
+/* One leaf; what is unmapped of it begins and ends within a 2M. */
+#define LEAF	MIB(16)
+
+/* The first cut is made, and the second one is not: the leaf is whole again. */
+TEST_F_TIMEOUT(page_fault, cut_of_large_leaf, TIMEOUT)
+{
+	struct memory memory = {};
+	int failures = 0, ret = -1;
+	uint64_t size = 0;
+
+	if (variant->backing != HUGETLB_2M)
+		SKIP(return, "once is enough");
+	if (memory_alloc(&memory, HUGETLB_1G, GIB(1)))
+		SKIP(return, "no page of 1G");
+	ASSERT_EQ(0, dma_map(self->vmm.container, AT, memory.va, LEAF, READ_WRITE));
+	for (int n = 1; ret && n < MOST; n++) {
+		size = MIB(8);
+		ASSERT_SOUND(fail_nth(self, n));
+		ret = dma_unmap(self->vmm.container, AT + MIB(1), &size, 0);
+		failures += failed(self);
+		if (!ret)
+			break;
+		ASSERT_TRUE(ret == -ENOMEM || ret == -EFAULT);
+		/* Only the answer could not be written. */
+		if (ret == -EFAULT && vmm_has_tiles(&self->vmm, AT, memory.va, LEAF, ANY_SIZE,
+						    READ_WRITE))
+			ret = 0;
+		else
+			ASSERT_SOUND(vmm_has_tiles(&self->vmm, AT, memory.va, LEAF, ANY_SIZE,
+						   READ_WRITE));
+	}
+	ASSERT_EQ(0, ret);
+	EXPECT_EQ(MIB(8), size);
+	/* A node each for the pieces, and a table at each end, at least. */
+	EXPECT_LE(4, failures);
+	ASSERT_SOUND(dma_unmap_exactly(self->vmm.container, AT, MIB(1)));
+	ASSERT_SOUND(dma_unmap_exactly(self->vmm.container, AT + MIB(9), LEAF - MIB(9)));
+	memory_free(&memory);
+}
+
 TEST_PROGRAM("Makes each allocation of the calls on page states fail in turn.")
