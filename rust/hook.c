@@ -197,6 +197,7 @@ int pgsize_hook_register(void)
 void pgsize_hook_idle(void)
 {
 	pgsize_look_stop();
+	pgsize_rmp_forget();
 	pgsize_idle_start();
 }
 

@@ -69,12 +69,17 @@ int pgsize_rmp_open(void)
 	return lookup ? 0 : -EOPNOTSUPP;
 }
 
+void pgsize_rmp_forget(void)
+{
+	atomic_set(&off, 0);
+	atomic_set(&off_unsaid, 0);
+}
+
 void pgsize_rmp_close(void)
 {
 	symbol_put(snp_lookup_rmpentry);
 	lookup = NULL;
-	atomic_set(&off, 0);
-	atomic_set(&off_unsaid, 0);
+	pgsize_rmp_forget();
 }
 
 /* One entry, not that of its 2M. */

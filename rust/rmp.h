@@ -8,6 +8,8 @@
 /* From now on it can be read. May sleep. -EOPNOTSUPP: this is no SNP host, or SNP is off. */
 int pgsize_rmp_open(void);
 void pgsize_rmp_close(void);
+/* Nobody looks anything up now: what was found of SNP is nobody's, and who comes finds out anew. */
+void pgsize_rmp_forget(void);
 
 /* Is SNP on, as far as this processor knows? Atomic. */
 bool pgsize_rmp_is_on(void);
