@@ -19,6 +19,7 @@ use kernel::{
 
 use crate::{
     bindings,
+    num::to_u64,
     windows::Span, //
 };
 
@@ -101,7 +102,7 @@ impl Group {
                 )
             };
             if result.is_ok() && kind != bindings::iommu_resv_type_IOMMU_RESV_DIRECT_RELAXABLE {
-                if let Some(span) = Span::with_len(start, length) {
+                if let Some(span) = Span::with_len(start, to_u64(length)) {
                     result = each(span);
                 }
             }

@@ -18,7 +18,7 @@ use crate::pgtable::{
 pub(crate) const MAX_RANGES: usize = 1024;
 
 /// What holds for a leaf.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rule {
     /// The sizes that it can have.
     pub(crate) sizes: PageSizes,
@@ -53,7 +53,7 @@ impl Rule {
 }
 
 /// When a followed block that has small leaves gets one of 2M again.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Merging {
     /// No such leaf is allowed.
     Never,
@@ -71,7 +71,7 @@ struct Special {
 }
 
 /// A range of IOVAs with one policy.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Segment {
     pub(crate) range: IovaRange,
     pub(crate) rule: Rule,

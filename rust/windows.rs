@@ -10,7 +10,7 @@ use crate::pgtable::{
 };
 
 /// A range of addresses, to the byte; the end is included.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Span {
     pub(crate) start: Iova,
     pub(crate) last: Iova,
@@ -26,8 +26,8 @@ impl Span {
     }
 
     /// `bytes` from `start` on, cut at the end of all addresses.
-    pub(crate) fn with_len(start: u64, bytes: usize) -> Option<Self> {
-        let more = crate::num::to_u64(bytes.checked_sub(1)?);
+    pub(crate) fn with_len(start: u64, bytes: u64) -> Option<Self> {
+        let more = bytes.checked_sub(1)?;
 
         Self::new(start, start.saturating_add(more))
     }

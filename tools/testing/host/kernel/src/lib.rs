@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A stand-in for the kernel's crate: as much of it as the sources that are tested on the host use,
+//! by the same names, and with allocations that can be made to fail.
+
+pub mod alloc;
+pub mod error;
+
+pub mod prelude {
+    pub use crate::alloc::{
+        KVVec,
+        KVec,
+        GFP_KERNEL_ACCOUNT, //
+    };
+    pub use crate::error::{
+        code::*,
+        Error,
+        Result, //
+    };
+}
