@@ -11,6 +11,11 @@
 pub mod pgtable;
 
 #[cfg(test)]
+#[allow(dead_code)]
+#[path = "../../../../rust/mapping.rs"]
+mod mapping;
+
+#[cfg(test)]
 #[path = "../../../../rust/policy.rs"]
 mod policy;
 
@@ -20,3 +25,27 @@ mod windows;
 
 #[cfg(test)]
 mod intervals;
+
+/// What mappings keep of the rest of the module, and do not look into.
+#[cfg(test)]
+mod account {
+    pub(crate) struct Locked;
+}
+
+#[cfg(test)]
+mod domain {
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(crate) struct Access(pub(crate) u8);
+}
+
+#[cfg(test)]
+mod pin {
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(crate) struct UserAddr(pub(crate) u64);
+
+    impl UserAddr {
+        pub(crate) fn after(self, pages: u64) -> Self {
+            Self(self.0.wrapping_add(pages.wrapping_mul(4096)))
+        }
+    }
+}

@@ -38,7 +38,7 @@ pub fn with_allocations<R>(count: usize, work: impl FnOnce() -> R) -> R {
 }
 
 /// Counts an allocation; fails if it is to.
-fn allocate() -> Result<(), AllocError> {
+pub(crate) fn allocate() -> Result<(), AllocError> {
     match LEFT.get() {
         Some(0) => return Err(AllocError),
         Some(left) => LEFT.set(Some(left - 1)),

@@ -5,6 +5,8 @@
 
 pub mod alloc;
 pub mod error;
+pub mod rbtree;
+pub mod sync;
 
 pub mod prelude {
     pub use crate::alloc::{

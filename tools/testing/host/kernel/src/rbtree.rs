@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The kernel's tree, of which nodes are allocated before they are needed.
+
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+
+use crate::alloc::{
+    allocate,
+    Flags, //
+};
+use crate::error::Result;
+
+pub struct RBTree<K, V>(BTreeMap<K, V>);
+
+pub struct RBTreeNode<K, V>(K, V);
+
+pub struct RBTreeNodeReservation<K, V>(PhantomData<(K, V)>);
+
+pub struct Cursor<'a, K, V>((&'a K, &'a V));
+
+impl<K: Ord, V> RBTree<K, V> {
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Self {
+        Self(BTreeMap::new())
+    }
+
+    /// The node that was there with the same key comes back.
+    pub fn insert(&mut self, node: RBTreeNode<K, V>) -> Option<RBTreeNode<K, V>>
+    where
+        K: Clone,
+    {
+        let RBTreeNode(key, value) = node;
+        let old = self.0.insert(key.clone(), value)?;
+
+        Some(RBTreeNode(key, old))
+    }
+
+    pub fn get(&self, key: &K) -> Option<&V> {
+        self.0.get(key)
+    }
+
+    pub fn remove(&mut self, key: &K) -> Option<V> {
+        self.0.remove(key)
+    }
+
+    pub fn remove_node(&mut self, key: &K) -> Option<RBTreeNode<K, V>> {
+        let (key, value) = self.0.remove_entry(key)?;
+
+        Some(RBTreeNode(key, value))
+    }
+
+    pub fn cursor_lower_bound(&self, key: &K) -> Option<Cursor<'_, K, V>> {
+        self.0.range(key..).next().map(Cursor)
+    }
+}
+
+impl<K, V> Cursor<'_, K, V> {
+    pub fn current(&self) -> (&K, &V) {
+        self.0
+    }
+}
+
+impl<K, V> RBTreeNode<K, V> {
+    pub fn into_reservation(self) -> RBTreeNodeReservation<K, V> {
+        RBTreeNodeReservation(PhantomData)
+    }
+}
+
+impl<K, V> RBTreeNodeReservation<K, V> {
+    pub fn new(_: Flags) -> Result<Self> {
+        allocate()?;
+        Ok(Self(PhantomData))
+    }
+
+    pub fn into_node(self, key: K, value: V) -> RBTreeNode<K, V> {
+        RBTreeNode(key, value)
+    }
+}

@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What several own.
+
+pub use std::sync::Arc;

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Mappings are found by each of their addresses, whatever was added, cut and taken out.
+
+use kernel::alloc::with_allocations;
+use kernel::prelude::*;
+use kernel::sync::Arc;
+use proptest::prelude::*;
+
+use crate::account::Locked;
+use crate::domain::Access;
+use crate::mapping::{
+    Mapping,
+    Mappings,
+    Room, //
+};
+use crate::pgtable::{
+    Iova,
+    IovaRange, //
+};
+use crate::pin::UserAddr;
+
+use super::cells::{
+    self,
+    Cells, //
+};
+
+/// What is known of a mapping, whichever part of it is left.
+#[derive(Clone)]
+struct Kind {
+    /// The memory of IOVA 0, if that were part of it.
+    memory: UserAddr,
+    access: Access,
+    stateful: bool,
+    mixed: bool,
+    locked: Arc<Locked>,
+}
+
+impl Kind {
+    /// The `count`th one.
+    fn new(count: u64) -> Self {
+        Self {
+            memory: UserAddr(count << 32),
+            access: Access(count as u8),
+            stateful: count % 2 == 0,
+            mixed: count % 3 == 0,
+            locked: Arc::new(Locked),
+        }
+    }
+
+    fn mapping(&self, range: IovaRange) -> Mapping {
+        Mapping {
+            range,
+            memory: self.memory_at(range.start()),
+            access: self.access,
+            stateful: self.stateful,
+            mixed: self.mixed,
+            locked: self.locked.clone(),
+        }
+    }
+
+    fn memory_at(&self, iova: Iova) -> UserAddr {
+        self.memory.after(iova.get() / 4096)
+    }
+}
+
+/// Mappings that do not overlap, in no order.
+struct Model {
+    cells: Cells,
+    mappings: Vec<(cells::Span, Kind)>,
+}
+
+impl Model {
+    fn new() -> Self {
+        Self {
+            cells: Cells::pages(5),
+            mappings: Vec::new(),
+        }
+    }
+
+    /// The mapping that holds a cell: its index.
+    fn at(&self, cell: usize) -> Option<usize> {
+        self.mappings
+            .iter()
+            .position(|(span, _)| span.contains(&cell))
+    }
+
+    /// Those that overlap some cells, in rising order.
+    fn overlapping(&self, some: &cells::Span) -> Vec<usize> {
+        let mut found: Vec<_> = some.clone().filter_map(|cell| self.at(cell)).collect();
+
+        found.dedup();
+        found
+    }
+
+    fn is(&self, found: &Mapping, index: usize) -> bool {
+        let (span, kind) = &self.mappings[index];
+        let wanted = kind.mapping(self.cells.range(span));
+
+        found.range == wanted.range
+            && found.memory == wanted.memory
+            && found.access == wanted.access
+            && found.stateful == wanted.stateful
+            && found.mixed == wanted.mixed
+            && Arc::ptr_eq(&found.locked, &wanted.locked)
+    }
+
+    fn are(&self, found: Option<&Mapping>, index: Option<usize>) -> bool {
+        match (found, index) {
+            (Some(found), Some(index)) => self.is(found, index),
+            (None, None) => true,
+            _ => false,
+        }
+    }
+
+    fn check(&self, mappings: &Mappings) {
+        for cell in 0..self.cells.count() {
+            let index = self.at(cell);
+            for iova in self.cells.probes(cell) {
+                let found = mappings.at(iova);
+                assert!(self.are(found, index), "at {iova:?}");
+                if let (Some(found), Some(index)) = (found, index) {
+                    let memory = self.mappings[index].1.memory_at(iova);
+                    assert_eq!(found.memory_at(iova), memory);
+                }
+            }
+        }
+        for some in self.cells.all() {
+            let range = self.cells.range(&some);
+            let wanted = self.overlapping(&some);
+            let found: Vec<_> = mappings.overlapping(range).collect();
+            assert_eq!(found.len(), wanted.len(), "in {range:?}");
+            let mut pairs = found.iter().zip(&wanted);
+            assert!(pairs.all(|(found, index)| self.is(found, *index)));
+            assert!(self.are(mappings.first_in(range), wanted.first().copied()));
+
+            let crosses = |index: &usize| {
+                let span = &self.mappings[*index].0;
+                !(some.contains(span.start()) && some.contains(span.end()))
+            };
+            assert_eq!(mappings.crosses_end_of(range), wanted.iter().any(crosses));
+        }
+    }
+
+    fn insert(&mut self, mappings: &mut Mappings, some: cells::Span, kind: Kind) {
+        if self.overlapping(&some).is_empty() {
+            let room = Room::new().expect("memory");
+            mappings.insert(room, kind.mapping(self.cells.range(&some)));
+            self.mappings.push((some, kind));
+        }
+    }
+
+    fn cut(&mut self, mappings: &mut Mappings, cell: usize) {
+        let at = Iova::new(self.cells.first(cell));
+        let room = Room::new().expect("memory");
+        let is_cut = mappings.cut(at, room);
+
+        let index = self.at(cell);
+        let index = index.filter(|index| *self.mappings[*index].0.start() < cell);
+        assert_eq!(is_cut, index.is_some());
+        if let Some(index) = index {
+            let (span, kind) = self.mappings.swap_remove(index);
+            self.mappings.push((*span.start()..=cell - 1, kind.clone()));
+            self.mappings.push((cell..=*span.end(), kind));
+        }
+    }
+
+    fn remove(&mut self, mappings: &mut Mappings, some: &cells::Span) {
+        let removed = mappings.remove_first_in(self.cells.range(some));
+        let index = self.overlapping(some).first().copied();
+
+        assert!(self.are(removed.as_ref(), index));
+        if let Some(index) = index {
+            self.mappings.swap_remove(index);
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Insert(cells::Span),
+    Cut(usize),
+    Remove(cells::Span),
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let some = || Model::new().cells.any();
+    let op = prop_oneof![
+        4 => some().prop_map(Op::Insert),
+        2 => (0..Model::new().cells.count()).prop_map(Op::Cut),
+        1 => some().prop_map(Op::Remove),
+    ];
+
+    prop::collection::vec(op, 1..24)
+}
+
+proptest! {
+    #[test]
+    fn mappings_are_where_they_were_put(ops in ops()) {
+        let mut model = Model::new();
+        let mut mappings = Mappings::new();
+        model.check(&mappings);
+
+        for (op, count) in ops.into_iter().zip(1..) {
+            match op {
+                Op::Insert(some) => model.insert(&mut mappings, some, Kind::new(count)),
+                Op::Cut(cell) => model.cut(&mut mappings, cell),
+                Op::Remove(some) => model.remove(&mut mappings, &some),
+            }
+            model.check(&mappings);
+        }
+    }
+}
+
+#[test]
+fn only_room_needs_memory() {
+    assert_eq!(with_allocations(0, Room::new).err(), Some(ENOMEM));
+
+    let room = || Room::new().expect("memory");
+    let (first, second) = (room(), room());
+    let mut mappings = Mappings::new();
+    let page = Iova::new(4096);
+    with_allocations(0, || {
+        mappings.insert(first, Kind::new(1).mapping(IovaRange::ALL));
+        assert!(mappings.cut(page, second));
+    });
+    assert_eq!(mappings.overlapping(IovaRange::ALL).count(), 2);
+}
+
+#[test]
+fn mapping_of_all_addresses_is_cut_everywhere() {
+    let mut model = Model::new();
+    let mut mappings = Mappings::new();
+    let all = 0..=model.cells.count() - 1;
+
+    model.insert(&mut mappings, all.clone(), Kind::new(1));
+    for cell in all.clone() {
+        model.cut(&mut mappings, cell);
+        model.check(&mappings);
+    }
+    for _ in all.clone() {
+        model.remove(&mut mappings, &all);
+        model.check(&mappings);
+    }
+    assert!(mappings.first_in(IovaRange::ALL).is_none());
+}
