@@ -61,6 +61,8 @@ TEST_F_TIMEOUT(type1, who_serves, TIMEOUT)
 	int expected = variant->backend->parameters ? VFIO_PGSIZE_VERSION : 0;
 
 	EXPECT_EQ(expected, container_extension(self->vmm.container, VFIO_PGSIZE_IOMMU));
+	EXPECT_EQ(1, container_extension(self->vmm.container, VFIO_TYPE1_IOMMU));
+	EXPECT_EQ(1, container_extension(self->vmm.container, VFIO_TYPE1v2_IOMMU));
 	EXPECT_EQ(1, container_extension(self->vmm.container, VFIO_UNMAP_ALL));
 	EXPECT_EQ(0, container_extension(self->vmm.container, 0x7fffff00));
 }
