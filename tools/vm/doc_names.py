@@ -4,8 +4,8 @@
 Names in backticks and in literal blocks of README.md and its like and of Documentation/:
 files, make targets and variables, module parameters, functions, types, fields. Each is to
 be in this tree, or in the source of the kernel. Names of other projects are listed, with
-the reason, in doc_names.allow. Links lead to what is there, and the tables of the module's
-parameters are what rust/parameters.c says.
+the reason, in doc_names.allow. Links lead to what is there, the tables of the module's
+parameters are what rust/parameters.c says, and the table of calls has all of the UAPI header.
 """
 
 import re
@@ -359,3 +359,19 @@ def wrong_parameters(tree: Tree) -> list[str]:
             if told.get(name) != real.get(name):
                 bad.append(f"{page}: of {name} it says {told.get(name)}; it is {real.get(name)}")
     return bad
+
+
+# --- the table of calls ---------------------------------------------------------
+
+
+def untested_calls(tree: Tree) -> list[str]:
+    """What of the UAPI header has no row, with a test, in the table of calls."""
+    header = (tree.root / "include/uapi/linux/vfio_pgsize.h").read_text(encoding="utf-8")
+    names = re.findall(r"^#define[ \t]+(VFIO_PGSIZE_\w+)[ \t]", header, re.MULTILINE)
+    page = dict(tree.pages())["Documentation/testing.rst"]
+    rows = set(re.findall(r"^``(VFIO_\w+)`` +(?:``\w|\w)", page, re.MULTILINE))
+    return [
+        f"Documentation/testing.rst: the table of calls does not say what tests {name}"
+        for name in names
+        if name not in rows
+    ]

@@ -11,7 +11,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from doc_names import Tree, broken_links, read_allowed, unknown_names, wrong_parameters
+from doc_names import (
+    Tree,
+    broken_links,
+    read_allowed,
+    unknown_names,
+    untested_calls,
+    wrong_parameters,
+)
 from kernels import kernel, kernel_doc, source
 from module import build_module
 from paths import CACHE, HERE, SRC, Problem, require_build_root
@@ -99,7 +106,8 @@ def doc_names(_: argparse.Namespace) -> None:
     allowed = read_allowed((HERE / "doc_names.allow").read_text(encoding="utf-8"))
     files = [file for file in tracked() if file.is_file() and not file.is_symlink()]
     tree = Tree(SRC, files, source(), allowed)
-    wrong = [*unknown_names(tree), *broken_links(tree), *wrong_parameters(tree)]
+    wrong = [*unknown_names(tree), *broken_links(tree)]
+    wrong += [*wrong_parameters(tree), *untested_calls(tree)]
     if wrong:
         raise Problem("the documentation names what is not there:\n" + "\n".join(wrong))
 

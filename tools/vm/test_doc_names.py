@@ -14,6 +14,7 @@ from doc_names import (
     parameters,
     read_allowed,
     unknown_names,
+    untested_calls,
     wrong_parameters,
 )
 from paths import SRC
@@ -26,6 +27,8 @@ FILES = {
         "static unsigned int limit = U16_MAX;\nmodule_param_cb(limit, &ops, &limit, 0644);\n"
     ),
     "rust/hook.h": "static inline bool wait_more(struct wait *wait)\n{\n}\n",
+    "include/uapi/linux/vfio_pgsize.h": "#define VFIO_PGSIZE_ALL\t1\n# define _H\n",
+    "Documentation/testing.rst": "``VFIO_PGSIZE_ALL``  ``wait_more``\n",
     "README.md": "| `serve` | N | at load | x |\n| `limit` | 65535 | any time | x |\n",
     "Documentation/admin-guide.rst": "``serve`` (N, at load)\n``limit`` (65535, any time)\n",
 }
@@ -105,6 +108,11 @@ class Names(unittest.TestCase):
         self.assertEqual(len(wrong_parameters(self.tree(**table))), 1)
         extra = "| `other` | N | at load | x |\n"
         self.assertEqual(len(wrong_parameters(self.tree(readme=extra))), 1)
+
+    def test_calls(self):
+        self.assertEqual(untested_calls(self.tree()), [])
+        for text in ("", "``VFIO_PGSIZE_AL``  host\n", "``VFIO_PGSIZE_ALL``\n"):
+            self.assertEqual(len(untested_calls(self.tree(testing=text))), 1, text)
 
 
 # What README.md's C code is compiled in: the calls answer, with a private page among the runs.
