@@ -16,6 +16,7 @@ from pathlib import Path
 import following
 import report
 from results import ResultError, Results
+from targets import STOCK_MIB
 
 HERE = Path(__file__).resolve().parent
 VM = HERE.parent / "vm" / "vm.py"
@@ -37,15 +38,25 @@ def parse_arguments():
     parser.add_argument(
         "--check", action="store_true", help="print TAP, one test for each target"
     )
-    parser.add_argument("--mib", type=int, default=256, help="size of the mapping")
+    parser.add_argument(
+        "--mib", type=int, metavar="N", help=f"size of the mapping (256; {STOCK_MIB} on the stock kernel)"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="how often each is measured")
     parser.add_argument("--changes", type=int, default=1000000, help="of page states, at random")
     parser.add_argument(
         "--type1-changes", type=int, default=300000, help="of them on type1, at most"
     )
-    parser.add_argument("--kernel", default="bench", help="the kernel to boot (default: bench)")
+    parser.add_argument(
+        "--kernel",
+        choices=("bench", "stock"),
+        default="bench",
+        help="the kernel to boot: stock has no iommufd, and targets of its own (default: bench)",
+    )
     parser.add_argument("--timeout", type=int, default=3000, help="seconds for a machine")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.mib is None:
+        arguments.mib = STOCK_MIB if arguments.kernel == "stock" else 256
+    return arguments
 
 
 def run_machine(arguments, options, program, *rest):

@@ -9,7 +9,8 @@ from pathlib import Path
 from results import ResultError
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "vm"))
-from suites import Suite, snp_selftests  # noqa: E402
+from jobs import Job
+from suites import Suite, snp_selftests
 
 SUITE = "snp_cost_test@"
 
@@ -25,7 +26,7 @@ def _suite() -> Suite:
 
 def measure() -> str:
     """Run it, and return what it printed."""
-    done = subprocess.run(_suite().command, stdout=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(Job((_suite(),)).command(), stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise ResultError(f"{SUITE[:-1]} failed with status {done.returncode}:\n{done.stdout}")
     return done.stdout
