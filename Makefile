@@ -11,7 +11,7 @@ export KERNEL
 
 help:
 	@echo "make demo       what the module does, shown in a virtual machine"
-	@echo "make check      all tests; ONLY=PATTERN runs some, LIST=1 names them"
+	@echo "make check      all tests; ONLY='NAME...' runs some, LIST=1 names them"
 	@echo "make modules    build vfio_pgsize.ko for Debian's kernel, into build/<release>/"
 	@echo "                KDIR=DIR: for the kernel whose full, prepared source is DIR"
 	@echo "make vm         a shell in the virtual machine; ARGS= options of tools/vm/vm.py"

@@ -7,7 +7,7 @@ reads go through the machine's address space, MMIO included.
 
 import re
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from qemu.qmp import QMPError
@@ -58,10 +58,9 @@ class Machine:
 
     def close(self) -> None:
         self._scratch.cleanup()
-        try:
+        # QEMU may have gone already.
+        with suppress(QMPError, EOFError, OSError):
             self._qmp.close()
-        except (QMPError, EOFError, OSError):
-            pass  # QEMU has gone already
 
     def _command(self, name: str, **arguments):
         try:

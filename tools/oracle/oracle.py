@@ -8,7 +8,7 @@ from pathlib import Path
 # The package that this file lies in, not this file, is `oracle`.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from oracle.cli import main
+from oracle.cli import main  # noqa: E402
 
 if __name__ == "__main__":
     sys.exit(main())

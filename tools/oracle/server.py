@@ -25,6 +25,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import TypeVar
 
 from oracle.amdv1 import DeviceEntry, Walk
@@ -155,11 +156,9 @@ def serve_at(qmp_socket: str, serial_socket: str) -> None:
     with (
         while_starting(Machine, qmp_socket) as machine,
         while_starting(open_port, serial_socket) as port,
+        suppress(ConnectionError),  # so it ends when the machine is switched off
     ):
-        try:
-            serve(machine, port)
-        except ConnectionError:
-            pass  # the machine was switched off
+        serve(machine, port)
 
 
 def serve_in_thread(qmp_socket: str, serial_socket: str) -> threading.Thread:

@@ -2,201 +2,274 @@
 # SPDX-License-Identifier: GPL-2.0
 """Runs the suites of suites.py, two at a time, and sums up their results.
 
-The last line is `N passed, N failed, N skipped`; a failure or a suite that
-breaks off gives a non-zero exit status.
+Each result is told when it is there. The last line is `N passed, N failed, N
+skipped`; a failure or a suite that breaks off gives a non-zero exit status, and
+an interrupt 130.
 """
 
 import argparse
 import fnmatch
-import re
+import os
+import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from threading import Lock
+from types import FrameType
 
-from tap.parser import Parser
-
-from jobs import Job, Part, jobs, parts
-from kernels import NAMES, kernel
-from machine import RUN_AGAIN
-from module import build_module
+from builds import Builds
+from jobs import Job, Part, Parts, jobs
+from machine import AGAIN_STATUS, BOOTS
 from paths import CACHE, SRC, Problem, locked, outside, require_build_root, say
-from programs import programs
-from suites import Output, Suite, suites
+from progress import AT_ONCE, Progress
+from suites import Suite, suites
+from tally import Tally, judge
 
 LOGS = CACHE / "check"
-AT_ONCE = 2
-CARGO_SUM = re.compile(r"test result: \S+ (\d+) passed; (\d+) failed; (\d+) ignored")
+TIMES = CACHE / "check-times.json"
 
-printing = Lock()
+# Seconds between two looks whether there is something to do.
+LOOK = 5
 
-
-@dataclass
-class Tally:
-    """The results of a suite, or of all."""
-
-    passed: int = 0
-    failed: list[str] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
-
-    def add(self, other: "Tally") -> None:
-        self.passed += other.passed
-        self.failed += other.failed
-        self.skipped += other.skipped
-
-    def __str__(self) -> str:
-        return f"{self.passed} passed, {len(self.failed)} failed, {len(self.skipped)} skipped"
+# How a command ends that Ctrl-C ends.
+INTERRUPTED = (130, -signal.SIGINT, -signal.SIGTERM)
 
 
-def read_tap(text: str) -> Tally:
-    """Sum up TAP; a test that was planned and did not come has failed."""
-    tally = Tally()
-    planned = None
-    seen = 0
-    # Told of version 13, the parser warns that it can not read the YAML of it: there is none.
-    for line in Parser().parse_text(text.replace("TAP version 13", "#")):
-        if line.category == "plan":
-            planned = line.expected_tests
-            if line.skip:
-                tally.skipped.append(str(line))
-        elif line.category == "bail":
-            tally.failed.append(f"bailed out: {line.reason}")
-        elif line.category == "test":
-            seen += 1
-            words = line.description.lstrip("- ")
-            if line.skip:
-                tally.skipped.append(f"{words} ({line.directive.text})")
-            elif line.ok or line.todo:
-                tally.passed += 1
+class Check:
+    """One run of all that was chosen."""
+
+    def __init__(self, chosen: list[Suite]):
+        self._chosen = chosen
+        self._builds = Builds(chosen, self._built)
+        self._progress = Progress(TIMES, chosen, self._builds.names)
+        self._jobs = jobs(chosen, self._progress.seconds)
+        self._under_way: dict[str, Suite] = {}
+        self._interrupted = False
+        self._lock = Lock()  # of all below, and of what is printed
+        self._told: set[str] = set()
+        self.total = Tally()
+
+    def run(self) -> bool:
+        """Run all; False: it was interrupted."""
+        pool = ThreadPoolExecutor(AT_ONCE + 2)
+        try:
+            self._builds.start(pool)
+            for worker in wait([pool.submit(self._work) for _ in range(AT_ONCE)]).done:
+                worker.result()
+        except KeyboardInterrupt:
+            self._interrupted = True
+        self._progress.save()
+        if self._interrupted:
+            self._tell_interrupted()
+            return False
+        pool.shutdown()
+        return True
+
+    # --- what is run next ----------------------------------------------------
+
+    def _work(self) -> None:
+        while not self._interrupted:
+            job, failure = self._next()
+            if job is None:
+                return
+            if failure:
+                for suite in job.suites:
+                    self._tell(suite, Tally(failed=[failure]), "", None)
             else:
-                tally.failed.append(words)
-    if planned is None:
-        tally.failed.append("no plan: the suite did not begin")
-    elif seen != planned:
-        tally.failed.append(f"{planned} tests planned, {seen} came")
-    return tally
+                self._run(job)
 
+    def _next(self) -> tuple[Job | None, str]:
+        """The longest job that can be run; waits for builds if there is none yet."""
+        with self._builds.changed:
+            while self._jobs and not self._interrupted:
+                for job in self._jobs:
+                    state = self._builds.state(job.suites[0])
+                    if state is not None:
+                        self._jobs.remove(job)
+                        return job, state
+                self._builds.changed.wait(LOOK)
+        return None, ""
 
-def read_cargo(text: str) -> Tally:
-    """Sum up what `cargo test` printed."""
-    tally = Tally()
-    sums = [tuple(map(int, found)) for found in CARGO_SUM.findall(text)]
-    tally.passed = sum(passed for passed, _, _ in sums)
-    named = re.findall(r"^    (\S+)$", text, re.MULTILINE)
-    failed = sum(failed for _, failed, _ in sums)
-    names = list(dict.fromkeys(named)) if failed else []
-    tally.failed = (names + ["a test"] * failed)[:failed]
-    tally.skipped = ["ignored by its author"] * sum(ignored for _, _, ignored in sums)
-    if not sums:
-        tally.failed.append("no test ran")
-    return tally
-
-
-def judge(suite: Suite, text: str, status: int | None) -> Tally:
-    """The results of a suite that ended with this output and status, or without one."""
-    if suite.output is Output.STATUS:
-        return Tally(passed=1) if status == 0 else Tally(failed=[f"exit status {status}"])
-    tally = read_tap(text) if suite.output is Output.TAP else read_cargo(text)
-    if status is None:
-        tally.failed.append("the machine was gone before it ended")
-    elif status and not tally.failed:
-        tally.failed.append(f"all tests passed, yet the exit status is {status}")
-    return tally
-
-
-def run(job: Job) -> Tally:
-    """Run a job and tell what came of it."""
-    say(f"{' '.join(suite.name for suite in job.suites)} ...")
-    started = time.monotonic()
-    results = LOGS / f"{job.name}.out"
-    messages = LOGS / f"{job.name}.err"
-    with open(results, "wb") as output, open(messages, "wb") as errors:
-        status = subprocess.run(
-            job.command(),
-            cwd=SRC / job.suites[0].directory,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=errors,
-            check=False,
-        ).returncode
-    seconds = time.monotonic() - started
-    text = results.read_text(encoding="utf-8", errors="replace")
-    total = Tally()
-    with printing:
+    def _run(self, job: Job) -> None:
+        say(f"started: {' '.join(suite.name for suite in job.suites)}")
+        with self._lock:
+            self._under_way |= {suite.name: suite for suite in job.suites}
         if job.guest is None:
-            total.add(tell(job.suites[0], judge(job.suites[0], text, status), text, seconds))
+            self._run_here(job)
         else:
-            found = parts(job, text)
-            for suite in job.suites:
-                part = found.get(suite.name, Part("", None, 0))
-                tally = judge(suite, part.text, part.status)
-                total.add(tell(suite, tally, part.text, part.seconds))
-            if status and not total.failed:
-                total.failed.append(f"{job.name}: all tests passed, yet the machine did not")
-            print(f"  their machine: {seconds:.0f} s", flush=True)
-            for line in messages.read_text(encoding="utf-8", errors="replace").splitlines():
-                if line.endswith(RUN_AGAIN):
-                    print(f"  {line}", flush=True)
-        if total.failed:
-            show(messages, f"logs: {outside(messages.with_suffix('.*'))}")
-    return total
+            self._run_in_machines(job)
+
+    # --- a command in the build root -----------------------------------------
+
+    def _run_here(self, job: Job) -> None:
+        suite = job.suites[0]
+        results, messages = LOGS / f"{job.name}.out", LOGS / f"{job.name}.err"
+        started = time.monotonic()
+        with open(results, "wb") as output, open(messages, "wb") as errors:
+            status = subprocess.run(
+                job.command(),
+                cwd=SRC / suite.directory,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=errors,
+                check=False,
+            ).returncode
+        if self._is_interrupted(status):
+            return
+        text = results.read_text(encoding="utf-8", errors="replace")
+        tally = judge(suite, text, status)
+        self._tell(suite, tally, text, time.monotonic() - started)
+        if tally.failed:
+            self._show(messages)
+
+    # --- suites in a machine ------------------------------------------------
+
+    def _run_in_machines(self, job: Job) -> None:
+        """One machine; and another for what is left if it is gone too early."""
+        left = list(job.suites)
+        tries = BOOTS
+        while left:
+            messages = LOGS / f"{left[0].name}.err"
+            ended, broken, status = self._run_in_machine(Job(tuple(left)), messages)
+            if self._is_interrupted(status):
+                return
+            left = [suite for suite in left if suite.name not in ended]
+            if status == AGAIN_STATUS and left and tries > 1:
+                tries -= 1
+                last = messages.read_text(encoding="utf-8", errors="replace").splitlines()[-1:]
+                self._print(f"  {''.join(last)}: {' '.join(s.name for s in left)} once more")
+                continue
+            if left:
+                part = broken or Part(left[0].name, "", None, 0)
+                suite = left.pop(0)
+                self._tell(suite, judge(suite, part.text, None), part.text, None)
+                if broken is None:
+                    # Not one began: another machine would do no better.
+                    for suite in left:
+                        self._tell(suite, Tally(failed=["the machine did not run it"]), "", None)
+                    left = []
+                self._show(messages)
+            elif status and all(ended.values()):
+                with self._lock:
+                    self.total.failed.append(f"{job.name}: all tests passed, yet the machine did not")
+                self._show(messages)
+            elif status:
+                self._show(messages)
+
+    def _run_in_machine(
+        self, job: Job, messages: Path
+    ) -> tuple[dict[str, bool], Part | None, int]:
+        """Tell results as they come: who ended, and well; who broke off; the machine's status."""
+        names = {suite.name: suite for suite in job.suites}
+        ended: dict[str, bool] = {}
+        parts = Parts()
+        results = messages.with_suffix(".out")
+        with open(results, "w", encoding="utf-8") as output, open(messages, "wb") as errors:
+            machine = subprocess.Popen(
+                job.command(),
+                cwd=SRC,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                encoding="utf-8",
+                errors="replace",
+            )
+            assert machine.stdout
+            for line in machine.stdout:
+                output.write(line)
+                output.flush()
+                part = parts.line(line)
+                if part and part.name in names:
+                    suite = names[part.name]
+                    tally = judge(suite, part.text, part.status)
+                    ended[part.name] = not tally.failed
+                    self._tell(suite, tally, part.text, part.seconds)
+        return ended, parts.under_way(), machine.wait()
+
+    # --- what is told ----------------------------------------------------------
+
+    def _built(self, name: str, seconds: float | None) -> None:
+        with self._lock:
+            self._progress.built(name, seconds)
+        if seconds is not None:
+            say(f"{name}: made in {seconds / 60:.1f} min")
+
+    def _is_interrupted(self, status: int) -> bool:
+        self._interrupted |= status in INTERRUPTED
+        return self._interrupted
+
+    def _tell(self, suite: Suite, tally: Tally, text: str, seconds: float | None) -> None:
+        """Print the results of a suite, and how far all have come."""
+        named = tally.named(suite.name)
+        with self._lock:
+            if self._interrupted:
+                return
+            self._told.add(suite.name)
+            self._under_way.pop(suite.name, None)
+            self._progress.ended(suite, seconds)
+            self.total.add(named)
+            took = f"{seconds:.0f} s, " if seconds is not None else ""
+            print(f"{self._progress.count()} {suite.name:32} {tally}  ({took}{self._progress.left()})")
+            for name in named.failed:
+                print(f"    FAILED {name}")
+            if tally.failed:
+                print("".join(f"    | {line}\n" for line in text.splitlines()[-60:]), end="")
+            sys.stdout.flush()
+
+    def _tell_interrupted(self) -> None:
+        with self._lock:
+            for name in self._under_way:
+                print(f"{name:40} interrupted")
+            ended = len(self._told)
+            print(f"\ninterrupted: {ended} of {len(self._chosen)} suites have ended")
+            sys.stdout.flush()
+
+    def _print(self, line: str) -> None:
+        with self._lock:
+            print(line, flush=True)
+
+    def _show(self, messages: Path) -> None:
+        errors = messages.read_text(encoding="utf-8", errors="replace").splitlines()
+        with self._lock:
+            for line in [*errors[:80], *errors[80:][-80:]]:
+                print(f"    | {line}")
+            print(f"    logs: {outside(messages.with_suffix('.*'))}", flush=True)
 
 
-def tell(suite: Suite, tally: Tally, text: str, seconds: float) -> Tally:
-    """Print the results of a suite, and name it in them."""
-    print(f"{suite.name:32} {tally}  ({seconds:.0f} s)", flush=True)
-    tally.failed = [f"{suite.name}: {name}" for name in tally.failed]
-    tally.skipped = [f"{suite.name}: {name}" for name in tally.skipped]
-    for name in tally.failed:
-        print(f"    FAILED {name}")
-    if tally.failed:
-        print("".join(f"    | {line}\n" for line in text.splitlines()[-60:]), end="")
-    return tally
-
-
-def show(messages: Path, last: str) -> None:
-    errors = messages.read_text(encoding="utf-8", errors="replace").splitlines()
-    for line in [*errors[:80], *errors[80:][-80:]]:
-        print(f"    | {line}")
-    print(f"    {last}", flush=True)
-
-
-def prepare(chosen: list[Suite]) -> Tally:
-    """Build what the suites share, so that they do not wait for one another."""
-    used = {
-        (suite.guest.kernel, "--test-build" in suite.guest.options)
-        for suite in chosen
-        if suite.guest
-    }
-    used |= {(name, False) for suite in chosen for name in NAMES if name in suite.command}
-    try:
-        for name, test in sorted(used):
-            build_module(kernel(name), test=test)
-        if used:
-            programs()
-    except Problem as problem:
-        say(str(problem))
-        return Tally(failed=[f"build: {problem}"])
-    return Tally(passed=1) if used else Tally()
-
-
-def choose(pattern: str | None) -> list[Suite]:
+def choose(wanted: str | None) -> list[Suite]:
+    """Suites by name, by the name of their program, or by a pattern; words of `wanted` are each one."""
     everything = list(suites())
-    if pattern is None:
+    if wanted is None:
         return everything
-    chosen = [suite for suite in everything if fnmatch.fnmatch(suite.name, f"*{pattern}*")]
-    if not chosen:
-        names = " ".join(suite.name for suite in everything)
-        raise Problem(f"no suite is called {pattern}; there are: {names}")
-    return chosen
+    chosen: dict[str, Suite] = {}
+    for word in wanted.split():
+        found = [suite for suite in everything if is_meant(suite, word)]
+        if not found:
+            names = " ".join(suite.name for suite in everything)
+            raise Problem(f"no suite is called {word}; there are: {names}")
+        chosen |= {suite.name: suite for suite in found}
+    return list(chosen.values())
+
+
+def is_meant(suite: Suite, word: str) -> bool:
+    if set("*?[") & set(word):
+        return fnmatch.fnmatchcase(suite.name, word)
+    return word in (suite.name, suite.program)
+
+
+def interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", metavar="PATTERN", help="the suites with this in their name")
+    parser.add_argument(
+        "--only",
+        metavar="NAMES",
+        help="these alone: a suite, a program (all its suites), a pattern of the shell with *",
+    )
     parser.add_argument("--list", action="store_true", help="name the suites")
     arguments = parser.parse_args()
     try:
@@ -208,6 +281,7 @@ def main() -> int:
     if arguments.list:
         print("\n".join(suite.name for suite in chosen))
         return 0
+    signal.signal(signal.SIGTERM, interrupt)
     # One at a time: the machines want the processors, and the logs have one place.
     with locked(LOGS):
         return check(chosen)
@@ -216,19 +290,18 @@ def main() -> int:
 def check(chosen: list[Suite]) -> int:
     LOGS.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    total = prepare(chosen)
-    if total.failed:
-        left = [suite for suite in chosen if not suite.guest]
-        say(f"{len(chosen) - len(left)} suites in the machine are not run: the build failed")
-        chosen = left
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        for tally in pool.map(run, jobs(chosen)):
-            total.add(tally)
-    print(f"\n{len(chosen)} suites in {time.monotonic() - started:.0f} s")
+    run = Check(chosen)
+    completed = run.run()
+    total = run.total
+    if completed:
+        print(f"\n{len(chosen)} suites in {time.monotonic() - started:.0f} s")
     for word, names in (("FAILED", total.failed), ("skipped", total.skipped)):
         for name in names:
             print(f"{word} {name}")
-    print(total)
+    print(total, flush=True)
+    if not completed:
+        # Threads wait for what the interrupt has ended, or will: all of it goes with this process.
+        os._exit(130)
     return 1 if total.failed else 0
 
 

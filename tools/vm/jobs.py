@@ -7,7 +7,7 @@ marks where the output of each begins and ends.
 
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from paths import HERE
@@ -15,14 +15,14 @@ from suites import Guest, Suite
 
 VM = str(HERE / "vm.py")
 
-# How many suites share a machine at most: what goes wrong in one can end all.
-TOGETHER = 5
+# How many suites share a machine at most: no job is to be much longer than the others.
+TOGETHER = 6
 
 # Seconds without a word, of the machine's own time; the debug kernel is several times slower.
 TIMEOUTS = {"stock": 600, "debug": 900}
 
-BEGINS = re.compile(r"^# suite (\S+) begins\r?\n", re.MULTILINE)
-ENDS = re.compile(r"^# suite (\S+) ends: status (\d+), (\d+) s\r?\n", re.MULTILINE)
+BEGINS = re.compile(r"# suite (\S+) begins")
+ENDS = re.compile(r"# suite (\S+) ends: status (\d+), (\d+) s")
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Job:
         if guest is None:
             return self.suites[0].command
         timeout = str(TIMEOUTS[guest.kernel])
-        line = [VM, "run", "--strict", "--whole", "--kernel", guest.kernel, "--timeout", timeout]
+        line = [VM, "run", "--strict", "--kernel", guest.kernel, "--timeout", timeout]
         steps = "; ".join(shlex.join(["suite", suite.name, *suite.command]) for suite in self.suites)
         return [*line, *guest.options.split(), "--", f". /lib/vm.sh; {guest.prepare} && {{ {steps}; }}"]
 
@@ -53,32 +53,49 @@ class Job:
 class Part:
     """What a suite printed, its status, None if it did not end, and seconds."""
 
+    name: str
     text: str
     status: int | None
     seconds: int
 
 
-def jobs(suites: Iterable[Suite]) -> list[Job]:
-    """Suites of the same machine come together, in the order of the first of each."""
+class Parts:
+    """The output of a machine as it comes, by the suites that it belongs to."""
+
+    def __init__(self) -> None:
+        self._name: str | None = None
+        self._lines: list[str] = []
+
+    def line(self, line: str) -> Part | None:
+        """Take a line; the suite that it ends, if it does."""
+        text = line.rstrip("\r\n")
+        begins, ends = BEGINS.fullmatch(text), ENDS.fullmatch(text)
+        if begins:
+            self._name, self._lines = begins[1], []
+        elif ends and ends[1] == self._name:
+            part = Part(ends[1], "".join(self._lines), int(ends[2]), int(ends[3]))
+            self._name = None
+            return part
+        elif self._name:
+            self._lines.append(line)
+        return None
+
+    def under_way(self) -> Part | None:
+        """The suite that has begun and not ended."""
+        if self._name is None:
+            return None
+        return Part(self._name, "".join(self._lines), None, 0)
+
+
+def jobs(suites: Iterable[Suite], seconds: Callable[[Suite], float] = lambda _: 0.0) -> list[Job]:
+    """Suites of the same machine come together; the longest jobs come first."""
     machines: dict[object, list[Suite]] = {}
     for suite in suites:
         machines.setdefault(suite.guest or suite.name, []).append(suite)
-    return [
-        Job(tuple(group[first : first + TOGETHER]))
-        for group in machines.values()
-        for first in range(0, len(group), TOGETHER)
-    ]
-
-
-def parts(job: Job, text: str) -> dict[str, Part]:
-    """The output of a job in a machine, by the suites that began."""
-    found = {}
-    begins = list(BEGINS.finditer(text))
-    for begin, following in zip(begins, [*begins[1:], None]):
-        part = text[begin.end() : following.start() if following else len(text)]
-        end = next((end for end in ENDS.finditer(part) if end[1] == begin[1]), None)
-        if end:
-            found[begin[1]] = Part(part[: end.start()], int(end[2]), int(end[3]))
-        else:
-            found[begin[1]] = Part(part, None, 0)
-    return found
+    found = []
+    for group in machines.values():
+        nr = -(-len(group) // TOGETHER)
+        # Dealt out by their length, so that the jobs of a machine are about as long.
+        group.sort(key=seconds, reverse=True)
+        found += [Job(tuple(group[first::nr])) for first in range(nr)]
+    return sorted(found, key=lambda job: sum(map(seconds, job.suites)), reverse=True)

@@ -15,15 +15,19 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from select import select
 
 from initramfs import initramfs
 from kernels import Kernel
-from paths import SRC, Problem, say
+from paths import SRC, say
 from pulse import Pulse
 from snp_qemu import ROMS, qemu
+
+sys.path.append(str(SRC / "tools"))
+from oracle.server import serve_in_thread
 
 # What a kernel prints when something is wrong with it, or with us.
 REPORT = re.compile(
@@ -61,8 +65,10 @@ STANDS_STILL = "the machine stands still"
 TIMER_LOST = "a processor's timer is lost"
 AGAIN = (NOT_UP, STANDS_STILL, TIMER_LOST)
 HANGS = "a task hangs, and the machine stands still"
-RUN_AGAIN = "once more"
 BOOTS = 3
+
+# vm.py's exit status of such a machine: whose output was passed on can not run it again itself.
+AGAIN_STATUS = 75
 
 # Seconds of the machine's own time (pulse.py): a busy host makes no machine fail.
 # Without a line of the log until it is up; ...
@@ -100,7 +106,6 @@ class Settings:
     timeout: int = 300
     log: Path | None = None
     reports: bool = True
-    whole: bool = False
     leaks: bool = False
     huge_1g: int = 0
     interactive: bool = False
@@ -116,8 +121,11 @@ class Result:
     failure: str | None
     reports: list[str]
     seconds: float
+    again: bool = False
 
     def exit_status(self) -> int:
+        if self.again:
+            return AGAIN_STATUS
         if self.status:
             return self.status
         return 1 if self.failure or self.reports else 0
@@ -215,15 +223,15 @@ class Machine:
                 self.log.write_bytes(b"")
                 begun = time.monotonic()
                 status, failure = self.watch()
-                again = failure in AGAIN and (failure == NOT_UP or self.settings.whole)
-                if not again or not left:
+                if failure != NOT_UP or not left:
                     break
-                say(f"{failure} after {time.monotonic() - begun:.0f} s: {RUN_AGAIN}")
+                say(f"{failure} after {time.monotonic() - begun:.0f} s: once more")
+            again = failure in AGAIN and failure != NOT_UP
             text = self.log.read_text(encoding="utf-8", errors="replace").replace("\r", "")
             if failure is not None:
                 failure += self.last_words(text)
             reports = find_reports(text) if self.settings.reports else []
-            return Result(status, failure, reports, time.monotonic() - started)
+            return Result(status, failure, reports, time.monotonic() - started, again)
         finally:
             shutil.rmtree(self.scratch, ignore_errors=True)
 
@@ -239,7 +247,7 @@ class Machine:
             )
         if self.settings.oracle:
             self.start_oracle()
-        output = Output(self.nonce, self.settings.whole)
+        output = Output(self.nonce, pass_on)
         pulse = Pulse(qemu.pid)
         received = 0
         try:
@@ -290,11 +298,6 @@ class Machine:
         return None
 
     def start_oracle(self) -> None:
-        sys.path.insert(0, str(SRC / "tools"))
-        try:
-            from oracle.server import serve_in_thread
-        except ImportError as error:
-            raise Problem(f"tools/oracle can not be used: {error}") from error
         qmp, serial = self.sockets()
         serve_in_thread(str(qmp), str(serial))
 
@@ -305,15 +308,12 @@ class Machine:
 
 
 class Output:
-    """Passes the command's output on to stdout, and finds the status in it.
+    """Passes the command's output on, and finds the status in it."""
 
-    If `whole`, nothing is passed on before the end: a run that is repeated leaves none.
-    """
-
-    def __init__(self, nonce: str, whole: bool = False):
+    def __init__(self, nonce: str, write: Callable[[bytes], None]):
         self._nonce = nonce.encode()
+        self._write = write
         self._held = b""
-        self._whole: list[bytes] | None = [] if whole else None
         self.status: int | None = None
 
     def feed(self, data: bytes) -> None:
@@ -334,9 +334,6 @@ class Output:
     def flush(self) -> None:
         self._write(self._held)
         self._held = b""
-        if self._whole is not None:
-            self._pass_on(b"".join(self._whole))
-            self._whole = []
 
     def _beginning(self, data: bytes) -> int:
         """How many bytes at the end may be the beginning of the nonce."""
@@ -345,16 +342,10 @@ class Output:
                 return size
         return 0
 
-    def _write(self, data: bytes) -> None:
-        if self._whole is None:
-            self._pass_on(data)
-        else:
-            self._whole.append(data)
 
-    @staticmethod
-    def _pass_on(data: bytes) -> None:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+def pass_on(data: bytes) -> None:
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
 
 
 def what_stands_still(log: bytes) -> str:

@@ -5,25 +5,29 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from check import Suite, judge, read_cargo, read_tap
+from check import is_meant
 from initramfs import Archive
-from jobs import Job, Part, jobs, parts
+from jobs import TOGETHER, Part, Parts, jobs
 from kernels import Kernel
 from machine import (
     AGAIN,
+    AGAIN_STATUS,
     BOOT_TIME,
     LONGEST,
     NOT_UP,
     Machine,
     Output,
+    Result,
     Settings,
     find_reports,
     timer_lost,
     what_stands_still,
 )
+from progress import Progress
 from pulse import Pulse
-from suites import Guest
+from suites import Guest, Suite
 from suites import Output as Kind
+from tally import judge, read_cargo, read_tap
 
 
 class ReadTap(unittest.TestCase):
@@ -71,25 +75,67 @@ class SharedMachine(unittest.TestCase):
     def test_suites_of_the_same_machine_share_it(self):
         other = Suite("other", ["true"])
         alone = Suite("alone", ["/tests/alone"], guest=Guest("stock", "--edu 2"))
-        made = jobs([*self.suites("a"), other, alone, *self.suites(*"bcdefg")])
-        self.assertEqual([job.name for job in made], ["a", "f", "other", "alone"])
-        self.assertEqual(sum(len(job.suites) for job in made), 9)
-        self.assertEqual(made[2].command(), ["true"])
+        made = jobs([*self.suites("a"), other, alone, *self.suites(*"bcd")])
+        self.assertEqual([job.name for job in made], ["a", "other", "alone"])
+        self.assertEqual(made[1].command(), ["true"])
         self.assertIn("load_vfio && { suite a /tests/a; suite b /tests/b;", made[0].command()[-1])
 
+    def test_the_longest_come_first_and_are_dealt_out(self):
+        names = "abcdefghij"[: TOGETHER + 2]
+        made = jobs(self.suites(*names), lambda suite: float(names.index(suite.name)))
+        self.assertEqual([job.name for job in made], [names[-1], names[-2]])
+        self.assertEqual(sum(len(job.suites) for job in made), len(names))
+
     def test_each_has_its_part_of_the_output(self):
-        job = Job(tuple(self.suites("a", "b", "c")))
+        parts = Parts()
         text = (
             "vm\n# suite a begins\r\nok 1 x\r\n# suite a ends: status 3, 7 s\r\n"
             "# suite b begins\nok 1 y\n"
         )
-        found = parts(job, text)
-        self.assertEqual(found["a"], Part("ok 1 x\r\n", 3, 7))
-        self.assertEqual(found["b"], Part("ok 1 y\n", None, 0))
-        self.assertNotIn("c", found)
+        ended = [part for part in map(parts.line, text.splitlines(keepends=True)) if part]
+        self.assertEqual(ended, [Part("a", "ok 1 x\r\n", 3, 7)])
+        self.assertEqual(parts.under_way(), Part("b", "ok 1 y\n", None, 0))
 
     def test_one_that_did_not_end_has_failed(self):
         self.assertTrue(judge(Suite("b", []), "1..1\nok 1 y\n", None).failed)
+
+
+class Chosen(unittest.TestCase):
+    def test_a_name_is_exact_a_pattern_is_one(self):
+        suite = Suite("map_test@debug", [])
+        for word in ("map_test", "map_test@debug", "*@debug", "map_*"):
+            self.assertTrue(is_meant(suite, word), word)
+        for word in ("map", "test@debug", "map_test@stock", "*@stock", "policy_test"):
+            self.assertFalse(is_meant(suite, word), word)
+
+
+class HowFar(unittest.TestCase):
+    suites = tuple(Suite(name, [], guest=Guest("stock", "")) for name in "abcd")
+
+    def setUp(self) -> None:
+        scratch = tempfile.TemporaryDirectory()
+        self.addCleanup(scratch.cleanup)
+        self.file = Path(scratch.name) / "times.json"
+        self.progress = Progress(self.file, self.suites, [])
+
+    def test_counts_what_has_ended(self) -> None:
+        self.progress.ended(self.suites[0], 5)
+        self.assertEqual(self.progress.count(), "[1/4]")
+
+    def test_a_slower_host_takes_longer(self) -> None:
+        before = self.progress.left()
+        self.progress._begun -= 3600
+        for suite in self.suites[:2]:
+            self.progress.ended(suite, 5)
+        self.assertEqual(before, "a minute left")
+        self.assertEqual(self.progress.left(), "60 min left")
+
+    def test_remembers_how_long_each_took(self) -> None:
+        self.progress.ended(self.suites[0], 500)
+        self.progress.ended(self.suites[1], None)
+        self.progress.save()
+        again = Progress(self.file, self.suites, [])
+        self.assertGreater(again.seconds(self.suites[0]), again.seconds(self.suites[1]))
 
 
 class Reports(unittest.TestCase):
@@ -109,9 +155,8 @@ class Reports(unittest.TestCase):
 
 class Status(unittest.TestCase):
     def feed(self, *pieces: bytes) -> tuple[bytes, int | None]:
-        written = []
-        output = Output("nonce-1234")
-        output._pass_on = written.append
+        written: list[bytes] = []
+        output = Output("nonce-1234", written.append)
         for piece in pieces:
             output.feed(piece)
         output.flush()
@@ -125,17 +170,6 @@ class Status(unittest.TestCase):
     def test_is_none_without_the_nonce(self):
         self.assertEqual(self.feed(b"nonce-1235 0\n"), (b"nonce-1235 0\n", None))
         self.assertEqual(self.feed(b"nonce-12"), (b"nonce-12", None))
-
-
-    def test_output_is_passed_on_as_a_whole(self):
-        written = []
-        output = Output("nonce-1234", whole=True)
-        output._pass_on = written.append
-        output.feed(b"ok 1\nnonce")
-        output.feed(b"-1234 3\n")
-        self.assertEqual(written, [])
-        output.flush()
-        self.assertEqual((written, output.status), ([b"ok 1\n"], 3))
 
 
 class OwnTime(unittest.TestCase):
@@ -226,6 +260,12 @@ class TimerLost(unittest.TestCase):
         busy = b"[ 9.4] RIP: 0010:rmp_changes+0x12/0x80 [vfio_pgsize]\n"
         self.assertFalse(timer_lost(busy + self.waited))
         self.assertFalse(timer_lost(b"[ 9.4] RIP: 0010:pv_native_safe_halt+0xf/0x20\n"))
+
+
+class RunAgain(unittest.TestCase):
+    def test_has_a_status_of_its_own(self) -> None:
+        self.assertEqual(Result(None, "lost", [], 1.0, again=True).exit_status(), AGAIN_STATUS)
+        self.assertEqual(Result(None, "lost", [], 1.0).exit_status(), 1)
 
 
 class Hangs(unittest.TestCase):

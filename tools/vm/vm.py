@@ -43,7 +43,6 @@ def parser() -> argparse.ArgumentParser:
             action="store_true",
             help="a report in the kernel's log (lockdep, KASAN, WARNING, a leak ...) is no failure",
         )
-    run.add_argument("--whole", action="store_true", help="the output when all of it is there")
     run.add_argument(
         "--timeout",
         type=int,
@@ -69,7 +68,6 @@ def settings(arguments: argparse.Namespace) -> Settings:
         timeout=24 * 3600 if interactive else arguments.timeout,
         log=arguments.log,
         reports=not arguments.no_reports and not interactive,
-        whole=not interactive and arguments.whole,
         interactive=interactive,
         leaks=arguments.leaks,
         huge_1g=arguments.huge_1g,

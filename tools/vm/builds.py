@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What machines are made of, built while suites run that can do without.
+
+The stock kernel's is made first and takes little; while the debug kernel is
+compiled the suites of the stock one are run.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from threading import Condition
+
+from kernels import kernel
+from module import build_module
+from paths import Problem
+from programs import programs
+from snp_qemu import qemu
+from suites import Suite
+
+QEMU = "qemu"
+
+# In this order; QEMU beside them.
+KERNELS = ("stock", "bench", "debug")
+
+# Seconds within which a build is none: it was in the cache.
+WAS_THERE = 20
+
+
+def needs(suite: Suite) -> set[str]:
+    """The builds that a suite wants."""
+    if suite.guest is None:
+        return {suite.kernel} if suite.kernel else set()
+    wanted = {suite.guest.kernel}
+    if "--snp" in suite.guest.options.split():
+        wanted.add(QEMU)
+    return wanted
+
+
+class Builds:
+    """Makes what suites need; says what is ready and what failed."""
+
+    def __init__(self, suites: Iterable[Suite], tell: Callable[[str, float | None], None]):
+        self._suites = list(suites)
+        self._tell = tell
+        self.changed = Condition()
+        self.ready: set[str] = set()
+        self.failed: dict[str, str] = {}
+        self.names = sorted(set().union(*(needs(suite) for suite in self._suites)))
+
+    def start(self, pool: ThreadPoolExecutor) -> None:
+        if QEMU in self.names:
+            pool.submit(self._build, QEMU, qemu)
+        pool.submit(self._kernels)
+
+    def _kernels(self) -> None:
+        for name in KERNELS:
+            if name in self.names:
+                self._build(name, partial(self._for_kernel, name))
+
+    def _for_kernel(self, name: str) -> None:
+        target = kernel(name)
+        of_it = [suite.guest for suite in self._suites if suite.guest and suite.guest.kernel == name]
+        for test in sorted({"--test-build" in guest.options for guest in of_it}):
+            build_module(target, test=test)
+        programs()
+
+    def _build(self, name: str, build: Callable[[], object]) -> None:
+        started = time.monotonic()
+        failure = None
+        try:
+            build()
+        except Problem as problem:
+            failure = str(problem)
+        except Exception as error:
+            # Nobody else sees how a thread ends.
+            failure = f"{type(error).__name__}: {error}"
+        seconds = time.monotonic() - started
+        with self.changed:
+            if failure is None:
+                self.ready.add(name)
+            else:
+                self.failed[name] = failure
+            self.changed.notify_all()
+        self._tell(name, seconds if seconds > WAS_THERE else None)
+
+    def state(self, suite: Suite) -> str | None:
+        """Can it be run? None: not yet; "": yes; else why it never can."""
+        wanted = needs(suite)
+        for name in wanted & set(self.failed):
+            return f"{name} is not built: {self.failed[name]}"
+        return "" if wanted <= self.ready else None

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-2.0
+"""How far a check has come, and how long it will take yet.
+
+What each suite and each build took last is kept in the cache. A host that is
+slower or busier now is told by what has been done so far.
+"""
+
+import json
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from suites import Suite
+
+# Suites, or machines, that are run at a time.
+AT_ONCE = 2
+
+# Seconds, of what is not known yet: measured on two processors that others used too.
+SUITE = {"debug": 60.0, "stock": 20.0, "": 10.0}
+MACHINE = {"debug": 40.0, "stock": 20.0, "": 0.0}
+BUILDS = {"stock": 150.0, "debug": 1100.0, "bench": 700.0, "qemu": 240.0}
+
+
+class Progress:
+    """Times of a check, of which some suites and builds have ended."""
+
+    def __init__(self, file: Path, suites: Iterable[Suite], builds: Iterable[str]):
+        self._file = file
+        self._known: dict[str, float] = {}
+        with suppress(FileNotFoundError, json.JSONDecodeError):
+            self._known = json.loads(file.read_text(encoding="ascii"))
+        self._left = {suite.name: self.seconds(suite) for suite in suites}
+        self._builds = {name: self.build_seconds(name) for name in builds}
+        self._all = len(self._left)
+        self._expected = self.expected()
+        self._begun = time.monotonic()
+
+    def seconds(self, suite: Suite) -> float:
+        """What a suite takes, as far as is known."""
+        kernel = suite.guest.kernel if suite.guest else ""
+        return self._known.get(suite.name, SUITE[kernel]) + MACHINE[kernel] / 4
+
+    def build_seconds(self, name: str) -> float:
+        return self._known.get(f"build {name}", BUILDS[name])
+
+    def expected(self) -> float:
+        """Seconds that all that is left would take, at the pace of earlier checks."""
+        return sum(self._left.values()) / AT_ONCE + sum(self._builds.values())
+
+    def ended(self, suite: Suite, seconds: float | None) -> None:
+        """A suite has ended; None: before its time."""
+        self._left.pop(suite.name, None)
+        if seconds is not None:
+            self._known[suite.name] = seconds
+
+    def built(self, name: str, seconds: float | None) -> None:
+        """The same for a build; None: it was there."""
+        self._builds.pop(name, None)
+        if seconds is not None:
+            self._known[f"build {name}"] = seconds
+        else:
+            self._expected = max(self.expected(), self._expected - self.build_seconds(name))
+
+    def save(self) -> None:
+        self._file.write_text(json.dumps(self._known, indent=1) + "\n", encoding="ascii")
+
+    def count(self) -> str:
+        """[12/66]"""
+        width = len(str(self._all))
+        return f"[{self._all - len(self._left):{width}}/{self._all}]"
+
+    def left(self) -> str:
+        """About how long it will take yet, in words."""
+        seconds = self.expected()
+        done = self._expected - seconds
+        passed = time.monotonic() - self._begun
+        # Of a tenth of it the pace can be told.
+        if done > self._expected / 10:
+            seconds *= passed / done
+        if not self._left:
+            return "none left"
+        return f"{seconds / 60:.0f} min left" if seconds >= 90 else "a minute left"
