@@ -28,8 +28,7 @@ help:
 	@echo "All but KDIR= runs in a Debian root made in the cache: as root, on Debian."
 
 demo:
-	@$(VM) run --strict --snp milan --icount --oracle --timeout 600 -- /demo/snp.sh
-	@$(VM) run --strict --oracle --timeout 600 -- /demo/guest.sh
+	@$(INSIDE) tools/demo/demo.py
 
 check:
 	@$(INSIDE) tools/vm/check.py $(if $(LIST),--list) $(if $(ONLY),--only '$(ONLY)')

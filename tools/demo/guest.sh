@@ -169,10 +169,10 @@ exec 3<>/tmp/demo.next
 echo $((mib / 2)) > $hugepages
 [ "$(cat $hugepages)" -eq $((mib / 2)) ] || stop "not enough memory for $mib MiB of huge pages"
 
-echo
 echo "Linux $(uname -r) with a virtual AMD IOMMU; an edu device at $device;"
 echo "$mib MiB of memory in huge pages of 2M, mapped for the device."
 
+echo "Loading vfio_pgsize, binding the device to vfio-pci."
 load_pgsize || stop "vfio_pgsize does not load"
 bind_edu || stop "the edu device can not be bound to vfio-pci"
 echo

@@ -13,5 +13,7 @@ fi
 
 . /lib/vm.sh
 
+echo "The machine is up: $(uname -r), $(nproc) processor. Loading VFIO, binding the edu device, switching SNP on."
 load_vfio && bind_edu && load_snp_host || exit 1
+echo
 exec /tests/snp_scenario --report

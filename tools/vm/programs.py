@@ -83,6 +83,11 @@ def files(group: Group) -> list[tuple[Path, Path]]:
     return [(place / file.name, file) for file in found if file.exists()]
 
 
+def is_built() -> bool:
+    """Have programs been built from some checkout? Then it takes seconds."""
+    return OUT.exists()
+
+
 def programs(strict: bool = True) -> list[tuple[Path, Path]]:
     """Build all programs. If not strict, say what fails and go on without it."""
     everything = []

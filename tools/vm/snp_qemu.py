@@ -11,12 +11,24 @@ import subprocess
 import sys
 from pathlib import Path
 
-from paths import CACHE, JOBS, SRC, Problem, key_of, locked, package_version
-from paths import require_build_root, run_logged, say
+from paths import (
+    CACHE,
+    JOBS,
+    SRC,
+    Problem,
+    key_of,
+    locked,
+    package_version,
+    require_build_root,
+    run_logged,
+    say,
+)
 
 CHANGES = SRC / "tools/snp-qemu"
 # The releases that the patches are for.
 SERIES = "10.0."
+MINUTES = 4
+PROGRAM = "qemu-system-x86_64"
 # What is compiled and linked in, besides QEMU itself.
 LIBRARIES = ("gcc", "libc6-dev", "libglib2.0-dev", "libattr1-dev", "libcap-ng-dev")
 # The ROMs are not built: Debian has packages of them.
@@ -62,15 +74,24 @@ def new_files() -> list[Path]:
     return sorted(path for path in CHANGES.glob("new/**/*") if path.is_file())
 
 
-def qemu() -> Path:
-    """The program, built if it is not in the cache."""
-    version = source_version()
+def place_of(version: str) -> Path:
     names = [str(path.relative_to(CHANGES)) for path in new_files()]
     key = key_of(
         version, CONFIGURE, package_version(*LIBRARIES), *patches(), *names, *new_files()
     )
-    place = CACHE / f"snp-qemu-{key}"
-    program = place / "qemu-system-x86_64"
+    return CACHE / f"snp-qemu-{key}"
+
+
+def is_made() -> bool:
+    """Is it in the cache?"""
+    return (place_of(source_version()) / PROGRAM).exists()
+
+
+def qemu() -> Path:
+    """The program, built if it is not in the cache."""
+    version = source_version()
+    place = place_of(version)
+    program = place / PROGRAM
     with locked(place):
         if not program.exists():
             shutil.rmtree(place, ignore_errors=True)
@@ -81,7 +102,7 @@ def qemu() -> Path:
 
 def build(version: str, place: Path, program: Path) -> None:
     tree, made, log = place / "source", place / "build", place / "build.log"
-    say(f"building QEMU {version} as an SNP host (about 3 minutes on 2 cores, once)")
+    say(f"building QEMU {version} as an SNP host (about {MINUTES} minutes on 2 busy processors, once)")
     fetch(version, place, tree, log)
     for patch in patches():
         apply(patch, tree, version)

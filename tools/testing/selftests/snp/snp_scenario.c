@@ -90,6 +90,22 @@ static problem count_leaves(struct vmm *vmm, struct figures *figures)
 	return wrong;
 }
 
+/* A line of the report; TAP has it as a comment. */
+static bool tap = true;
+
+static void __attribute__((format(printf, 1, 2))) say(const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	if (tap)
+		fputs("# ", stdout);
+	vprintf(format, args);
+	putchar('\n');
+	fflush(stdout);
+	va_end(args);
+}
+
 static problem run_phase(struct life *life, int nr, struct figures *figures)
 {
 	unsigned long done, failed;
@@ -124,6 +140,9 @@ static problem live(struct vmm *vmm, uint8_t *memory, struct pages *pages, struc
 	wrong = life_start(&life, vmm, memory, pages);
 	for (int nr = 0; !wrong && nr < NR_PHASES; nr++) {
 		wrong = run_phase(&life, nr, figures);
+		if (!wrong)
+			say("  %-26s %5lu DMAs done, %5lu failed", phases[nr].name,
+			    figures->phase[nr].done, figures->phase[nr].failed);
 		if (!wrong && pages)
 			wrong = pages_agree(pages);
 		if (wrong)
@@ -200,31 +219,6 @@ static problem judge(const struct backend *backend, const struct figures *figure
 	return NULL;
 }
 
-/* A line of the report; TAP has it as a comment. */
-static bool tap = true;
-
-static void __attribute__((format(printf, 1, 2))) say(const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	if (tap)
-		fputs("# ", stdout);
-	vprintf(format, args);
-	putchar('\n');
-	fflush(stdout);
-	va_end(args);
-}
-
-static void print_phases(const struct backend *backend, const struct figures *figures)
-{
-	say("%s", "");
-	say("%s", backend->name);
-	for (int nr = 0; nr < NR_PHASES; nr++)
-		say("  %-26s %5lu DMAs done, %5lu failed", phases[nr].name,
-		    figures->phase[nr].done, figures->phase[nr].failed);
-}
-
 static const char *cost(uint64_t instructions, char text[24])
 {
 	snprintf(text, 24, counting ? "%" PRIu64 : "-", instructions);
@@ -262,9 +256,11 @@ static void print_table(const struct figures *figures)
 /* Live against a backend, and tell whether all was as expected. */
 static bool live_against(const struct backend *backend, struct figures *figures)
 {
-	problem wrong = run(backend, figures);
+	problem wrong;
 
-	print_phases(backend, figures);
+	say("%s", "");
+	say("%s", backend->name);
+	wrong = run(backend, figures);
 	if (!wrong)
 		wrong = judge(backend, figures);
 	if (wrong)
