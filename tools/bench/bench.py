@@ -22,7 +22,7 @@ HERE = Path(__file__).resolve().parent
 VM = HERE.parent / "vm" / "vm.py"
 
 
-def parse_arguments():
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -59,7 +59,9 @@ def parse_arguments():
     return arguments
 
 
-def run_machine(arguments, options, program, *rest):
+def run_machine(
+    arguments: argparse.Namespace, options: list[str], program: str, *rest: object
+) -> list[str]:
     """The lines that a program prints in a virtual machine."""
     command = [
         sys.executable, str(VM), "run",
@@ -73,6 +75,7 @@ def run_machine(arguments, options, program, *rest):
     ]  # fmt: skip
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as machine:
         lines = []
+        assert machine.stdout
         for line in machine.stdout:
             lines.append(line)
             if not line.startswith("{"):
@@ -82,7 +85,7 @@ def run_machine(arguments, options, program, *rest):
     return lines
 
 
-def run_machines(arguments):
+def run_machines(arguments: argparse.Namespace) -> list[str]:
     """The lines of both programs."""
     backends = run_machine(
         arguments, ["--mem", "2G"], "pgsize-bench",
@@ -95,7 +98,7 @@ def run_machines(arguments):
     return backends + states
 
 
-def read_lines(arguments):
+def read_lines(arguments: argparse.Namespace) -> list[str]:
     if arguments.input is None:
         return run_machines(arguments)
     if arguments.input == "-":
@@ -103,7 +106,7 @@ def read_lines(arguments):
     return Path(arguments.input).read_text(encoding="utf-8").splitlines()
 
 
-def main():
+def main() -> int:
     arguments = parse_arguments()
     try:
         results = Results(read_lines(arguments))

@@ -4,6 +4,7 @@
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from results import ResultError
@@ -32,7 +33,7 @@ def measure() -> str:
     return done.stdout
 
 
-def rows(output: str):
+def rows(output: str) -> Iterator[tuple[str, ...]]:
     """A table: containers that follow, and what each part costs."""
     alone = ALONE.search(output)
     # By number of containers: one is measured twice.

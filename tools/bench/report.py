@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
 """The results as tables: plain, reStructuredText, TAP and JSON."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import following
+from results import Results
 from targets import (
     COLUMNS,
     COMPARISONS,
@@ -13,24 +17,26 @@ from targets import (
     verdicts,
 )
 
+Row = tuple[str, ...]
 
-def _figure(value):
+
+def _figure(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:.1f}" if value < 100 else f"{value:.0f}"
 
 
-def _ratio(theirs, ours):
+def _ratio(theirs: float | None, ours: float | None) -> str:
     return "-" if not theirs or not ours else f"{theirs / ours:.1f}x"
 
 
-def _cost_rows(results):
+def _cost_rows(results: Results) -> Iterator[Row]:
     yield ("per 4K page", *COLUMNS, "reach", "", "type1 /", "iommufd /")
     for row in COMPARISONS:
         costs = row.costs(results)
         ours, target = costs.get(OURS), row.target(results)
         reached = ""
-        if None not in (ours, target):
+        if ours is not None and target is not None:
             reached = "yes" if round(ours, 1) <= round(target, 1) else "NO"
         yield (
             row.text,
@@ -42,30 +48,30 @@ def _cost_rows(results):
         )
 
 
-def _conversion_rows(results):
+def _conversion_rows(results: Results) -> Iterator[Row]:
     yield ("per 2M", OURS)
     for row in CONVERSIONS:
         yield (row.text, _figure(row.costs(results).get(OURS)))
 
 
-def _table_rows(results):
+def _table_rows(results: Results) -> Iterator[Row]:
     yield ("pages of page table", *TABLE_COLUMNS)
     for row in TABLES:
         pages = row.pages(results)
         yield (row.text, *(str(pages.get(column, "-")) for column in TABLE_COLUMNS))
 
 
-def _state_rows(results):
+def _state_rows(results: Results) -> Iterator[Row]:
     yield ("per page, or per 2M", OURS, "reach", "")
     for row in STATES:
         cost, target = row.cost(results), row.target(results)
         reached = ""
-        if None not in (target, cost):
+        if cost is not None and target is not None:
             reached = "yes" if round(cost) <= target else "NO"
         yield (row.text, _figure(cost), "" if target is None else f"<= {target}", reached)
 
 
-def _checkpoint_rows(results):
+def _checkpoint_rows(results: Results) -> Iterator[Row]:
     yield ("changes before", "bytes shared", "a change", "probe: share a page", "take it back")
     for point in results.of_kind("checkpoint"):
         last = point["last"]
@@ -78,7 +84,7 @@ def _checkpoint_rows(results):
         )
 
 
-def _piecewise_rows(results):
+def _piecewise_rows(results: Results) -> Iterator[Row]:
     yield ("type1, a mapping for each", "changes", "ended", "mappings", "type1", OURS, "ratio", "lost")
     for entry in results.of_kind("piecewise"):
         yield (
@@ -93,7 +99,7 @@ def _piecewise_rows(results):
         )
 
 
-def _state_tables(results):
+def _state_tables(results: Results) -> list[tuple[str, list[Row]]]:
     return [
         ("Page states: instructions for a change", list(_state_rows(results))),
         ("A guest that converts memory at random", list(_checkpoint_rows(results))),
@@ -101,7 +107,7 @@ def _state_tables(results):
     ]
 
 
-def _tables(results):
+def _tables(results: Results) -> list[tuple[str, list[Row]]]:
     tables = [
         ("Instructions per 4K page", list(_cost_rows(results))),
         ("What vfio_pgsize alone can do: instructions per 2M", list(_conversion_rows(results))),
@@ -110,7 +116,7 @@ def _tables(results):
     return tables + (_state_tables(results) if results.of_kind("checkpoint") else [])
 
 
-def _aligned(rows):
+def _aligned(rows: list[Row]) -> Iterator[tuple[list[str], list[int]]]:
     """Columns of equal width: words to the left, figures to the right."""
     widths = [max(map(len, column)) for column in zip(*rows)]
     for row in rows:
@@ -120,7 +126,7 @@ def _aligned(rows):
         yield cells, widths
 
 
-def text(results):
+def text(results: Results) -> Iterator[str]:
     size = results.size() >> 20
     yield f"{size} MiB, Linux {results.kernel}; the least of several runs."
     for title, rows in _tables(results):
@@ -135,7 +141,7 @@ def text(results):
             yield f"NOT REACHED: {verdict.text}"
 
 
-def tap(results):
+def tap(results: Results) -> Iterator[str]:
     found = list(verdicts(results))
     yield f"1..{len(found)}"
     for number, verdict in enumerate(found, 1):
@@ -208,7 +214,7 @@ changes are made; the instructions of vfio_pgsize are those of the same changes.
 """
 
 
-def _rst_table(rows):
+def _rst_table(rows: list[Row]) -> Iterator[str]:
     aligned = list(_aligned(rows))
     rule = "  ".join("=" * width for width in aligned[0][1])
     yield rule
@@ -221,7 +227,7 @@ def _rst_table(rows):
     yield rule
 
 
-def _runs(results, memory):
+def _runs(results: Results, memory: str) -> str:
     runs = results.runs(memory)
     return "not measured" if runs is None else f"{runs} run{'s' if runs != 1 else ''}"
 
@@ -241,7 +247,7 @@ this machine 4096 instructions (``rep stosb``).
 """
 
 
-def rst(results, command, cost_test):
+def rst(results: Results, command: str, cost_test: str) -> Iterator[str]:
     yield RST_HEAD.format(
         command=command,
         expected=results.clock.expected,
@@ -263,7 +269,7 @@ def rst(results, command, cost_test):
     yield ""
 
 
-def as_dict(results):
+def as_dict(results: Results) -> dict[str, Any]:
     """For JSON: the compared figures, the verdicts, and what they come from."""
     return {
         "kernel": results.kernel,

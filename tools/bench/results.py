@@ -2,9 +2,15 @@
 """What pgsize-bench printed, as numbers that can be compared."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 PAGE = 4096
+
+# A line of JSON.
+Entry = dict[str, Any]
+
 CLOCK_TOLERANCE = 0.01
 
 
@@ -19,7 +25,7 @@ class Clock:
     expected: int
     counted: int
 
-    def counts_instructions(self):
+    def counts_instructions(self) -> bool:
         return abs(self.counted - self.expected) <= self.expected * CLOCK_TOLERANCE
 
 
@@ -31,15 +37,15 @@ class Cost:
     size: int
     spread: float
 
-    def per(self, unit):
+    def per(self, unit: int) -> float:
         return self.instructions * unit / self.size
 
 
 class Results:
     """All costs of one run, by backend, memory and work."""
 
-    def __init__(self, lines):
-        self.raw = []
+    def __init__(self, lines: Iterable[str]):
+        self.raw: list[Entry] = []
         for number, line in enumerate(lines, 1):
             # Kernel messages and notes on missing backends come in between.
             if not line.startswith("{"):
@@ -66,18 +72,18 @@ class Results:
         if not self._entries:
             raise ResultError("nothing was measured")
 
-    def of_kind(self, kind):
+    def of_kind(self, kind: str) -> list[Entry]:
         """The lines of another kind: those of pgsize-states, if it ran."""
         return [entry for entry in self.raw if entry.get("kind") == kind]
 
-    def state_cost(self, memory, work):
+    def state_cost(self, memory: str, work: str) -> float | None:
         """Instructions for each change of page states, or None where it was not measured."""
         for entry in self.of_kind("state"):
             if (entry["memory"], entry["work"]) == (memory, work):
-                return entry["instructions"] / entry["count"]
+                return float(entry["instructions"] / entry["count"])
         return None
 
-    def cost(self, backend, memory, work):
+    def cost(self, backend: str, memory: str, work: str) -> Cost | None:
         """The Cost, or None where it was not measured."""
         entry = self._entries.get((backend, memory, work))
         if entry is None:
@@ -85,15 +91,15 @@ class Results:
         counts = entry["instructions"]
         return Cost(min(counts), entry["bytes"], max(counts) / min(counts) - 1)
 
-    def table_pages(self, backend, memory):
+    def table_pages(self, backend: str, memory: str) -> int | None:
         """Pages of IOMMU page tables that the mapping took, or None."""
         entry = self._entries.get((backend, memory, "map"))
-        return entry and entry["table_pages"]
+        return None if entry is None else int(entry["table_pages"])
 
-    def runs(self, memory):
+    def runs(self, memory: str) -> int | None:
         """Of how many physically contiguous runs the memory was, or None."""
         found = {e["runs"] for key, e in self._entries.items() if key[1] == memory}
         return max(found) if found else None
 
-    def size(self):
-        return next(iter(self._entries.values()))["bytes"]
+    def size(self) -> int:
+        return int(next(iter(self._entries.values()))["bytes"])

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
 """What is compared with what, and which figures are to be reached."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from results import PAGE, Clock
+from results import PAGE, Clock, Results
 
 LEAF = 512 * PAGE
 
@@ -26,7 +27,7 @@ class Comparison:
     text: str
     work: str
     memory: str
-    backends: dict
+    backends: dict[str, str]
     reach: int | None = None
     # The same on Debian's kernel, with all that it has switched on, for STOCK_MIB: what is
     # measured there, and some percent.
@@ -35,7 +36,7 @@ class Comparison:
     # The column whose figure is to be reached, where pinning leaves room for no other.
     like: str | None = None
 
-    def costs(self, results):
+    def costs(self, results: Results) -> dict[str, float]:
         """Column -> instructions per unit, where it was measured."""
         found = {}
         for column, backend in self.backends.items():
@@ -44,13 +45,13 @@ class Comparison:
                 found[column] = cost.per(self.unit)
         return found
 
-    def target(self, results):
+    def target(self, results: Results) -> float | None:
         """Instructions per unit to be reached; None if there is no target."""
         if results.is_stock:
             return self.stock
         return self.costs(results).get(self.like) if self.like else self.reach
 
-    def is_held(self, results):
+    def is_held(self, results: Results) -> bool:
         """Is there to be a target?"""
         return (self.stock if results.is_stock else self.reach or self.like) is not None
 
@@ -90,10 +91,10 @@ class StateCost:
     reach: int | None = None
     stock: int | None = None
 
-    def cost(self, results):
+    def cost(self, results: Results) -> float | None:
         return results.state_cost(self.memory, self.work)
 
-    def target(self, results):
+    def target(self, results: Results) -> int | None:
         return self.stock if results.is_stock else self.reach
 
 
@@ -128,9 +129,9 @@ class TableComparison:
 
     text: str
     memory: str
-    backends: dict
+    backends: dict[str, str]
 
-    def pages(self, results):
+    def pages(self, results: Results) -> dict[str, int]:
         found = {c: results.table_pages(b, self.memory) for c, b in self.backends.items()}
         return {column: pages for column, pages in found.items() if pages is not None}
 
@@ -155,7 +156,7 @@ class Verdict:
     reached: bool
 
 
-def state_verdicts(results):
+def state_verdicts(results: Results) -> Iterator[Verdict]:
     """The targets of pgsize-states, where that ran."""
     for machine in results.of_kind("states-machine"):
         clock = Clock(machine["loop_instructions"], machine["loop_counted"])
@@ -183,7 +184,7 @@ def state_verdicts(results):
         )
 
 
-def verdicts(results):
+def verdicts(results: Results) -> Iterator[Verdict]:
     """All targets, in the order of the tables."""
     clock = results.clock
     yield Verdict(
@@ -199,15 +200,14 @@ def verdicts(results):
         yield Verdict(
             f"{row.text}: {said}, {wanted}",
             # As printed: no figure is known to more than a tenth.
-            None not in (ours, target) and round(ours, 1) <= round(target, 1),
+            ours is not None and target is not None and round(ours, 1) <= round(target, 1),
         )
-    for row in TABLES:
-        pages = row.pages(results)
-        ours, theirs = pages.get(OURS), pages.get("type1")
-        known = ours is not None and theirs is not None
-        said = f"{ours} pages, type1 {theirs}" if known else "not measured"
+    for table in TABLES:
+        pages = table.pages(results)
+        both = (pages[OURS], pages["type1"]) if {OURS, "type1"} <= pages.keys() else None
+        said = f"{both[0]} pages, type1 {both[1]}" if both else "not measured"
         yield Verdict(
-            f"page tables, {row.text}: {said}: no more than type1's",
-            known and ours <= theirs,
+            f"page tables, {table.text}: {said}: no more than type1's",
+            both is not None and both[0] <= both[1],
         )
     yield from state_verdicts(results)

@@ -8,6 +8,7 @@ Says what is made for it, how long that takes, and what each part shows.
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "vm"))
@@ -20,7 +21,7 @@ from programs import is_built, programs
 VM = str(HERE / "vm.py")
 
 # What it is made of, whether that is there, and the minutes that it takes.
-MADE = (
+MADE: tuple[tuple[str, Callable[[], bool], int], ...] = (
     ("the stock kernel's Rust metadata", lambda: kernels.is_made("stock"), kernels.MINUTES["stock"]),
     ("QEMU as an SNP host", snp_qemu.is_made, snp_qemu.MINUTES),
     ("programs and samples", is_built, 1),

@@ -7,8 +7,10 @@ reads go through the machine's address space, MMIO included.
 
 import re
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from qemu.qmp import QMPError
 from qemu.qmp.legacy import QEMUMonitorProtocol
@@ -53,7 +55,7 @@ class Machine:
     def __enter__(self) -> "Machine":
         return self
 
-    def __exit__(self, *_exception) -> None:
+    def __exit__(self, *_exception: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -62,7 +64,7 @@ class Machine:
         with suppress(QMPError, EOFError, OSError):
             self._qmp.close()
 
-    def _command(self, name: str, **arguments):
+    def _command(self, name: str, **arguments: object) -> Any:
         try:
             answer = self._qmp.cmd(name, **arguments)
             self._qmp.clear_events()
@@ -71,7 +73,7 @@ class Machine:
             raise OracleError(f"QEMU refused {name}: {error}") from error
 
     @contextmanager
-    def stopped(self):
+    def stopped(self) -> Iterator[None]:
         """Hold all CPUs and devices still meanwhile."""
         running = self._command("query-status")["running"]
         if running:

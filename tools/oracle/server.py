@@ -70,7 +70,7 @@ class Session:
         elif self._device is None:
             log.info("passed over outside a check: %r", text)
         elif words == ["end"]:
-            yield self._verdict()
+            yield self._verdict(self._device)
             self._device = None
         else:
             self._expect(text, words)
@@ -94,11 +94,11 @@ class Session:
         except (ValueError, OracleError) as error:
             return f"mismatch {error}"
 
-    def _verdict(self) -> str:
+    def _verdict(self, device: str) -> str:
         if self._unreadable:
             return f"mismatch {self._unreadable}"
         try:
-            _, walk = self._walk(self._device)
+            _, walk = self._walk(device)
         except OracleError as error:
             return f"mismatch {error}"
         problem = walk.problems[0] if walk.problems else self._expected.differs(walk.leaves)

@@ -117,9 +117,9 @@ def make_base(target: Kernel) -> bytes:
             name = name.with_name(name.name.split(".ko")[0] + ".ko")
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             (tree / name).write_bytes(unpacked(module))
-        for name in ("modules.builtin", "modules.order", "modules.builtin.modinfo"):
-            if (target.modules / name).exists():
-                shutil.copy(target.modules / name, tree)
+        for list_ in ("modules.builtin", "modules.order", "modules.builtin.modinfo"):
+            if (target.modules / list_).exists():
+                shutil.copy(target.modules / list_, tree)
         subprocess.run(["depmod", "-b", scratch, target.release], check=True)
         for path in sorted(tree.rglob("*")):
             if path.is_file():

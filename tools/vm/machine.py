@@ -247,6 +247,7 @@ class Machine:
             )
         if self.settings.oracle:
             self.start_oracle()
+        assert qemu.stdout
         output = Output(self.nonce, pass_on)
         pulse = Pulse(qemu.pid)
         received = 0

@@ -65,7 +65,7 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def run_logged(command: list[str], log: Path, what: str, **options) -> None:
+def run_logged(command: list[str], log: Path, what: str, cwd: Path | None = None) -> None:
     """Run with the output in a log; show life now and then, and a failure's end."""
     started = time.monotonic()
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,7 @@ def run_logged(command: list[str], log: Path, what: str, **options) -> None:
         output.write(f"$ {' '.join(map(str, command))}\n".encode())
         output.flush()
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, **options
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=cwd
         )
         while True:
             try:

@@ -58,7 +58,7 @@ def source_version() -> str:
     shown = subprocess.run(
         ["apt-cache", "showsrc", "--only-source", "qemu"], capture_output=True, text=True, check=False
     ).stdout
-    found = re.findall(r"^Version: (\S+)", shown, re.MULTILINE)
+    found: list[str] = re.findall(r"^Version: (\S+)", shown, re.MULTILINE)
     fitting = [version for version in found if version.split(":")[-1].startswith(SERIES)]
     if not fitting:
         has = f"QEMU {', '.join(found)}" if found else "no source of QEMU"

@@ -2,6 +2,7 @@
 """Builds AMDv1 page tables in made-up memory, entry by entry."""
 
 import struct
+from typing import Any
 
 from oracle.amdv1 import DeviceEntry, Walk, walk_device
 
@@ -54,8 +55,8 @@ class Table:
             ones = (size >> 1) - 0x1000
             self.put(iova, level, PR | 7 << 9 | phys | ones | bits, size // step)
 
-    def entry(self, **change) -> DeviceEntry:
-        fields = {
+    def entry(self, **change: Any) -> DeviceEntry:
+        fields: dict[str, Any] = {
             "valid": True,
             "translation_valid": True,
             "mode": self.mode,
@@ -66,7 +67,7 @@ class Table:
         }
         return DeviceEntry(**(fields | change))
 
-    def walk(self, **change) -> Walk:
+    def walk(self, **change: Any) -> Walk:
         return walk_device(
             self.entry(**change), lambda page: struct.pack("<512Q", *self.pages[page])
         )

@@ -5,6 +5,7 @@ import socket
 import threading
 import unittest
 
+from oracle.amdv1 import DeviceEntry, Walk
 from oracle.memory import OracleError, requester_id
 from oracle.runs import Run, join, runs_of, translate
 from oracle.server import Session, serve
@@ -32,13 +33,13 @@ GOOD = "check 0000:00:03.0\n0x0 0x400000 0x200000 rw\n400000 1000 1000 r\n"
 
 
 class Runs(unittest.TestCase):
-    def test_runs_of_leaves(self):
+    def test_runs_of_leaves(self) -> None:
         self.assertEqual(
             runs_of(small_table().walk().leaves),
             [Run(0, 4 * M, 2 * M, "rw"), Run(4 * M, 4096, 4096, "r")],
         )
 
-    def test_join_keeps_apart_what_differs(self):
+    def test_join_keeps_apart_what_differs(self) -> None:
         runs = [
             Run(0, 4096, 4096, "r"),
             Run(4096, 4096, 4096, "rw"),
@@ -47,7 +48,7 @@ class Runs(unittest.TestCase):
         ]
         self.assertEqual(join(runs), runs)
 
-    def test_translate(self):
+    def test_translate(self) -> None:
         leaves = small_table().walk().leaves
         self.assertEqual(translate(leaves, 0x1234), 64 * M + 0x1234)
         self.assertEqual(translate(leaves, 4 * M - 1), 18 * M - 1)
@@ -55,7 +56,7 @@ class Runs(unittest.TestCase):
         self.assertIsNone(translate(leaves, 4 * M + 4096))
         self.assertIsNone(translate([], 0))
 
-    def test_unreadable_runs(self):
+    def test_unreadable_runs(self) -> None:
         for text in (
             "0 0 1000 rw",
             "0 1000 3000 rw",
@@ -68,16 +69,16 @@ class Runs(unittest.TestCase):
 
 
 class Verdicts(unittest.TestCase):
-    def test_agrees(self):
+    def test_agrees(self) -> None:
         self.assertEqual(ask(GOOD + "end\n"), ["ok 3"])
 
-    def test_runs_may_come_in_pieces(self):
+    def test_runs_may_come_in_pieces(self) -> None:
         pieces = (
             "check 00:03.0\n0 200000 200000 rw\n200000 200000 200000 rw\n400000 1000 1000 r\nend"
         )
         self.assertEqual(ask(pieces), ["ok 3"])
 
-    def test_each_difference_is_found(self):
+    def test_each_difference_is_found(self) -> None:
         for wrong in (
             "check 00:03.0\nend",
             GOOD.replace("1000 r", "1000 rw") + "end",
@@ -92,53 +93,53 @@ class Verdicts(unittest.TestCase):
             self.assertEqual(len(answers), 1, wrong)
             self.assertTrue(answers[0].startswith("mismatch "), f"{wrong}: {answers}")
 
-    def test_translations(self):
+    def test_translations(self) -> None:
         self.assertEqual(ask(GOOD + "at 0 4000000\nat 200010 1000010\nend"), ["ok 3"])
 
-    def test_broken_table(self):
+    def test_broken_table(self) -> None:
         table = small_table()
         table.pages[table.page_for(0, 2)][0] |= 1 << 55
         self.assertIn("reserved bits", ask(GOOD + "end", table)[0])
 
-    def test_unreadable_line(self):
+    def test_unreadable_line(self) -> None:
         self.assertIn("can not read the line", ask(GOOD + "zz 1 2 rw\nend")[0])
 
-    def test_machine_that_can_not_be_read(self):
-        def fails(device):
+    def test_machine_that_can_not_be_read(self) -> None:
+        def fails(device: str) -> tuple[DeviceEntry, Walk]:
             raise OracleError("no device table")
 
         session = Session(fails)
         answers = [a for line in ("check 00:03.0", "end") for a in session.line(line)]
         self.assertEqual(answers, ["mismatch no device table"])
 
-    def test_list(self):
+    def test_list(self) -> None:
         self.assertEqual(
             ask("list 00:03.0"), ["0x0 0x400000 0x200000 rw", "0x400000 0x1000 0x1000 r", "end 3 3"]
         )
 
 
 class Dialogue(unittest.TestCase):
-    def test_echo_of_answers_is_passed_over(self):
+    def test_echo_of_answers_is_passed_over(self) -> None:
         self.assertEqual(ask("ok 3\nmismatch x\n\n" + GOOD + "end\nok 3\nend\n"), ["ok 3"])
 
-    def test_new_check_forgets_the_old(self):
+    def test_new_check_forgets_the_old(self) -> None:
         self.assertEqual(ask("check 00:03.0\nzz\n" + GOOD + "end"), ["ok 3"])
 
-    def test_pci_addresses(self):
+    def test_pci_addresses(self) -> None:
         self.assertEqual(requester_id("0000:00:03.0"), 0x18)
         self.assertEqual(requester_id("01:1f.7"), 0x1FF)
         for wrong in ("", "3", "0001:00:03.0", "00:03.8", "00:20.0", "00:03"):
             with self.assertRaises(OracleError, msg=wrong):
                 requester_id(wrong)
 
-    def test_over_a_socket(self):
+    def test_over_a_socket(self) -> None:
         table = small_table()
 
         class FakeMachine:
-            def walk(self, device):
+            def walk(self, device: str) -> tuple[DeviceEntry, Walk]:
                 return table.entry(), table.walk()
 
-            def rmp(self):
+            def rmp(self) -> None:
                 return None
 
         ours, guest = socket.socketpair()
