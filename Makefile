@@ -19,6 +19,7 @@ help:
 	@echo "make bench      what mapping costs, in instructions, against type1 and iommufd"
 	@echo "make fmt        format the Rust sources"
 	@echo "make clippy     lint them"
+	@echo "make lint       all lints: clippy, ruff, mypy, shellcheck, checkpatch, sparse ..."
 	@echo "make doc        Documentation/ as HTML, into build/doc/"
 	@echo "make clean      remove what is built in the checkout"
 	@echo "make distclean  and the cache: $(CACHE)"
@@ -61,6 +62,9 @@ bench:
 fmt:
 	@$(INSIDE) tools/vm/lint.py fmt --write
 
+lint:
+	@$(INSIDE) tools/vm/lint.py all
+
 clippy:
 	@$(INSIDE) tools/vm/lint.py clippy
 
@@ -73,4 +77,4 @@ clean:
 distclean: clean
 	rm -rf --one-file-system "$(CACHE)"
 
-.PHONY: help demo check modules vm snp-qemu bench fmt clippy doc clean distclean
+.PHONY: help demo check modules vm snp-qemu bench fmt lint clippy doc clean distclean

@@ -130,7 +130,7 @@ report() {
 			echo "   DMA       the device copied $first bytes of the first page to the last: all arrived"
 			;;
 		run)
-			count=$(($second / $third))
+			count=$((second / third))
 			echo "   leaves    $count of $(human "$third") from IOVA $first on ($(human "$second"), $fourth)"
 			if ! is_largest "$policy" "$third"; then
 				echo "   WRONG     that is not what the policy asks for"

@@ -2,15 +2,18 @@
 # SPDX-License-Identifier: GPL-2.0
 """Checks of the sources that need no virtual machine.
 
-Each prints what is wrong and fails, or is silent.
+Each prints what is wrong and fails, or is silent. `all` is each of them.
 """
 
 import argparse
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from checkpatch import checkpatch
 from doc_names import (
     Tree,
     broken_links,
@@ -20,11 +23,31 @@ from doc_names import (
     wrong_parameters,
 )
 from kernels import kernel, kernel_doc, source
-from module import build_module
+from module import build_module, sparse
 from paths import CACHE, HERE, SRC, Problem, require_build_root
+from ruff import ruff
 
 UAPI = SRC / "include/uapi/linux/vfio_pgsize.h"
 CRATES = (SRC / "tools/testing/host", SRC / "samples/rust")
+
+# Emulated hardware, in QEMU's own style.
+SNP_QEMU = SRC / "tools/snp-qemu"
+
+# Of tools/, what is Python.
+PACKAGES = ("vm", "bench", "demo", "oracle")
+
+# Scripts of the virtual machine.
+IN_BUSYBOX = ("tools/vm/guest/", "tools/demo/", "tools/bench/", "tools/testing/")
+
+# What shellcheck says that is not so of ours.
+SHELLCHECK_WRONG = (
+    "SC1091",  # a file that is there in the machine only
+    "SC2016",  # '$a' that somebody else is to expand
+    "SC2015",  # A && B || C: if B fails C is right
+    "SC2154",  # a variable of such a file
+    "SC2319",  # [ ... ] and then $?: a test's result
+    "SC3045",  # read -t: busybox has it
+)
 
 # Files that have no place for a licence line.
 UNMARKED = ("COPYING", "Cargo.lock", ".gitignore", ".json", ".md")
@@ -43,8 +66,8 @@ def tracked(*patterns: str) -> list[Path]:
     return [SRC / name for name in sorted(set(listed.split("\0"))) if name and (SRC / name).exists()]
 
 
-def succeed(command: list[str], what: str, **options) -> None:
-    if subprocess.run(command, stdin=subprocess.DEVNULL, check=False, **options).returncode:
+def succeed(command: list[str], what: str, cwd: Path = SRC) -> None:
+    if subprocess.run(command, stdin=subprocess.DEVNULL, check=False, cwd=cwd).returncode:
         raise Problem(what)
 
 
@@ -112,6 +135,66 @@ def doc_names(_: argparse.Namespace) -> None:
         raise Problem("the documentation names what is not there:\n" + "\n".join(wrong))
 
 
+def python(_: argparse.Namespace) -> None:
+    """ruff and mypy, as tools/pyproject.toml says."""
+    tools = SRC / "tools"
+    command = [str(ruff()), "check", "--quiet", "--no-cache", "."]
+    succeed(command, "ruff complains: see above", cwd=tools)
+    command = ["mypy", "--config-file", "pyproject.toml", "--cache-dir", str(CACHE / "mypy")]
+    succeed([*command, *PACKAGES], "mypy complains: see above", cwd=tools)
+
+
+def shell(_: argparse.Namespace) -> None:
+    """shellcheck, of all scripts; those of the virtual machine run in busybox."""
+    scripts = {
+        file: file.read_text(encoding="utf-8").partition("\n")[0]
+        for file in tracked()
+        if not file.is_symlink() and file.suffix in ("", ".sh") and file.read_bytes()[:2] == b"#!"
+    }
+    inside = [file for file in scripts if str(file.relative_to(SRC)).startswith(IN_BUSYBOX)]
+    outside = [file for file, first in scripts.items() if "sh" in first and file not in inside]
+    inside.append(SRC / "tools/vm/guest/vm.sh")
+    for dialect, files in (("busybox", inside), ("sh", outside)):
+        command = ["shellcheck", f"--shell={dialect}", f"--exclude={','.join(SHELLCHECK_WRONG)}"]
+        succeed([*command, *map(str, files)], "shellcheck complains: see above")
+
+
+def spelling(_: argparse.Namespace) -> None:
+    files = [file for file in tracked() if file.name != "COPYING" and file.suffix != ".lock"]
+    command = ["codespell", "--toml", str(SRC / "tools/pyproject.toml"), *map(str, files)]
+    succeed(command, "codespell complains: see above; a word that is right goes to pyproject.toml")
+
+
+def c_style(_: argparse.Namespace) -> None:
+    checkpatch(file for file in tracked("*.c", "*.h") if SNP_QEMU not in file.parents)
+
+
+def c_types(_: argparse.Namespace) -> None:
+    complaints = sparse(kernel("stock"))
+    if complaints:
+        raise Problem("sparse complains:\n" + "\n".join(complaints))
+
+
+def every(arguments: argparse.Namespace) -> None:
+    """Run each, two at a time, and say how it went."""
+    failed = []
+
+    def run(name: str) -> None:
+        started = time.monotonic()
+        try:
+            CHECKS[name](arguments)
+            said = "ok"
+        except Problem as problem:
+            failed.append(name)
+            said = str(problem)
+        print(f"{name:12} {said}  ({time.monotonic() - started:.0f} s)", flush=True)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(run, CHECKS))
+    if failed:
+        raise Problem(f"not clean: {', '.join(failed)}")
+
+
 CHECKS: dict[str, Callable[[argparse.Namespace], None]] = {
     "spdx": spdx,
     "fmt": fmt,
@@ -120,18 +203,23 @@ CHECKS: dict[str, Callable[[argparse.Namespace], None]] = {
     "uapi": uapi,
     "doc": doc,
     "doc-names": doc_names,
+    "python": python,
+    "shell": shell,
+    "spelling": spelling,
+    "checkpatch": c_style,
+    "sparse": c_types,
 }
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("check", choices=CHECKS)
+    parser.add_argument("check", choices=[*CHECKS, "all"])
     parser.add_argument("--write", action="store_true", help="fmt: write the files anew")
     parser.add_argument("--out", metavar="DIR", help="doc: where the HTML goes")
     arguments = parser.parse_args()
     try:
         require_build_root()
-        CHECKS[arguments.check](arguments)
+        (every if arguments.check == "all" else CHECKS[arguments.check])(arguments)
     except Problem as problem:
         print(f"lint.py: {problem}", file=sys.stderr)
         return 1

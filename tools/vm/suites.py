@@ -14,6 +14,7 @@ from enum import Enum
 from pathlib import Path
 
 from kernels import stock_image
+from lint import CHECKS
 from paths import HERE, SRC
 
 LINT = str(HERE / "lint.py")
@@ -146,11 +147,11 @@ def snp_selftests(kernel: str) -> Iterator[Suite]:
 
 
 # The lints that compile the module.
-BUILT = ("clippy",)
+BUILT = ("clippy", "sparse")
 
 
 def lints() -> Iterator[Suite]:
-    for name in ("spdx", "fmt", "uapi", "kernel-doc", "doc", "doc-names", "clippy"):
+    for name in CHECKS:
         yield Suite(name, [LINT, name], Output.STATUS, kernel="stock" if name in BUILT else "")
 
 

@@ -46,10 +46,12 @@ echo 0 >$hugepages
 
 # Without the module, and without VFIO.
 for client in $c $states $rs "$rs --states"; do
+	# shellcheck disable=SC2086 # a program, and what it is called with
 	fails "load the module vfio_pgsize" $client $device
 done
 mv /dev/vfio/vfio /dev/vfio/away
 for client in $c $states $rs "$rs --states"; do
+	# shellcheck disable=SC2086 # a program, and what it is called with
 	fails "modprobe vfio" $client $device
 done
 mv /dev/vfio/away /dev/vfio/vfio
@@ -85,10 +87,10 @@ fails "the range is not in the guest's memory" $states $device private:30M:4M
 # Policies. The machine is no SNP host.
 with_module serve_type1v2=1
 for client in $c $rs; do
-	fails "the set of page sizes 2M lacks 4K" $client $device 2M
-	fails "the set of page sizes 2M lacks 4K" $client $device 4K 2M
-	fails "the IOMMU has no leaves of 512G; it has 4K,8K,16K" $client $device 4K,512G
-	fails "Leave out --follow" $client --follow $device
+	fails "the set of page sizes 2M lacks 4K" "$client" $device 2M
+	fails "the set of page sizes 2M lacks 4K" "$client" $device 4K 2M
+	fails "the IOMMU has no leaves of 512G; it has 4K,8K,16K" "$client" $device 4K,512G
+	fails "Leave out --follow" "$client" --follow $device
 done
 
 # A group that is in use. The client has it when it prints its first report.
