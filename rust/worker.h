@@ -34,6 +34,7 @@ enum pgsize_look {
 	PGSIZE_LOOK_AGAIN,
 	PGSIZE_LOOK_TELL,
 };
+
 enum pgsize_look pgsize_missed_take(void);
 
 /* In Rust. */

@@ -299,13 +299,24 @@ int main(int argc, char **argv)
 
 	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1)
 		switch (option) {
-		case 'b': only_backend = optarg; break;
-		case 'k': only_memory = optarg; break;
-		case 'm': size = number(optarg, 2, 65536) / 2 * HUGE_PAGE; break;
-		case 'r': rounds = number(optarg, 1, MAX_ROUNDS); break;
-		case 'd': device = optarg; break;
-		case 'h': usage(stdout); return 0;
-		default: usage(stderr); return 2;
+		case 'b':
+			only_backend = optarg;
+			break;
+		case 'k':
+			only_memory = optarg;
+			break;
+		case 'm':
+			size = number(optarg, 2, 65536) / 2 * HUGE_PAGE;
+			break;
+		case 'r':
+			rounds = number(optarg, 1, MAX_ROUNDS);
+			break;
+		case 'd':
+			device = optarg;
+			break;
+		default:
+			usage(option == 'h' ? stdout : stderr);
+			return option == 'h' ? 0 : 2;
 		}
 	if (optind != argc) {
 		usage(stderr);

@@ -266,9 +266,15 @@ int main(int argc, char **argv)
 
 	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		switch (option) {
-		case 'c': changes = strtoull(optarg, NULL, 0); break;
-		case 't': type1_changes = strtoull(optarg, NULL, 0); break;
-		case 'n': ask_oracle = false; break;
+		case 'c':
+			changes = strtoull(optarg, NULL, 0);
+			break;
+		case 't':
+			type1_changes = strtoull(optarg, NULL, 0);
+			break;
+		case 'n':
+			ask_oracle = false;
+			break;
 		default:
 			fputs(usage, option == 'h' ? stdout : stderr);
 			return option == 'h' ? 0 : 2;

@@ -156,7 +156,7 @@ def literals(page: str, text: str) -> Iterator[Literal]:
         if block is not None and line.strip() and indent <= block:
             block = None
         opens = rst and block is None and line.rstrip().endswith("::") and ".. " not in line
-        if fence is not None or block is not None or not rst and line.startswith("    "):
+        if fence is not None or block is not None or (not rst and line.startswith("    ")):
             prose[number] = ""
             if line.strip():
                 yield Literal(page, number + 1, line.strip(), block=True)
@@ -355,9 +355,11 @@ def wrong_parameters(tree: Tree) -> list[str]:
     bad = []
     for page, rows in (("README.md", readme), ("Documentation/admin-guide.rst", guide)):
         told = {name: Parameter(default, when) for name, default, when in rows}
-        for name in sorted({*real, *told}):
-            if told.get(name) != real.get(name):
-                bad.append(f"{page}: of {name} it says {told.get(name)}; it is {real.get(name)}")
+        bad += [
+            f"{page}: of {name} it says {told.get(name)}; it is {real.get(name)}"
+            for name in sorted({*real, *told})
+            if told.get(name) != real.get(name)
+        ]
     return bad
 
 

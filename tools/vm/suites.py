@@ -165,7 +165,8 @@ def suites() -> Iterator[Suite]:
         "tools/testing/host",
     )
     yield Suite("oracle", ["python3", "-m", "oracle.tests"], directory="tools")
-    yield Suite("vm", ["python3", "-m", "unittest", "-q", "test_vm", "test_doc_names"], Output.STATUS, "tools/vm")
+    tests = ["python3", "-m", "unittest", "-q", "test_vm", "test_doc_names"]
+    yield Suite("vm", tests, Output.STATUS, "tools/vm")
     demo = ["/demo/guest.sh", "--tap"]
     yield Suite("demo@debug", demo, guest=Guest("debug", "--oracle"))
     yield from selftests("debug")

@@ -35,7 +35,7 @@ FILES = {
 
 
 class Names(unittest.TestCase):
-    def setUp(self):
+    def setUp(self) -> None:
         scratch = tempfile.TemporaryDirectory()
         self.addCleanup(scratch.cleanup)
         self.root = Path(scratch.name)
@@ -54,7 +54,7 @@ class Names(unittest.TestCase):
     def unknown(self, text: str, allowed: str = "") -> list[str]:
         return unknown_names(self.tree(allowed, design=text))
 
-    def test_what_is_there_is_no_complaint(self):
+    def test_what_is_there_is_no_complaint(self) -> None:
         for text in (
             "``State::map``, ``map()``, ``map.rs``, ``rust/map.rs: State::map``, ``rust/*.rs``",
             "``make check ONLY='x y'``; ``serve=1``; ``wait_more()``",
@@ -62,7 +62,7 @@ class Names(unittest.TestCase):
         ):
             self.assertEqual(self.unknown(text), [], text)
 
-    def test_what_is_not_there_is_one(self):
+    def test_what_is_not_there_is_one(self) -> None:
         for text, name in (
             ("``map_run``", "map_run"),  # a comment that names it does not count
             ("``map_run()``", "map_run"),
@@ -79,15 +79,15 @@ class Names(unittest.TestCase):
             self.assertEqual([line.split(": ", 1)[1].split(" is neither")[0] for line in found], [name])
             self.assertTrue(found[0].startswith("Documentation/design.rst:"))
 
-    def test_markdown_has_single_backticks(self):
+    def test_markdown_has_single_backticks(self) -> None:
         self.assertEqual(len(unknown_names(self.tree(readme="`nothing_of_it`\n"))), 1)
         self.assertEqual(len(unknown_names(self.tree(readme="```sh\nmake nothing\n```\n"))), 1)
 
-    def test_an_allowed_name_is_none_and_has_to_be_of_use(self):
+    def test_an_allowed_name_is_none_and_has_to_be_of_use(self) -> None:
         self.assertEqual(self.unknown("``of_others``", "# QEMU\nof_others\n"), [])
         self.assertEqual(len(self.unknown("``map()``", "of_others\n")), 1)
 
-    def test_links(self):
+    def test_links(self) -> None:
         good = "`there <admin-guide.rst>`_, Documentation/admin-guide.rst, `web <https://a.b/c>`_"
         self.assertEqual(broken_links(self.tree(design=good)), [])
         self.assertEqual(len(broken_links(self.tree(design="`gone <guide.rst>`_"))), 1)
@@ -96,7 +96,7 @@ class Names(unittest.TestCase):
         self.assertEqual(broken_links(self.tree(readme="# A b\n[here](#a-b)")), [])
         self.assertEqual(len(broken_links(self.tree(readme="# A b\n[gone](#a-c)"))), 1)
 
-    def test_parameters(self):
+    def test_parameters(self) -> None:
         self.assertEqual(
             parameters(FILES["rust/parameters.c"]),
             {"serve": Parameter("N", "at load"), "limit": Parameter("65535", "any time")},
@@ -153,9 +153,9 @@ int main(void)
 
 
 class Readme(unittest.TestCase):
-    def test_its_code_runs_also_where_pages_are_private(self):
+    def test_its_code_runs_also_where_pages_are_private(self) -> None:
         shown = re.search(r"```c\n(.*?)```", (SRC / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-        self.assertIsNotNone(shown)
+        assert shown
         lines = shown[1].splitlines()
         includes = [line for line in lines if line.startswith("#")]
         body = [line for line in lines if not line.startswith("#")]

@@ -31,7 +31,10 @@ struct access {
 problem device_start(struct device *device, struct vmm *vmm, int index);
 void device_stop(struct device *device);
 
-/* Try it, and do not count faults. The memory of `iova` is at `va`, no byte of it is 0, and it is not written by us. */
+/*
+ * Try it, and do not count faults. The memory of `iova` is at `va`, no byte of it is 0,
+ * and it is not written by us.
+ */
 problem device_try(struct device *device, uint64_t iova, const uint8_t *va, struct access *access);
 /* Try it, and count. */
 problem device_access(struct device *device, uint64_t iova, const uint8_t *va,

@@ -219,7 +219,7 @@ TEST(kernel_found_an_snp_host)
 	ASSERT_LE(0, fd);
 	while ((length = read(fd, record, sizeof(record) - 1)) > 0) {
 		record[length] = '\0';
-		found += strstr(record, "AMD-Vi: IOMMU SNP support enabled") != NULL;
+		found += !!strstr(record, "AMD-Vi: IOMMU SNP support enabled");
 	}
 	close(fd);
 	EXPECT_EQ(1, found);

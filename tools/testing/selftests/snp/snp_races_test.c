@@ -248,7 +248,8 @@ static problem force_order(Races *self, const Variant *variant, const struct ord
 	self->visited[before][after] |= !why;
 	if (why) {
 		self->impossible++;
-		printf("# impossible: \"%s\" before \"%s\": %s\n", gates_name(before), gates_name(after), why);
+		printf("# impossible: \"%s\" before \"%s\": %s\n", gates_name(before),
+		       gates_name(after), why);
 	}
 	return NULL;
 }

@@ -93,8 +93,9 @@ TEST_F_TIMEOUT(apply_dma, split_and_merge_under_dma, 2 * TIMEOUT)
 		};
 		ASSERT_SOUND(traffic_start(&traffic[i]));
 	}
-	for (rounds = 0; rounds < ROUNDS || traffic_goes_on(&traffic[0]) ||
-			    traffic_goes_on(&traffic[1]); rounds++) {
+	for (rounds = 0;
+	     rounds < ROUNDS || traffic_goes_on(&traffic[0]) || traffic_goes_on(&traffic[1]);
+	     rounds++) {
 		ASSERT_SOUND(vmm_policy(&self->vmm, VFIO_PGSIZE_POLICY_APPLY, ONLY_4K));
 		EXPECT_SOUND(has_leaves_of(&self->vmm, &self->memory, ONLY_4K, rounds % 8 == 0));
 		ASSERT_SOUND(vmm_policy(&self->vmm, VFIO_PGSIZE_POLICY_APPLY, large));

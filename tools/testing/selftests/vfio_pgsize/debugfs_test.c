@@ -213,8 +213,10 @@ TEST_F_TIMEOUT(debugfs, meanwhile, TIMEOUT)
 
 	for (int i = 0; i < 2; i++)
 		ASSERT_EQ(0, pthread_create(&readers[i].thread, NULL, read_all, &readers[i]));
-	for (round = 0; round < ROUNDS || time(NULL) - start < SECONDS ||
-			readers[0].reads < ROUNDS || readers[1].reads < ROUNDS; round++) {
+	for (round = 0;
+	     round < ROUNDS || time(NULL) - start < SECONDS || readers[0].reads < ROUNDS ||
+	     readers[1].reads < ROUNDS;
+	     round++) {
 		ASSERT_SOUND(vmm_map(&self->vmm, AT, self->memory.va, SIZE, READ_WRITE));
 		ASSERT_SOUND(vmm_policy(&self->vmm, VFIO_PGSIZE_POLICY_APPLY, ONLY_4K));
 		ASSERT_SOUND(vmm_policy(&self->vmm, VFIO_PGSIZE_POLICY_APPLY, ANY_SIZE));

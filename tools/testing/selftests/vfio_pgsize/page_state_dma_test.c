@@ -127,8 +127,10 @@ TEST_F_TIMEOUT(page_dma, neighbours_come_and_go, 2 * TIMEOUT)
 	int rounds;
 
 	ASSERT_SOUND(start_traffic(self));
-	for (rounds = 0; rounds < ROUNDS || traffic_goes_on(&self->traffic[0]) ||
-			 traffic_goes_on(&self->traffic[1]); rounds++) {
+	for (rounds = 0;
+	     rounds < ROUNDS || traffic_goes_on(&self->traffic[0]) ||
+	     traffic_goes_on(&self->traffic[1]);
+	     rounds++) {
 		EXPECT_SOUND(round_of(&self->pages, rounds));
 		if (_metadata->exit_code)
 			break;
@@ -150,8 +152,10 @@ TEST_F_TIMEOUT(page_dma, parts_unmapped, 2 * TIMEOUT)
 	ASSERT_SOUND(pages_unmap(&self->pages));
 	ASSERT_SOUND(vmm_map(&self->vmm, AT, self->memory.va, SIZE, READ_WRITE));
 	ASSERT_SOUND(start_traffic(self));
-	for (rounds = 0; rounds < ROUNDS || traffic_goes_on(&self->traffic[0]) ||
-			 traffic_goes_on(&self->traffic[1]); rounds++) {
+	for (rounds = 0;
+	     rounds < ROUNDS || traffic_goes_on(&self->traffic[0]) ||
+	     traffic_goes_on(&self->traffic[1]);
+	     rounds++) {
 		uint64_t at = rounds % (SIZE / STRIDE) * STRIDE + PAGE;
 		uint64_t size = rounds % 3 ? PAGE : STRIDE - PAGE;
 
