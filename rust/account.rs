@@ -10,10 +10,7 @@ use core::sync::atomic::{
 };
 
 use kernel::{
-    mm::{
-        Mm,
-        MmWithUser, //
-    },
+    mm::Mm,
     prelude::*,
     sync::{
         aref::ARef,
@@ -24,6 +21,7 @@ use kernel::{
 
 use crate::{
     bindings,
+    mmap::WriteLock,
     num::to_usize, //
 };
 
@@ -153,37 +151,5 @@ impl Drop for Locked {
     fn drop(&mut self) {
         self.release(self.pages());
         self.settle();
-    }
-}
-
-/// mmap_lock, held for writing.
-///
-/// # Invariants
-///
-/// The current task holds the lock of `0` for writing.
-struct WriteLock<'a>(&'a MmWithUser);
-
-impl<'a> WriteLock<'a> {
-    fn killable(mm: &'a MmWithUser) -> Result<Self> {
-        // SAFETY: `mm` is valid, being a reference.
-        kernel::error::to_result(unsafe {
-            bindings::pgsize_mmap_write_lock_killable(mm.as_raw())
-        })?;
-        // INVARIANT: Just taken.
-        Ok(Self(mm))
-    }
-
-    fn new(mm: &'a MmWithUser) -> Self {
-        // SAFETY: `mm` is valid, being a reference.
-        unsafe { bindings::pgsize_mmap_write_lock(mm.as_raw()) };
-        // INVARIANT: Just taken.
-        Self(mm)
-    }
-}
-
-impl Drop for WriteLock<'_> {
-    fn drop(&mut self) {
-        // SAFETY: By the type invariant the lock is held for writing, by this task.
-        unsafe { bindings::pgsize_mmap_write_unlock(self.0.as_raw()) };
     }
 }

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
+#include <linux/fs.h>
 #include <linux/io.h>
 #include <linux/kmod.h>
 #include <linux/math64.h>
@@ -109,6 +110,45 @@ bool pgsize_pfn_is_memory(unsigned long pfn)
 bool pgsize_page_is_large(struct page *page)
 {
 	return folio_order(page_folio(page)) >= PMD_ORDER;
+}
+
+int pgsize_mmap_read_lock_killable(struct mm_struct *mm)
+{
+	return mmap_read_lock_killable(mm);
+}
+
+bool pgsize_mmap_read_trylock(struct mm_struct *mm)
+{
+	return mmap_read_trylock(mm);
+}
+
+void pgsize_mmap_read_unlock(struct mm_struct *mm)
+{
+	mmap_read_unlock(mm);
+}
+
+/* These are called with mmap_lock held. */
+unsigned long pgsize_untagged(struct mm_struct *mm, unsigned long address)
+{
+	return untagged_addr_remote(mm, address);
+}
+
+struct vm_area_struct *pgsize_vma_at(struct mm_struct *mm, unsigned long address)
+{
+	return vma_lookup(mm, address);
+}
+
+/*
+ * Whether GUP that looks at no VMA may be asked, for it answers as the one that does
+ * (mm/gup.c: check_vma_flags). What can be told of the page itself, it looks at.
+ */
+bool pgsize_vma_is_plain(struct vm_area_struct *vma, bool write)
+{
+	if (vma->vm_flags & (VM_IO | VM_PFNMAP) || vma_is_fsdax(vma))
+		return false;
+	if (write)
+		return vma->vm_flags & VM_WRITE && !(vma->vm_flags & VM_SHADOW_STACK);
+	return vma->vm_flags & VM_READ;
 }
 
 int pgsize_mmap_write_lock_killable(struct mm_struct *mm)

@@ -15,6 +15,10 @@ use crate::{
     bindings,
     domain::give_way,
     frames::frames_at,
+    mmap::{
+        Plain,
+        ReadLock, //
+    },
     num::{
         to_u64,
         to_usize, //
@@ -27,11 +31,14 @@ use crate::{
     }, //
 };
 
-/// Pages that one call of GUP is asked for where they are small. Interrupts are off while it takes
-/// them, for some hundred instructions each.
+/// Pages that one call of GUP is asked for where they are small, and where they are to be faulted in.
+/// Interrupts are off while it takes those that are there, for some hundred instructions each.
 const BATCH: usize = 512;
-/// And where they are in large folios, which cost some instructions a page.
-const LARGE_BATCH: usize = 16384;
+/// And where the last ones were in a large folio: they cost some instructions each. The next ones may
+/// be small again, and interrupts are off for all of these then.
+const LARGE_BATCH: usize = 4096;
+/// And where all are large for sure.
+const HUGE_BATCH: usize = 16384;
 
 /// An address of the process whose memory is mapped.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -68,33 +75,29 @@ impl Buffer {
     pub(crate) fn new() -> Result<Self, AllocError> {
         Ok(Self(KVVec::from_elem(
             core::ptr::null_mut(),
-            LARGE_BATCH,
+            HUGE_BATCH,
             GFP_KERNEL_ACCOUNT,
         )?))
     }
 
     /// Pins `pages` from `start` on, of the current process; for the device to write, if `write`. All
-    /// of them at once, or `None`: a [`Pinner`] then finds out why.
+    /// of them at once, or `None`: a [`Pinner`] then finds out why. `plain` is what is known already.
     pub(crate) fn pin_quickly(
         &mut self,
         start: UserAddr,
         pages: usize,
         write: bool,
+        plain: &mut Plain,
     ) -> Option<&[*mut bindings::page]> {
-        let write = if write { bindings::FOLL_WRITE } else { 0 };
-        let wanted = pages.min(self.0.len());
-        // SAFETY:
-        // - The buffer has room for `wanted` pointers, which fits an int;
-        // - whoever asks is a process with memory of its own.
-        let got = unsafe {
-            bindings::pin_user_pages_fast(
-                start.0,
-                c_int::try_from(wanted).ok()?,
-                bindings::FOLL_LONGTERM | write,
-                self.0.as_mut_ptr(),
-            )
-        };
-        let got = usize::try_from(got).ok()?;
+        if plain.pages_from(start) < to_u64(pages) {
+            let current = kernel::current!();
+            let lock = ReadLock::try_now(current.mm()?)?;
+            *plain = Plain::around(&lock, start, to_u64(pages), write);
+            if plain.pages_from(start) < to_u64(pages) {
+                return None;
+            }
+        }
+        let got = pin_present(self.0.get_mut(..pages)?, start, write);
 
         if got != pages {
             self.unpin_quickly(got);
@@ -112,6 +115,63 @@ impl Buffer {
     }
 }
 
+/// What was to be had where not all was there.
+enum Slowly {
+    Pages(usize),
+    Frames(PinnedRun),
+}
+
+/// Pins as many of the current process's pages from `start` on as are there and `pages` has room for.
+/// Nothing is faulted in. Returns how many that are.
+fn pin_present(pages: &mut [*mut bindings::page], start: UserAddr, write: bool) -> usize {
+    let write = if write { bindings::FOLL_WRITE } else { 0 };
+    let Ok(room @ 1..) = c_int::try_from(pages.len()) else {
+        return 0;
+    };
+    // SAFETY:
+    // - There is room for so many pointers;
+    // - whoever asks is a process with memory of its own.
+    let got = unsafe {
+        bindings::pin_user_pages_fast(
+            start.0,
+            room,
+            bindings::FOLL_LONGTERM | bindings::FOLL_NOFAULT | write,
+            pages.as_mut_ptr(),
+        )
+    };
+    // Why it has none, the slow way finds out.
+    usize::try_from(got).unwrap_or(0)
+}
+
+/// Pins pages of the process whose mmap_lock is held, from `start` on, as `pages` has room; faults in
+/// what is not there. Returns how many, at least one.
+fn pin_absent(
+    lock: &ReadLock<'_>,
+    pages: &mut [*mut bindings::page],
+    start: UserAddr,
+    write: bool,
+) -> Result<usize> {
+    let write = if write { bindings::FOLL_WRITE } else { 0 };
+    // SAFETY:
+    // - There is room for so many pointers;
+    // - the process is there, and its mmap_lock is held; it stays so, for nobody asks to be told.
+    let got = unsafe {
+        bindings::pin_user_pages_remote(
+            lock.mm().as_raw(),
+            start.0,
+            pages.len(),
+            bindings::FOLL_LONGTERM | write,
+            pages.as_mut_ptr(),
+            core::ptr::null_mut(),
+        )
+    };
+    match usize::try_from(got) {
+        Ok(0) => Err(EFAULT),
+        Ok(got) => Ok(got),
+        Err(_) => Err(Error::from_errno(c_int::try_from(got)?)),
+    }
+}
+
 /// Pins a stretch of the current process's memory, run after run.
 pub(crate) struct Pinner<'a> {
     buffer: &'a mut [*mut bindings::page],
@@ -122,7 +182,9 @@ pub(crate) struct Pinner<'a> {
     /// What is to be pinned next.
     next: UserAddr,
     left: u64,
-    flags: c_uint,
+    write: bool,
+    /// What of it is plain, as far as was looked.
+    plain: Plain,
     /// How many pages to ask for.
     batch: usize,
 }
@@ -130,15 +192,14 @@ pub(crate) struct Pinner<'a> {
 impl<'a> Pinner<'a> {
     /// To pin `pages` from `start` on; for the device to write, if `write`.
     pub(crate) fn new(buffer: &'a mut Buffer, start: UserAddr, pages: u64, write: bool) -> Self {
-        let write = if write { bindings::FOLL_WRITE } else { 0 };
-
         Self {
             buffer: &mut buffer.0,
             ready: (0, 0),
             held: None,
             next: start,
             left: pages,
-            flags: bindings::FOLL_LONGTERM | write,
+            write,
+            plain: Plain::default(),
             batch: BATCH,
         }
     }
@@ -195,51 +256,70 @@ impl<'a> Pinner<'a> {
     fn refill(&mut self, locked: &Locked) -> Result<Option<PinnedRun>> {
         give_way()?;
 
-        let wanted = self.left.min(to_u64(self.batch.min(self.buffer.len())));
-        // SAFETY:
-        // - The buffer has room for `wanted` pointers, which fits an int;
-        // - this is a process with memory of its own, else `locked` could not be.
-        let got = unsafe {
-            bindings::pin_user_pages_fast(
-                self.next.0,
-                c_int::try_from(wanted)?,
-                self.flags,
-                self.buffer.as_mut_ptr(),
-            )
-        };
-        match usize::try_from(got) {
-            Ok(0) => self.frames(EFAULT).map(Some),
-            Err(_) => self.frames(Error::from_errno(got)).map(Some),
-            Ok(got) => {
-                // If they can not be charged, they are unpinned as all that is ready.
-                self.ready = (0, got);
-                self.batch = match self.buffer.first() {
-                    // SAFETY: GUP gave this page, and it is pinned.
-                    Some(first) if unsafe { bindings::pgsize_page_is_large(*first) } => LARGE_BATCH,
-                    _ => BATCH,
-                };
-                locked.charge(to_u64(got))?;
-                self.advance(to_u64(got));
-                Ok(None)
+        let mut got = self.refill_quickly()?;
+        if got == 0 {
+            match self.refill_slowly()? {
+                Slowly::Pages(pages) => got = pages,
+                Slowly::Frames(frames) => return Ok(Some(frames)),
             }
         }
+        // If they can not be charged, they are unpinned as all that is ready.
+        self.ready = (0, got);
+        let last = self.buffer.get(got.wrapping_sub(1));
+        self.batch = match last {
+            // SAFETY: GUP gave this page, and it is pinned.
+            Some(last) if unsafe { bindings::pgsize_page_is_large(*last) } => LARGE_BATCH,
+            _ => BATCH,
+        };
+        locked.charge(to_u64(got))?;
+        self.advance(to_u64(got));
+        Ok(None)
     }
 
+    /// Pins what is there already, without a look at the VMAs but for one at each kind of them.
+    fn refill_quickly(&mut self) -> Result<usize> {
+        if self.plain.pages_from(self.next) == 0 {
+            let current = kernel::current!();
+            let lock = ReadLock::killable(current.mm().ok_or(ENODEV)?)?;
+            self.plain = Plain::around(&lock, self.next, self.left, self.write);
+        }
+        let batch = if self.plain.is_huge() {
+            HUGE_BATCH
+        } else {
+            self.batch
+        };
+        let wanted = to_usize(self.left.min(self.plain.pages_from(self.next))).min(batch);
+        let buffer = self.buffer.get_mut(..wanted).unwrap_or(&mut []);
+
+        Ok(pin_present(buffer, self.next, self.write))
+    }
+
+    /// Pins what is not there yet, as type1 pins all (`vaddr_get_pfns`): faults are not handed to
+    /// userspace, mmap_lock is not let go, and protection keys do not count, for it is another's access.
     /// What can not be pinned may be the registers of a device, in a VM_PFNMAP mapping.
     ///
     /// Nothing is ready then: what was pinned before is held, or has been passed on.
-    fn frames(&mut self, refused: Error) -> Result<PinnedRun> {
+    fn refill_slowly(&mut self) -> Result<Slowly> {
         let current = kernel::current!();
-        let mm = current.mm().ok_or(ENODEV)?;
-        let guard = mm.mmap_read_lock();
+        let lock = ReadLock::killable(current.mm().ok_or(ENODEV)?)?;
+        let wanted = to_usize(self.left).min(BATCH);
+        let buffer = self.buffer.get_mut(..wanted).unwrap_or(&mut []);
+
+        match pin_absent(&lock, buffer, self.next, self.write) {
+            Ok(got) => Ok(Slowly::Pages(got)),
+            Err(refused) => self.frames(&lock, refused).map(Slowly::Frames),
+        }
+    }
+
+    fn frames(&mut self, lock: &ReadLock<'_>, refused: Error) -> Result<PinnedRun> {
+        let address = lock.untagged(self.next);
 
         let (pfn, reach) = loop {
-            let vma = guard.vma_lookup(self.next.0).ok_or(refused)?;
+            let vma = lock.vma_at(address).ok_or(refused)?;
             if vma.flags() & flags::PFNMAP == 0 {
                 return Err(refused);
             }
-            if let Some(found) = frames_at(vma, self.next, self.flags & bindings::FOLL_WRITE != 0)?
-            {
+            if let Some(found) = frames_at(vma, address, self.write)? {
                 break found;
             }
         };

@@ -13,6 +13,7 @@ use crate::{
     container::State,
     domain::Domain,
     mapping::Mapping,
+    mmap::Plain,
     pgtable::{
         IovaRange,
         PageSize,
@@ -55,6 +56,8 @@ pub(crate) struct Quick {
     taken: Option<IovaRange>,
     /// The page table, as long as nothing else is done to it.
     layout: Option<Layout>,
+    /// Memory that is known to be plain.
+    plain: Plain,
 }
 
 impl Quick {
@@ -129,6 +132,7 @@ impl State {
         quick: &mut Quick,
     ) -> Option<bool> {
         let table = quick.table(&self.domains)?;
+        let plain = &mut quick.plain;
         let scratch = &mut self.scratch;
         let (buffer, frames) = (&mut scratch.pages, &mut scratch.frames.0);
         let number = usize::try_from(range.pages()).ok()?;
@@ -136,7 +140,7 @@ impl State {
         let mut pinned = false;
 
         let filled = table.fill(range, mapping.access, || {
-            let pages = buffer.pin_quickly(memory, number, mapping.access.write)?;
+            let pages = buffer.pin_quickly(memory, number, mapping.access.write, plain)?;
             pinned = true;
             frames.clear();
             for page in pages {

@@ -31,6 +31,7 @@
 //!                                                           │     └─ quick     a few pages each
 //!                                                           ├──► edges     what comes and goes, cut out
 //!                                                           ├──► pin       process memory → runs
+//!                                                           │     ├─ mmap      its lock, its VMAs
 //!                                                           │     └─ account   locked_vm
 //!                                                           ├──► domain    runs → leaves, and back
 //!                                                           │     ├─ group     attach, reserved regions
@@ -99,6 +100,7 @@ mod info;
 mod live;
 mod map;
 mod mapping;
+mod mmap;
 mod num;
 // It is a crate of its own on the host, where more of it is used.
 #[allow(dead_code, unreachable_pub, unused_imports)]
