@@ -59,13 +59,11 @@ pub(super) fn set_state(container: &Container, user: UserPtr) -> Result {
         let wanted = room.min(number.saturating_sub(done));
         // Cannot overflow: all numbers are of 32 bits.
         let place = to_usize(request.changes).wrapping_add(done.wrapping_mul(SIZE));
-        let length = wanted.wrapping_mul(SIZE);
 
         bytes.clear();
         changes.clear();
-        let good = UserSlice::new(UserPtr::from_addr(place), length)
-            .read_all(bytes, GFP_KERNEL_ACCOUNT)
-            .and_then(|()| check_changes(bytes, changes));
+        let readable = read_changes(place, wanted, bytes);
+        let good = check_changes(bytes, changes).and(readable);
         let (made, end) = container.lock()?.set_state(changes);
 
         done = done.saturating_add(made);
@@ -78,6 +76,21 @@ pub(super) fn set_state(container: &Container, user: UserPtr) -> Result {
     request.nr = u32::try_from(done)?;
     write(user, &request)?;
     result
+}
+
+/// Reads `wanted` changes at `place`, up to one that can not be read.
+fn read_changes(place: usize, wanted: usize, bytes: &mut KVVec<u8>) -> Result {
+    let mut read = |place, wanted: usize| {
+        UserSlice::new(UserPtr::from_addr(place), wanted.wrapping_mul(SIZE))
+            .read_all(bytes, GFP_KERNEL_ACCOUNT)
+    };
+
+    match read(place, wanted) {
+        // Not all of them are there: those before the first that is not.
+        Err(error) if error == EFAULT => (0..wanted)
+            .try_for_each(|index| read(place.wrapping_add(index.wrapping_mul(SIZE)), 1)),
+        result => result,
+    }
 }
 
 /// Makes requests of what was read, up to one that is wrong.

@@ -173,29 +173,30 @@ TEST_F_TIMEOUT(page_input, change, TIMEOUT)
 	}
 }
 
-/* Changes that can be read in part: those that can are done. */
+/* Changes that can be read in part: those that can are done, and counted. */
 TEST_F_TIMEOUT(page_input, changes_end_early, TIMEOUT)
 {
-	struct vfio_pgsize_state *changes = (void *)edge_of_memory();
-	uint32_t nr = 8, done;
-	int ret;
+	struct vfio_pgsize_state *edge = (void *)edge_of_memory();
+	struct change all[20];
 
-	changes -= 3;
-	pages_changes(&self->pages, CHANGES({ 0, PAGE, PRIVATE }, { PAGE, PAGE, PRIVATE },
-					    { MIB(6), PAGE, SHARED }), changes);
-	ret = set_state(self->vmm.container, changes, &nr);
-	done = nr;
-	EXPECT_EQ(-EFAULT, ret);
-	/* Up to some number; just so many are done. */
-	ASSERT_GE(3, done);
-	ASSERT_SOUND(pages_note(&self->pages, CHANGES({ 0, PAGE, PRIVATE }, { PAGE, PAGE, PRIVATE },
-						      { MIB(6), PAGE, SHARED })));
-	if (!done) {
-		EXPECT_SOUND(state_is(&self->vmm, &self->before));
-	} else if (done == 3) {
-		EXPECT_SOUND(pages_agree(&self->pages));
+	for (uint32_t i = 0; i < ARRAY_SIZE(all); i++)
+		all[i] = (struct change){
+			i * KIB(64), PAGE, i % 2 ? SHARED : PRIVATE,
+		};
+	for (uint32_t readable = 0; readable <= 10; readable += 5) {
+		/* The next one is there in part, or not at all. */
+		for (size_t more = 0; more < sizeof(*edge); more += sizeof(*edge) / 2) {
+			struct vfio_pgsize_state *changes = (void *)edge - more;
+			uint32_t nr = ARRAY_SIZE(all);
+
+			changes -= readable;
+			pages_changes(&self->pages, all, readable, changes);
+			EXPECT_EQ(-EFAULT, set_state(self->vmm.container, changes, &nr));
+			EXPECT_EQ(readable, nr);
+			ASSERT_SOUND(pages_note(&self->pages, all, readable));
+			EXPECT_SOUND(pages_agree(&self->pages));
+		}
 	}
-	TH_LOG("%u of 3 changes were done", done);
 }
 
 /* A number of changes that no array can have memory for is not allocated for. */
