@@ -75,16 +75,23 @@ impl Locked {
     /// Charges `pages` more; spare ones first.
     ///
     /// Takes the process's mmap_lock for writing. Fails with `ENOMEM` if that exceeds
-    /// RLIMIT_MEMLOCK (`mm/util.c: __account_locked_vm`), with `EINTR` if a fatal signal came.
+    /// RLIMIT_MEMLOCK (`mm/util.c: __account_locked_vm`), which is logged, and with `EINTR` if a fatal
+    /// signal came.
     pub(crate) fn charge(&self, pages: u64) -> Result {
+        self.charge_quietly(pages).inspect_err(|error| {
+            if *error == ENOMEM {
+                // SAFETY: It may be called from anywhere.
+                unsafe { bindings::pgsize_warn_memlock(self.task.pid()) };
+            }
+        })
+    }
+
+    /// The same for one who tries again otherwise, and does not log.
+    pub(crate) fn charge_quietly(&self, pages: u64) -> Result {
         let spare = self.spare.load(Relaxed);
 
         if let Some(more) = pages.checked_sub(spare).filter(|more| *more != 0) {
-            let ret = self.account(more, true)?;
-            if ret == ENOMEM.to_errno() {
-                pr_warn!("RLIMIT_MEMLOCK exceeded by process {}\n", self.task.pid());
-            }
-            kernel::error::to_result(ret)?;
+            kernel::error::to_result(self.account(more, true)?)?;
         }
         self.spare.store(spare.saturating_sub(pages), Relaxed);
         self.pages

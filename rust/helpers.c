@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
 #include <linux/fs.h>
 #include <linux/io.h>
 #include <linux/kmod.h>
@@ -164,6 +166,12 @@ void pgsize_mmap_write_lock(struct mm_struct *mm)
 void pgsize_mmap_write_unlock(struct mm_struct *mm)
 {
 	mmap_write_unlock(mm);
+}
+
+/* A process can have this said as often as it likes. */
+void pgsize_warn_memlock(pid_t process)
+{
+	pr_warn_ratelimited("RLIMIT_MEMLOCK exceeded by process %d\n", process);
 }
 
 void pgsize_cond_resched(void)

@@ -35,6 +35,7 @@ int pgsize_mmap_write_lock_killable(struct mm_struct *mm);
 void pgsize_mmap_write_lock(struct mm_struct *mm);
 void pgsize_mmap_write_unlock(struct mm_struct *mm);
 
+void pgsize_warn_memlock(pid_t process);
 void pgsize_cond_resched(void);
 /*
  * No task is on its way from VFIO to our ioctl, or back from there, any more, when it

@@ -99,7 +99,7 @@ impl State {
         if !is_small(range)
             || pages > 1 && between
             || !mapping.locked.is_of_current()
-            || mapping.locked.charge(pages).is_err()
+            || mapping.locked.charge_quietly(pages).is_err()
         {
             return false;
         }

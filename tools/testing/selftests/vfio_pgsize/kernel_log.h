@@ -15,6 +15,7 @@ struct kernel_log {
 	int rmp_faults;		/* RMP_PAGE_FAULT events */
 	char rmp_device[13];	/* the last of them: which device ... */
 	uint64_t rmp_iova;	/* ... and at which address */
+	int memlock_warnings;	/* that a process wanted more than RLIMIT_MEMLOCK */
 	char bug[160];		/* the first warning or report of a bug */
 };
 

@@ -346,4 +346,32 @@ TEST_F_TIMEOUT(page_memory, memlock_limit, TIMEOUT)
 	}
 }
 
+/* The log tells of it once a call, and not as often as anybody likes. */
+TEST_F_TIMEOUT(page_memory, memlock_warning, TIMEOUT)
+{
+	const int calls = 100;
+	struct kernel_log log;
+
+	ASSERT_SOUND(account_limit(8));
+	ASSERT_SOUND(memory_alloc(&self->memory, ANON_4K, SIZE));
+	MAP(PRIVATE);
+	/* What came before is forgotten (RATELIMIT_INTERVAL). */
+	sleep(6);
+	for (int i = 1; i <= 3; i++) {
+		ASSERT_SOUND(kernel_log_start(&log));
+		FAILS(ENOMEM, 4, { 0, PAGE, SHARED }, { PAGE, 2 * PAGE, SHARED },
+		      { MIB(1), 4 * PAGE, SHARED }, { MIB(4), PAGE, SHARED },
+		      { MIB(2), PAGE, SHARED }, { MIB(3), PAGE, SHARED });
+		kernel_log_read(&log);
+		EXPECT_EQ(1, log.memlock_warnings);
+		kernel_log_stop(&log);
+	}
+	ASSERT_SOUND(kernel_log_start(&log));
+	for (int i = 0; i < calls; i++)
+		FAILS(ENOMEM, 0, { MIB(2), PAGE, SHARED });
+	kernel_log_read(&log);
+	EXPECT_GT(calls / 2, log.memlock_warnings);
+	kernel_log_stop(&log);
+}
+
 TEST_PROGRAM("Gives page states each kind of bad input and checks how far they get.")
