@@ -117,8 +117,12 @@ impl<'b> Batch<'b> {
         let result = map_in_all(domains, range, |domain| {
             domain.map_list(range, list, access, sizes)
         });
-        if result.is_ok() {
-            self.buffers.runs.drain_all().for_each(PinnedRun::keep);
+        match result {
+            Ok(()) => self.buffers.runs.drain_all().for_each(PinnedRun::keep),
+            Err(_) => {
+                let runs = self.buffers.runs.iter_mut();
+                runs.for_each(|run| run.was_mapped(access.write));
+            }
         }
         self.clear();
         result.map(|()| Some(range.last()))

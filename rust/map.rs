@@ -157,7 +157,7 @@ impl State {
             }
         };
 
-        while let Some(run) = pinner.next_run(&mapping.locked)? {
+        while let Some(mut run) = pinner.next_run(&mapping.locked)? {
             let todo = left.ok_or(EFAULT)?;
             let bytes = run.pages().wrapping_mul(PAGE_BYTES);
             let here = IovaRange::with_len(todo.start(), bytes).ok_or(EFAULT)?;
@@ -178,7 +178,8 @@ impl State {
                 map_in_all(&mut self.domains, here, |domain| {
                     let (policy, follower) = (&self.policy, &self.follower);
                     map_stretch(domain, policy, here, run.phys(), access, follower)
-                })?;
+                })
+                .inspect_err(|_| run.was_mapped(access.write))?;
                 run.keep();
                 mapped(Some(here.last()));
             }

@@ -34,12 +34,19 @@ pub(crate) struct PinnedRun {
     phys: Phys,
     pages: u64,
     kind: Kind,
+    /// Devices may have written to it.
+    written: bool,
 }
 
 impl PinnedRun {
     /// `pages` frames from `phys` on, of which the run has a pin each if they are memory.
     pub(crate) fn new(phys: Phys, pages: u64, kind: Kind) -> Self {
-        Self { phys, pages, kind }
+        Self {
+            phys,
+            pages,
+            kind,
+            written: false,
+        }
     }
 
     pub(crate) fn phys(&self) -> Phys {
@@ -52,6 +59,11 @@ impl PinnedRun {
 
     pub(crate) fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// It was in a page table for a moment: devices may have written to it, if they `could`.
+    pub(crate) fn was_mapped(&mut self, could: bool) {
+        self.written |= could;
     }
 
     /// Leaves the pages pinned: the page table knows of them now. [`unpin`] is for later.
@@ -76,7 +88,7 @@ impl Drop for PinnedRun {
     fn drop(&mut self) {
         if self.kind == Kind::Memory {
             // SAFETY: These pages are pinned, once for this run, and are in no page table.
-            unsafe { unpin_range(self.phys, self.pages, false) };
+            unsafe { unpin_range(self.phys, self.pages, self.written) };
         }
     }
 }

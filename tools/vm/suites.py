@@ -34,6 +34,7 @@ KERNELS_OF = {
     "snp_trace_test": ("debug",),  # it makes allocations fail
     "snp_lost_test": ("debug",),  # it makes allocations fail
     "page_state_fault_test": ("debug",),  # it does, too
+    "domains_fault_test": ("debug",),  # as well
     "page_state_test": ("stock",),  # and by the quick path, as the next
     "page_state_dma_test": ("stock",),
     "page_state_input_test": ("stock",),

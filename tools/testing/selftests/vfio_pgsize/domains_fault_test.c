@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A container of two domains, of which one can not map: what devices of the other may
+ * have written to meanwhile is dirty. With fault injection (the debug kernel's) and
+ * groups in domains of their own (the test build's).
+ */
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "harness.h"
+#include "module.h"
+#include "units.h"
+#include "vmm.h"
+
+#define DEBUGFS	"/sys/kernel/debug/"
+
+/* No call makes more allocations. */
+#define MOST	200
+
+FIXTURE(domains_fault) {
+	struct vmm vmm;
+	int nth;	/* the file that says which allocation of this thread fails */
+};
+
+FIXTURE_VARIANT(domains_fault) {
+	enum backing backing;
+	uint64_t size;
+};
+
+/* Mapped in a list with others; mapped by themselves. */
+FIXTURE_VARIANT_ADD(domains_fault, anon_4k) { .backing = ANON_4K, .size = PAGE };
+FIXTURE_VARIANT_ADD(domains_fault, thp) { .backing = THP, .size = MIB(2) };
+
+static problem put(const char *path, const char *text)
+{
+	FILE *file = fopen(path, "w");
+
+	if (!file || fputs(text, file) < 0 || fclose(file))
+		return problem_is("%s: %m", path);
+	return NULL;
+}
+
+FIXTURE_SETUP(domains_fault)
+{
+	ASSERT_SOUND(put(DEBUGFS "failslab/ignore-gfp-wait", "N"));
+	ASSERT_SOUND(put(DEBUGFS "fail_page_alloc/ignore-gfp-wait", "N"));
+	ASSERT_SOUND(put(DEBUGFS "fail_page_alloc/min-order", "0"));
+	ASSERT_SOUND(put(DEBUGFS "failslab/verbose", "0"));
+	ASSERT_SOUND(put(DEBUGFS "fail_page_alloc/verbose", "0"));
+	ASSERT_SOUND(put(DEBUGFS "fail_usercopy/verbose", "0"));
+	self->nth = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
+	ASSERT_LE(0, self->nth);
+	ASSERT_SOUND(module_require("own_domains=1"));
+	ASSERT_SOUND(vmm_open(&self->vmm, VFIO_PGSIZE_IOMMU, 2));
+	ASSERT_EQ(2, vmm_domains(&self->vmm));
+}
+
+FIXTURE_TEARDOWN(domains_fault)
+{
+	EXPECT_SOUND(vmm_close(&self->vmm));
+	EXPECT_SOUND(module_require(""));
+	close(self->nth);
+}
+
+/* Has the failure happened? If not, let it not happen any more. */
+static bool failed(FIXTURE_DATA(domains_fault) *self)
+{
+	char text[16] = "";
+	ssize_t length = pread(self->nth, text, sizeof(text) - 1, 0);
+
+	/* These copy, too, and may be what fails. */
+	if (length > 0 && atoi(text))
+		pwrite(self->nth, "0", 1, 0);
+	return length > 0 && !atoi(text);
+}
+
+/* Is the frame marked as written to? -1: it can not be told. */
+static int is_dirty(const void *va)
+{
+	int file = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
+	uint64_t phys, flags;
+	ssize_t length = -1;
+
+	if (!memory_phys(va, 1, &phys))
+		length = pread(file, &flags, sizeof(flags), phys / PAGE * sizeof(flags));
+	close(file);
+	return length == sizeof(flags) ? (int)(flags >> 4 & 1) : -1;	/* KPF_DIRTY */
+}
+
+TEST_F_TIMEOUT(domains_fault, what_the_first_domain_had_is_dirty, TIMEOUT)
+{
+	static const uint32_t flags[] = { READ_WRITE, VFIO_DMA_MAP_FLAG_READ };
+
+	for (size_t i = 0; i < ARRAY_SIZE(flags); i++) {
+		int first = -1, last = -1, n;
+		bool has_failed = true;
+
+		for (n = 1; has_failed && n < MOST; n++) {
+			struct memory memory = {};
+			char text[16] = "";
+			int ret;
+
+			ASSERT_SOUND(memory_alloc(&memory, variant->backing, variant->size));
+			ASSERT_EQ(0, is_dirty(memory.va));
+			sprintf(text, "%d", n);
+			ASSERT_LT(0, pwrite(self->nth, text, strlen(text), 0));
+			/* Each at a place of its own, where there is no table yet. */
+			ret = dma_map(self->vmm.container, (i * MOST + n) * GIB(1), memory.va,
+				      memory.size, flags[i]);
+			has_failed = failed(self);
+			if (ret) {
+				ASSERT_TRUE(has_failed);
+				last = is_dirty(memory.va);
+				if (first < 0)
+					first = last;
+			} else {
+				ASSERT_SOUND(dma_unmap_exactly(self->vmm.container,
+							       (i * MOST + n) * GIB(1), memory.size));
+				/* That is how it looks after a mapping has gone. */
+				EXPECT_EQ(flags[i] == READ_WRITE, is_dirty(memory.va));
+			}
+			memory_free(&memory);
+		}
+		EXPECT_FALSE(has_failed);
+		/* The first allocation is made before anything is mapped, the last in the last domain. */
+		EXPECT_EQ(0, first);
+		EXPECT_EQ(flags[i] == READ_WRITE, last);
+	}
+	EXPECT_SOUND(account_rose(&self->vmm.before, 0, 0));
+}
+
+TEST_PROGRAM("Has a map fail in the second of two domains, at each allocation.")
