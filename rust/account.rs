@@ -10,6 +10,7 @@ use core::sync::atomic::{
 };
 
 use kernel::{
+    error::to_result,
     mm::Mm,
     prelude::*,
     sync::{
@@ -28,14 +29,15 @@ use crate::{
 /// The process whose memory is mapped, and how many of its pages are charged to it. Mappings that
 /// were one have one in common.
 ///
-/// To charge and to give back takes mmap_lock: what is given back is spare, for the next charge,
-/// until it is [settled](Self::settle). All goes back when this is dropped.
+/// To charge and to give back takes mmap_lock, which whoever faults memory in may hold for long: no
+/// lock of a container is held then. What is released is spare, for the next charge, until it is
+/// [settled](Self::settle). All goes back when this is dropped.
 pub(crate) struct Locked {
     mm: ARef<Mm>,
     task: ARef<Task>,
     /// The process had CAP_IPC_LOCK when it mapped: no limit.
     unlimited: bool,
-    /// Charged and in use. Both are touched under the container's mutex alone.
+    /// Charged and in use.
     pages: AtomicU64,
     /// Charged, and in no use.
     spare: AtomicU64,
@@ -67,56 +69,61 @@ impl Locked {
             .is_some_and(|mm| core::ptr::eq(mm.as_raw(), self.mm.as_raw()))
     }
 
-    /// Pages that are in use.
-    pub(crate) fn pages(&self) -> u64 {
-        self.pages.load(Relaxed)
-    }
-
     /// Charges `pages` more; spare ones first.
     ///
     /// Takes the process's mmap_lock for writing. Fails with `ENOMEM` if that exceeds
     /// RLIMIT_MEMLOCK (`mm/util.c: __account_locked_vm`), which is logged, and with `EINTR` if a fatal
     /// signal came.
     pub(crate) fn charge(&self, pages: u64) -> Result {
-        self.charge_quietly(pages).inspect_err(|error| {
-            if *error == ENOMEM {
-                // SAFETY: It may be called from anywhere.
-                unsafe { bindings::pgsize_warn_memlock(self.task.pid()) };
+        let part = self.take_spare(|spare| Some(pages.min(spare)));
+        let more = pages.saturating_sub(part);
+
+        if more != 0 {
+            let charged = self.account(more, true).and_then(to_result);
+            if let Err(error) = charged {
+                self.spare.fetch_add(part, Relaxed);
+                if error == ENOMEM {
+                    // SAFETY: It may be called from anywhere.
+                    unsafe { bindings::pgsize_warn_memlock(self.task.pid()) };
+                }
+                return Err(error);
             }
-        })
-    }
-
-    /// The same for one who tries again otherwise, and does not log.
-    pub(crate) fn charge_quietly(&self, pages: u64) -> Result {
-        let spare = self.spare.load(Relaxed);
-
-        if let Some(more) = pages.checked_sub(spare).filter(|more| *more != 0) {
-            kernel::error::to_result(self.account(more, true)?)?;
         }
-        self.spare.store(spare.saturating_sub(pages), Relaxed);
-        self.pages
-            .store(self.pages().saturating_add(pages), Relaxed);
+        self.pages.fetch_add(pages, Relaxed);
         Ok(())
     }
 
-    /// Has `pages` spare, if that can be had.
+    /// Charges `pages` more if so many are spare; does not sleep. Says whether it did.
+    pub(crate) fn charge_spare(&self, pages: u64) -> bool {
+        let taken = self.take_spare(|spare| (spare >= pages).then_some(pages));
+
+        self.pages.fetch_add(taken, Relaxed);
+        taken == pages
+    }
+
+    /// Takes as many of the spare pages as `wanted` says of their number. Returns how many.
+    fn take_spare(&self, wanted: impl Fn(u64) -> Option<u64>) -> u64 {
+        let left = |spare: u64| spare.checked_sub(wanted(spare)?);
+        let before = self.spare.fetch_update(Relaxed, Relaxed, left);
+
+        before.ok().and_then(wanted).unwrap_or(0)
+    }
+
+    /// Has `pages` spare, if that can be had. Takes mmap_lock.
     pub(crate) fn reserve(&self, pages: u64) {
         let spare = self.spare.load(Relaxed);
 
         if let Some(more) = pages.checked_sub(spare).filter(|more| *more != 0) {
             if matches!(self.account(more, true), Ok(0)) {
-                self.spare.store(pages, Relaxed);
+                self.spare.fetch_add(more, Relaxed);
             }
         }
     }
 
-    /// `pages` are in use no more.
+    /// `pages` are in use no more. Does not sleep.
     pub(crate) fn release(&self, pages: u64) {
-        let spare = self.spare.load(Relaxed);
-
-        self.pages
-            .store(self.pages().saturating_sub(pages), Relaxed);
-        self.spare.store(spare.saturating_add(pages), Relaxed);
+        self.pages.fetch_sub(pages, Relaxed);
+        self.spare.fetch_add(pages, Relaxed);
     }
 
     /// Gives back what is spare. Takes mmap_lock.
@@ -156,7 +163,7 @@ impl Locked {
 
 impl Drop for Locked {
     fn drop(&mut self) {
-        self.release(self.pages());
+        self.release(self.pages.load(Relaxed));
         self.settle();
     }
 }

@@ -91,8 +91,8 @@ impl State {
         }
         if result.is_err() {
             let mappings = self.mappings.overlapping(IovaRange::ALL);
-            for mapping in mappings.take(done) {
-                domain.take_back(mapping.range);
+            for mapped in mappings.take(done).filter_map(Mapping::mapped) {
+                domain.take_back(mapped);
             }
         }
         result
@@ -103,7 +103,7 @@ impl State {
             return Ok(());
         };
         let mut found = KVVec::with_capacity(1024, GFP_KERNEL_ACCOUNT)?;
-        let mut left = Some(mapping.range);
+        let mut left = mapping.mapped();
         // A stretch may go on in the next piece.
         let mut held: Option<Stretch> = None;
         let mut mapped: Option<IovaRange> = None;
@@ -167,12 +167,13 @@ impl State {
 
         if self.domains.get(index).is_some_and(is_empty) {
             if self.domains.len() == 1 {
-                self.unmap_all();
+                self.unmap_at_end();
             }
             if let Ok(mut domain) = self.domains.remove(index) {
                 // Not only freed: IOMMU_DEBUG_PAGEALLOC counts what is mapped.
-                for mapping in self.mappings.overlapping(IovaRange::ALL) {
-                    domain.take_back(mapping.range);
+                let mappings = self.mappings.overlapping(IovaRange::ALL);
+                for mapped in mappings.filter_map(Mapping::mapped) {
+                    domain.take_back(mapped);
                 }
             }
         }

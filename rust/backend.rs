@@ -214,7 +214,8 @@ unsafe extern "C" fn attach_group(
 unsafe extern "C" fn detach_group(data: *mut c_void, group: *mut bindings::iommu_group) {
     if let (Some(container), Some(group)) = (registry::find(data), NonNull::new(group)) {
         // SAFETY: By the requirement: it is valid until we return, and is not kept.
-        container.state.lock().detach(unsafe { Group::new(group) });
+        let group = unsafe { Group::new(group) };
+        container.at_once(|state| state.detach(group));
     }
 }
 

@@ -19,7 +19,6 @@ use crate::{
     },
     num::to_usize,
     pgtable::{
-        Iova,
         IovaRange,
         PageSize,
         PageSizes, //
@@ -102,13 +101,13 @@ impl<'b> Batch<'b> {
 
     /// Maps all that is here in all domains, with leaves of `sizes`; or in none, and unpins it.
     ///
-    /// Returns where it mapped to.
+    /// Returns where it mapped.
     pub(crate) fn map(
         &mut self,
         domains: &mut [Domain],
         access: Access,
         sizes: PageSizes,
-    ) -> Result<Option<Iova>> {
+    ) -> Result<Option<IovaRange>> {
         let Some(range) = self.range.take() else {
             return Ok(None);
         };
@@ -125,7 +124,21 @@ impl<'b> Batch<'b> {
             }
         }
         self.clear();
-        result.map(|()| Some(range.last()))
+        result.map(|()| Some(range))
+    }
+
+    /// Has `work` done with each run, at its IOVAs, instead. Those behind one that fails are unpinned.
+    pub(crate) fn drain(&mut self, mut work: impl FnMut(IovaRange, PinnedRun) -> Result) -> Result {
+        let mut left = self.range.take();
+
+        self.buffers.list.clear();
+        for run in self.buffers.runs.drain_all() {
+            let todo = left.ok_or(EFAULT)?;
+            let here = run.range_from(todo.start()).ok_or(EFAULT)?;
+            work(here, run)?;
+            left = todo.behind(here.last());
+        }
+        Ok(())
     }
 
     fn clear(&mut self) {

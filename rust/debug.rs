@@ -8,7 +8,11 @@ use kernel::{
     error::from_result,
     prelude::*,
     seq_file::SeqFile,
-    seq_print, //
+    seq_print,
+    time::{
+        delay::fsleep,
+        Delta, //
+    }, //
 };
 
 use crate::{
@@ -48,6 +52,9 @@ impl Container {
 /// The binary logarithm of the smallest leaf's size.
 const PAGE_LG2: u32 = PAGE_BYTES.trailing_zeros();
 
+/// How often it is tried, a millisecond apart, before a container is said to be busy.
+const TRIES: usize = 100;
+
 /// Calls `show` with what the files of `debug.c` are called with.
 ///
 /// # Safety
@@ -63,9 +70,16 @@ unsafe fn shown(
 
     from_result(|| {
         let container = registry::find(container).ok_or(ENODEV)?;
-        let state = container.lock()?;
 
-        show(seq, &state).map(|()| 0)
+        // A reader does not wait for what a VMM has under way, but for what is over in a moment.
+        for _ in 0..TRIES {
+            if let Some(state) = container.try_lock() {
+                return show(seq, &*state?).map(|()| 0);
+            }
+            fsleep(Delta::from_millis(1));
+        }
+        seq_print!(seq, "busy\n");
+        Ok(0)
     })
 }
 

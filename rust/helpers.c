@@ -168,6 +168,21 @@ void pgsize_mmap_write_unlock(struct mm_struct *mm)
 	mmap_write_unlock(mm);
 }
 
+void pgsize_completion_init(struct completion *completion)
+{
+	init_completion(completion);
+}
+
+int pgsize_completion_wait_killable(struct completion *completion)
+{
+	return wait_for_completion_killable(completion);
+}
+
+int pgsize_mutex_lock_killable(struct mutex *mutex)
+{
+	return mutex_lock_killable(mutex);
+}
+
 /* A process can have this said as often as it likes. */
 void pgsize_warn_memlock(pid_t process)
 {

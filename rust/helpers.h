@@ -3,8 +3,10 @@
 #ifndef VFIO_PGSIZE_HELPERS_H
 #define VFIO_PGSIZE_HELPERS_H
 
+#include <linux/completion.h>
 #include <linux/iommu.h>
 #include <linux/mm.h>
+#include <linux/mutex.h>
 
 void pgsize_gather_init(struct iommu_iotlb_gather *gather);
 void pgsize_gather_sync(struct iommu_domain *domain, struct iommu_iotlb_gather *gather);
@@ -35,6 +37,9 @@ int pgsize_mmap_write_lock_killable(struct mm_struct *mm);
 void pgsize_mmap_write_lock(struct mm_struct *mm);
 void pgsize_mmap_write_unlock(struct mm_struct *mm);
 
+void pgsize_completion_init(struct completion *completion);
+int pgsize_completion_wait_killable(struct completion *completion);
+int pgsize_mutex_lock_killable(struct mutex *mutex);
 void pgsize_warn_memlock(pid_t process);
 void pgsize_cond_resched(void);
 /*

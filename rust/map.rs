@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Mapping: process memory, run by run, into the page tables of all domains.
+//! Mapping: what a map request begins and ends with; and frames, stretch by stretch, into a domain's
+//! page table as the policy says.
 
 use kernel::{
     prelude::*,
@@ -10,11 +11,15 @@ use kernel::{
 use crate::{
     account::Locked,
     apply::convert_part,
-    batch::{
-        map_in_all,
-        Batch, //
+    claim::{
+        NewClaim,
+        Purpose,
+        Ticket, //
     },
-    container::State,
+    container::{
+        Container,
+        State, //
+    },
     domain::{
         first_piece,
         give_way,
@@ -25,6 +30,7 @@ use crate::{
     follower::Follower,
     mapping::{
         Mapping,
+        Nascent,
         Room, //
     },
     num::unsupported,
@@ -33,14 +39,9 @@ use crate::{
         IovaRange,
         PageSize,
         PageSizes,
-        Phys,
-        PAGE_BYTES, //
+        Phys, //
     },
-    pin::{
-        Pinner,
-        UserAddr, //
-    },
-    pinned::Kind,
+    pin::UserAddr,
     policy::{
         Policy,
         Rule, //
@@ -63,13 +64,40 @@ pub(crate) struct MapRequest {
     pub(crate) shared: bool,
 }
 
-impl State {
+impl Container {
     /// Maps memory of the current process; all of it, or nothing.
     ///
-    /// Errors: `EEXIST` part of the range is mapped; `ENOSPC` too many mappings; `EINVAL` the range
-    /// is not usable; `EOPNOTSUPP` pages can have no state, for a domain's page table can not be
-    /// edited; and those of [`State::populate`].
-    pub(crate) fn map(&mut self, request: &MapRequest) -> Result {
+    /// Errors: those of [`State::begin_map`] and [`Container::populate`]; `EINVAL` the last group left
+    /// meanwhile.
+    pub(crate) fn map(&self, request: &MapRequest) -> Result {
+        let room = Room::new()?;
+        let new = NewClaim::new()?;
+        let locked = Locked::of_current()?;
+        let (mapping, claim) = self.lock()?.begin_map(request, room, new, locked)?;
+        let Some(claim) = claim else {
+            return Ok(());
+        };
+
+        let result =
+            self.with_tools(|tools| self.populate(&mapping, mapping.range, &mut tools.pins));
+        self.at_once(|state| state.end_map(&mapping, claim, result))
+    }
+}
+
+impl State {
+    /// Knows of a mapping that is to be made. If there is something to be pinned, it is nascent until
+    /// [`State::end_map`].
+    ///
+    /// Errors: `EEXIST` part of the range is mapped, or is being mapped; `ENOSPC` too many mappings;
+    /// `EINVAL` the range is not usable; `EOPNOTSUPP` pages can have no state, for a domain's page table
+    /// can not be edited.
+    fn begin_map(
+        &mut self,
+        request: &MapRequest,
+        room: Room,
+        new: NewClaim,
+        locked: Arc<Locked>,
+    ) -> Result<(Mapping, Option<Ticket>)> {
         if self.mappings.first_in(request.range).is_some() {
             return Err(EEXIST);
         }
@@ -80,113 +108,87 @@ impl State {
         if request.stateful && !self.domains.iter().all(|domain| domain.table().is_some()) {
             return Err(unsupported());
         }
-        let room = Room::new()?;
-        let mut mapping = Mapping {
+        let claim = match request.shared {
+            true => Some(self.claims.make(request.range, Purpose::Work, new)?),
+            false => None,
+        };
+        let mapping = Mapping {
             range: request.range,
             memory: request.memory,
             access: request.access,
             stateful: request.stateful,
-            mixed: false,
-            locked: Locked::of_current()?,
+            mixed: claim.is_some(),
+            nascent: claim.map(|claim| Nascent {
+                claim,
+                mapped: None,
+            }),
+            locked,
         };
 
-        if request.shared {
-            mapping.mixed = self.populate(&mapping, mapping.range)?;
-        }
-        // INVARIANT: All of it is mapped and pinned, or is private.
+        // INVARIANT: All of it is private, or nothing of it is mapped yet.
+        self.mappings.insert(room, mapping.copy());
+        self.avail = avail;
         if mapping.stateful {
             self.stateful = self.stateful.saturating_add(mapping.range.pages());
         }
-        self.mappings.insert(room, mapping);
-        step(Step::MapInserted);
-        self.avail = avail;
-        Ok(())
+        Ok((mapping, claim))
     }
 
-    /// Pins and maps `range`, in which nothing is mapped, of `mapping`; all of it, or nothing. Says
-    /// whether some of it is no memory.
-    ///
-    /// Errors: those of [`Pinner::next_run`] and [`Domain::map`].
-    pub(crate) fn populate(&mut self, mapping: &Mapping, range: IovaRange) -> Result<bool> {
-        let before = mapping.locked.pages();
-        let mut done = None;
-        let result = self.pin_and_map(mapping, range, &mut done);
-
-        if result.is_err() {
-            if let Some(done) = done {
-                let mixed = true;
-                self.clear(
-                    &Mapping {
-                        mixed,
-                        ..mapping.part(done)
-                    },
-                    done,
-                );
-            }
-            // What was pinned and charged, and never mapped.
-            let more = mapping.locked.pages().saturating_sub(before);
-            mapping.locked.release(more);
-        }
-        result
-    }
-
-    /// The same; `done` says what is mapped, also after an error.
-    fn pin_and_map(
-        &mut self,
-        mapping: &Mapping,
-        range: IovaRange,
-        done: &mut Option<IovaRange>,
-    ) -> Result<bool> {
-        let access = mapping.access;
-        let memory = mapping.memory_at(range.start());
-        let scratch = &mut self.scratch;
-        let mut pinner = Pinner::new(&mut scratch.pages, memory, range.pages(), access.write);
-        let mut batch = Batch::new(&mut scratch.batch);
-        let mut left = Some(range);
-        let mut segment = self.policy.segment_at(range.start(), range);
-        let mut mixed = false;
-        let shared = &mut self.shared;
-        let mut mapped = |last: Option<Iova>| {
-            if let Some(last) = last {
-                if mapping.stateful {
-                    let before = done.map_or(0, IovaRange::pages);
-                    let now = IovaRange::new(range.start(), last).map_or(0, IovaRange::pages);
-                    *shared = shared.saturating_add(now.saturating_sub(before));
-                }
-                *done = IovaRange::new(range.start(), last);
-            }
+    /// A mapping is made, or is not to be.
+    fn end_map(&mut self, mapping: &Mapping, claim: Ticket, result: Result<bool>) -> Result {
+        self.claims.end(claim);
+        let Some(made) = self.mappings.nascent_at(mapping.range.start(), claim) else {
+            return result.and(Err(EINVAL));
         };
 
-        while let Some(mut run) = pinner.next_run(&mapping.locked)? {
-            let todo = left.ok_or(EFAULT)?;
-            let bytes = run.pages().wrapping_mul(PAGE_BYTES);
-            let here = IovaRange::with_len(todo.start(), bytes).ok_or(EFAULT)?;
-
-            mixed |= run.kind() == Kind::Frames;
-            if mixed && mapping.stateful {
-                // Only memory is taken away from under a mapping and given back.
-                return Err(EFAULT);
+        match result {
+            // INVARIANT: All of it is mapped and pinned.
+            Ok(mixed) => {
+                made.mixed = mixed;
+                made.nascent = None;
+                step(Step::MapInserted);
+                Ok(())
             }
-            if !segment.range.contains(here.start()) || !batch.has_room() {
-                mapped(batch.map(&mut self.domains, access, segment.rule.sizes)?);
-                segment = self.policy.segment_at(here.start(), range);
+            Err(error) => {
+                self.gone.take(&mut self.mappings, mapping.range);
+                self.forget_state(mapping);
+                self.avail = self.avail.saturating_add(1);
+                Err(error)
             }
-            if Batch::suits(&run, segment.rule) && segment.range.covers(here) {
-                batch.push(here, run)?;
-            } else {
-                mapped(batch.map(&mut self.domains, access, segment.rule.sizes)?);
-                map_in_all(&mut self.domains, here, |domain| {
-                    let (policy, follower) = (&self.policy, &self.follower);
-                    map_stretch(domain, policy, here, run.phys(), access, follower)
-                })
-                .inspect_err(|_| run.was_mapped(access.write))?;
-                run.keep();
-                mapped(Some(here.last()));
-            }
-            left = range.behind(here.last());
         }
-        mapped(batch.map(&mut self.domains, access, segment.rule.sizes)?);
-        Ok(mixed)
+    }
+
+    /// Whether `range` of `mapping`, as it was once, is there still: of the last group's leaving nobody
+    /// is asked. Fails with `EINVAL` or, if it was made already, with `ENOENT`.
+    pub(crate) fn check(&self, mapping: &Mapping, range: IovaRange) -> Result {
+        match self.same(mapping, range) {
+            Some(_) => Ok(()),
+            None if mapping.nascent.is_some() => Err(EINVAL),
+            None => Err(ENOENT),
+        }
+    }
+
+    /// What holds `range` now, if it is `mapping`, or what is left of that.
+    pub(crate) fn same(&self, mapping: &Mapping, range: IovaRange) -> Option<&Mapping> {
+        let is_same =
+            |now: &&Mapping| now.range.covers(range) && Arc::ptr_eq(&now.locked, &mapping.locked);
+
+        self.mappings.at(range.start()).filter(is_same)
+    }
+
+    /// So much of a mapping is mapped. It matters while it is nascent.
+    pub(crate) fn note_mapped(&mut self, mapping: &Mapping, mapped: Option<IovaRange>) {
+        let nascent = mapping.nascent.and_then(|nascent| {
+            let start = mapping.range.start();
+            self.mappings
+                .nascent_at(start, nascent.claim)?
+                .nascent
+                .as_mut()
+        });
+
+        if let Some(nascent) = nascent {
+            nascent.mapped = mapped;
+        }
     }
 }
 

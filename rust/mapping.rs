@@ -13,6 +13,7 @@ use kernel::{
 
 use crate::{
     account::Locked,
+    claim::Ticket,
     domain::Access,
     pgtable::{
         Iova,
@@ -31,17 +32,39 @@ pub(crate) struct Mapping {
     pub(crate) access: Access,
     /// Its pages have a state: those that are shared are mapped, and the others are not.
     pub(crate) stateful: bool,
-    /// Some of its frames are no memory, and are not pinned.
+    /// Some of its frames are no memory, and are not pinned, or that is not known yet.
     pub(crate) mixed: bool,
+    /// It is being made.
+    pub(crate) nascent: Option<Nascent>,
     /// Who pays for it.
     pub(crate) locked: Arc<Locked>,
 }
 
+/// How far a mapping is made.
+#[derive(Clone, Copy)]
+pub(crate) struct Nascent {
+    /// By whom.
+    pub(crate) claim: Ticket,
+    /// What of it is mapped: from its start on.
+    pub(crate) mapped: Option<IovaRange>,
+}
+
 impl Mapping {
+    /// Where it may be mapped: there is nothing to be found outside of it.
+    pub(crate) fn mapped(&self) -> Option<IovaRange> {
+        self.nascent
+            .map_or(Some(self.range), |nascent| nascent.mapped)
+    }
+
     /// Where the process has the memory of an IOVA of the mapping.
     pub(crate) fn memory_at(&self, iova: Iova) -> UserAddr {
         self.memory
             .after(iova.above(self.range.start()) / PAGE_BYTES)
+    }
+
+    /// The same, for when it can not be looked at where it is.
+    pub(crate) fn copy(&self) -> Self {
+        self.part(self.range)
     }
 
     /// A part of it.
@@ -105,11 +128,12 @@ impl Mappings {
         self.first_in(IovaRange::block(iova, PageSize::SIZE_4K))
     }
 
-    /// Whether a mapping lies in part in `range` and in part outside.
+    /// Whether a mapping, but for those that are being made, lies in part in `range` and in part
+    /// outside.
     pub(crate) fn crosses_end_of(&self, range: IovaRange) -> bool {
         let crosses = |iova| {
             self.at(iova)
-                .is_some_and(|mapping| !range.covers(mapping.range))
+                .is_some_and(|mapping| mapping.nascent.is_none() && !range.covers(mapping.range))
         };
 
         crosses(range.start()) || crosses(range.last())
@@ -122,9 +146,13 @@ impl Mappings {
             .insert(room.0.into_node(mapping.range.last(), mapping));
     }
 
-    /// Makes two of the mapping that holds `at` and begins before it. Says whether there is one.
+    /// Makes two of the mapping that holds `at` and begins before it, and is no longer being made. Says
+    /// whether there is one.
     pub(crate) fn cut(&mut self, at: Iova, room: Room) -> bool {
         let halves = |whole: &Mapping| {
+            if whole.nascent.is_some() {
+                return None;
+            }
             let left = IovaRange::new(whole.range.start(), at.before()?)?;
             Some((whole.part(left), whole.part(whole.range.from(at)?)))
         };
@@ -141,10 +169,46 @@ impl Mappings {
         true
     }
 
-    /// Takes the first mapping that overlaps `range` out.
-    pub(crate) fn remove_first_in(&mut self, range: IovaRange) -> Option<Mapping> {
-        let last = self.first_in(range)?.range.last();
+    /// The mapping that begins at `iova` and is being made by `claim`.
+    pub(crate) fn nascent_at(&mut self, iova: Iova, claim: Ticket) -> Option<&mut Mapping> {
+        let is_it = |mapping: &Mapping| {
+            mapping.range.start() == iova
+                && mapping
+                    .nascent
+                    .is_some_and(|nascent| nascent.claim == claim)
+        };
+        let key = self.at(iova).filter(|mapping| is_it(mapping))?.range.last();
 
-        self.0.remove(&last)
+        self.0.get_mut(&key)
+    }
+
+    /// Moves `mapping`, one of these, to `others`, with which it does not overlap.
+    pub(crate) fn move_to(&mut self, others: &mut Self, mapping: IovaRange) {
+        if let Some(node) = self.0.remove_node(&mapping.last()) {
+            // INVARIANT: The key is what it was.
+            others.0.insert(node);
+        }
+    }
+}
+
+/// Mappings that are gone, of which the account is to be settled when no lock is held.
+pub(crate) struct Gone(Mappings);
+
+impl Gone {
+    pub(crate) fn none() -> Self {
+        Self(Mappings::new())
+    }
+
+    /// Takes `mapping` from `mappings`.
+    pub(crate) fn take(&mut self, mappings: &mut Mappings, mapping: IovaRange) {
+        mappings.move_to(&mut self.0, mapping);
+    }
+}
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        for mapping in self.0 .0.values() {
+            mapping.locked.settle();
+        }
     }
 }

@@ -123,9 +123,10 @@ impl Plain {
     /// What there is around `address` and the `pages` from there on: none, if its own VMA is not plain.
     /// All of it is in huge pages, or none.
     pub(crate) fn around(lock: &ReadLock<'_>, address: UserAddr, pages: u64, write: bool) -> Self {
-        // SAFETY: It is a VMA, and mmap_lock is held.
-        let is_plain =
-            |vma: &&VmaRef| unsafe { bindings::pgsize_vma_is_plain(vma.as_ptr(), write) };
+        let is_plain = |vma: &&VmaRef| {
+            // SAFETY: It is a VMA, and mmap_lock is held.
+            unsafe { bindings::pgsize_vma_is_plain(vma.as_ptr(), write) }
+        };
         let is_huge = |vma: &VmaRef| vma.flags() & flags::HUGETLB != 0;
         let Some(first) = lock.vma_at(address).filter(is_plain) else {
             return Self::default();

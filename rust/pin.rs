@@ -187,6 +187,7 @@ pub(crate) struct Pinner<'a> {
     plain: Plain,
     /// How many pages to ask for.
     batch: usize,
+    charged: u64,
 }
 
 impl<'a> Pinner<'a> {
@@ -201,7 +202,13 @@ impl<'a> Pinner<'a> {
             write,
             plain: Plain::default(),
             batch: BATCH,
+            charged: 0,
         }
+    }
+
+    /// How many pages were charged. The account is not told of those that are unpinned.
+    pub(crate) fn charged(&self) -> u64 {
+        self.charged
     }
 
     /// The next run, as long as it gets; `None` at the end.
@@ -272,6 +279,7 @@ impl<'a> Pinner<'a> {
             _ => BATCH,
         };
         locked.charge(to_u64(got))?;
+        self.charged = self.charged.saturating_add(to_u64(got));
         self.advance(to_u64(got));
         Ok(None)
     }

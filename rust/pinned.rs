@@ -14,6 +14,8 @@ use crate::{
         to_usize, //
     },
     pgtable::{
+        Iova,
+        IovaRange,
         Phys,
         PAGE_BYTES, //
     }, //
@@ -55,6 +57,11 @@ impl PinnedRun {
 
     pub(crate) fn pages(&self) -> u64 {
         self.pages
+    }
+
+    /// The IOVAs that it takes from `start` on.
+    pub(crate) fn range_from(&self, start: Iova) -> Option<IovaRange> {
+        IovaRange::with_len(start, self.pages.checked_mul(PAGE_BYTES)?)
     }
 
     pub(crate) fn kind(&self) -> Kind {

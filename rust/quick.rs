@@ -20,6 +20,7 @@ use crate::{
         PageSizes,
         Phys, //
     },
+    pin::Buffer,
     pinned::{
         phys_of,
         unpin, //
@@ -48,19 +49,29 @@ impl Frames {
 }
 
 /// Quick changes under way.
-#[derive(Default)]
-pub(crate) struct Quick {
+pub(crate) struct Quick<'q> {
     /// Where leaves came.
     filled: Option<IovaRange>,
     /// Where leaves went. What they translated is in the container's stretches, still pinned.
     taken: Option<IovaRange>,
     /// The page table, as long as nothing else is done to it.
     layout: Option<Layout>,
+    pages: &'q mut Buffer,
     /// Memory that is known to be plain.
-    plain: Plain,
+    plain: &'q mut Plain,
 }
 
-impl Quick {
+impl<'q> Quick<'q> {
+    pub(crate) fn new(pages: &'q mut Buffer, plain: &'q mut Plain) -> Self {
+        Self {
+            filled: None,
+            taken: None,
+            layout: None,
+            pages,
+            plain,
+        }
+    }
+
     /// The page table of the domain, if there is but one: others might have other leaves.
     fn table<'d>(&mut self, domains: &'d [Domain]) -> Option<PageTable<'d>> {
         let [domain] = domains else {
@@ -90,7 +101,7 @@ impl State {
         &mut self,
         mapping: &Mapping,
         range: IovaRange,
-        quick: &mut Quick,
+        quick: &mut Quick<'_>,
     ) -> bool {
         let rule = self.policy.at(range.start()).rule;
         let between = rule.sizes.below(PageSize::SIZE_2M) != PageSizes::ONLY_4K;
@@ -99,7 +110,7 @@ impl State {
         if !is_small(range)
             || pages > 1 && between
             || !mapping.locked.is_of_current()
-            || mapping.locked.charge_quietly(pages).is_err()
+            || !mapping.locked.charge_spare(pages)
         {
             return false;
         }
@@ -129,12 +140,11 @@ impl State {
         &mut self,
         mapping: &Mapping,
         range: IovaRange,
-        quick: &mut Quick,
+        quick: &mut Quick<'_>,
     ) -> Option<bool> {
         let table = quick.table(&self.domains)?;
-        let plain = &mut quick.plain;
-        let scratch = &mut self.scratch;
-        let (buffer, frames) = (&mut scratch.pages, &mut scratch.frames.0);
+        let (buffer, plain) = (&mut *quick.pages, &mut *quick.plain);
+        let frames = &mut self.scratch.frames.0;
         let number = usize::try_from(range.pages()).ok()?;
         let memory = mapping.memory_at(range.start());
         let mut pinned = false;
@@ -161,7 +171,7 @@ impl State {
         &mut self,
         mapping: &Mapping,
         range: IovaRange,
-        quick: &mut Quick,
+        quick: &mut Quick<'_>,
     ) -> bool {
         if !is_small(range) {
             return false;
@@ -200,7 +210,7 @@ impl State {
     }
 
     /// Flushes what was done quickly, and unpins what was taken.
-    pub(crate) fn flush_quick(&mut self, mapping: &Mapping, quick: &mut Quick) {
+    pub(crate) fn flush_quick(&mut self, mapping: &Mapping, quick: &mut Quick<'_>) {
         quick.layout = None;
         let [domain] = self.domains.as_slice() else {
             return;

@@ -7,7 +7,12 @@
 use kernel::prelude::*;
 
 use crate::{
-    container::State,
+    claim::Purpose,
+    container::{
+        Container,
+        Pins,
+        State, //
+    },
     domain::{
         first_piece,
         give_way,
@@ -16,10 +21,12 @@ use crate::{
         PIECE, //
     },
     mapping::Mapping,
+    mmap::Plain,
     pgtable::{
         IovaRange,
         PageSize, //
     },
+    pin::Buffer,
     quick::Quick, //
 };
 
@@ -39,16 +46,20 @@ pub(crate) struct StateChange {
     pub(crate) to: PageState,
 }
 
-impl State {
+impl Container {
     /// Makes the changes, one after the other. Returns how many are done, and why the next one is
     /// not.
-    pub(crate) fn set_state(&mut self, changes: &[StateChange]) -> (usize, Result) {
+    pub(crate) fn set_state(&self, changes: &[StateChange], pins: &mut Pins) -> (usize, Result) {
         let mut done = 0usize;
         let mut rest = changes;
 
         while let [first, ..] = rest {
-            let Some(mapping) = self.stateful_at(first.range) else {
-                return (done, Err(ENOENT));
+            let found = self
+                .lock()
+                .and_then(|state| state.stateful_at(first.range).ok_or(ENOENT));
+            let mapping = match found {
+                Ok(mapping) => mapping,
+                Err(error) => return (done, Err(error)),
             };
             // Those of one mapping share its account: it is charged once, and settled once.
             let here = |change: &&StateChange| mapping.range.covers(change.range);
@@ -58,7 +69,7 @@ impl State {
             if mapping.locked.is_of_current() {
                 mapping.locked.reserve(pages_to_share(now));
             }
-            let (made, result) = self.change(&mapping, now);
+            let (made, result) = self.change(&mapping, now, pins);
             mapping.locked.settle();
             done = done.saturating_add(made);
             if result.is_err() {
@@ -70,8 +81,101 @@ impl State {
     }
 
     /// The same within one mapping.
-    fn change(&mut self, mapping: &Mapping, changes: &[StateChange]) -> (usize, Result) {
-        let mut quick = Quick::default();
+    fn change(
+        &self,
+        mapping: &Mapping,
+        changes: &[StateChange],
+        pins: &mut Pins,
+    ) -> (usize, Result) {
+        let mut plain = Plain::default();
+        let mut done = 0usize;
+
+        while let Some(rest @ [_, ..]) = changes.get(done..) {
+            // Many of them at once; the first that does not go so, the long way.
+            let made = match self.lock() {
+                Ok(mut state) => state.change_quickly(mapping, rest, &mut pins.pages, &mut plain),
+                Err(error) => return (done, Err(error)),
+            };
+            done = done.saturating_add(made);
+            let Some(change) = rest.get(made) else {
+                break;
+            };
+            let result = give_way().and_then(|()| self.change_slowly(mapping, *change, pins));
+            if result.is_err() {
+                return (done, result);
+            }
+            done = done.saturating_add(1);
+        }
+        (done, Ok(()))
+    }
+
+    /// Makes a change by itself, once nobody else is at work in its range.
+    fn change_slowly(&self, mapping: &Mapping, change: StateChange, pins: &mut Pins) -> Result {
+        let range = change.range;
+        let (mut state, claim) = self.claim(range, Purpose::Work)?;
+        let mut result = state.check(mapping, range);
+
+        if result.is_ok() && change.to == PageState::Private {
+            result = state.make_private(mapping, range);
+        } else if result.is_ok() {
+            let holes = state.holes_to_share(mapping, range);
+            // No lock is held where memory is waited for.
+            drop(state);
+            result = holes.and_then(|holes| self.share(mapping, &holes, pins));
+            state = self.state.lock();
+        }
+        state.claims.end(claim);
+        result
+    }
+
+    /// Has devices use all pages of `holes`, which are private and claimed.
+    ///
+    /// Fails as [`Container::populate`], and nothing has changed then.
+    fn share(&self, mapping: &Mapping, holes: &[IovaRange], pins: &mut Pins) -> Result {
+        for (index, hole) in holes.iter().enumerate() {
+            if let Err(error) = self.populate(mapping, *hole, pins) {
+                let mut state = self.state.lock();
+                for before in holes.iter().take(index) {
+                    if state.check(mapping, *before).is_ok() {
+                        state.clear(mapping, *before);
+                    }
+                }
+                return Err(error);
+            }
+        }
+        let mut state = self.state.lock();
+        for hole in holes {
+            // It may be smaller by now, at its other end.
+            let Some(bounds) = state.same(mapping, *hole).map(|now| now.range) else {
+                continue;
+            };
+            state.rejoin(bounds, hole.start());
+            if hole.last().align_down(PageSize::SIZE_2M) > hole.start() {
+                state.rejoin(bounds, hole.last());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    /// Makes those changes, from the first on, of one mapping, that are quickly done: up to the first
+    /// that is not. Returns how many.
+    fn change_quickly(
+        &mut self,
+        mapping: &Mapping,
+        changes: &[StateChange],
+        pages: &mut Buffer,
+        plain: &mut Plain,
+    ) -> usize {
+        let Some(mapping) = changes
+            .first()
+            .and_then(|first| Some(self.same(mapping, first.range)?.copy()))
+        else {
+            return 0;
+        };
+        let mapping = &mapping;
+        let mut quick = Quick::new(pages, plain);
         let mut before = PageState::Private;
         let mut done = 0usize;
 
@@ -81,50 +185,37 @@ impl State {
                 self.flush_quick(mapping, &mut quick);
                 before = group.change.to;
             }
-            if self.change_quickly(mapping, group.change, &mut quick) {
+            let mut quickly = |change: StateChange| {
+                mapping.range.covers(change.range) && self.change_group(mapping, change, &mut quick)
+            };
+            if quickly(group.change) {
                 done = done.saturating_add(group.parts.len());
                 continue;
             }
-            // The first may make the table that the others go to.
-            let mut rest = group.parts;
-            while let [first, others @ ..] = rest {
-                let result = give_way().and_then(|()| self.change_one(mapping, *first, &mut quick));
-                if result.is_err() {
-                    self.flush_quick(mapping, &mut quick);
-                    return (done, result);
-                }
-                done = done.saturating_add(1);
-                let all = rest.len() == group.parts.len();
-                rest = others;
-                let other = groups(others).next().filter(|_| all);
-                if other.is_some_and(|other| self.change_quickly(mapping, other.change, &mut quick))
-                {
-                    done = done.saturating_add(others.len());
-                    break;
-                }
+            // One of them may be quick where all are not.
+            let made = match group.parts {
+                [_] => 0,
+                parts => parts.iter().take_while(|part| quickly(**part)).count(),
+            };
+            done = done.saturating_add(made);
+            if made < group.parts.len() {
+                break;
             }
         }
         self.flush_quick(mapping, &mut quick);
-        (done, Ok(()))
+        done
     }
 
-    fn change_one(&mut self, mapping: &Mapping, change: StateChange, quick: &mut Quick) -> Result {
-        if self.change_quickly(mapping, change, quick) {
-            return Ok(());
-        }
-        self.flush_quick(mapping, quick);
-        match change.to {
-            PageState::Private => self.make_private(mapping, change.range),
-            PageState::Shared => self.make_shared(mapping, change.range),
-        }
-    }
-
-    fn change_quickly(
+    fn change_group(
         &mut self,
         mapping: &Mapping,
         change: StateChange,
-        quick: &mut Quick,
+        quick: &mut Quick<'_>,
     ) -> bool {
+        // Others are at work there, or wait to be.
+        if self.claims.any_in(change.range) {
+            return false;
+        }
         match change.to {
             PageState::Private => self.take_quickly(mapping, change.range, quick),
             PageState::Shared => self.share_quickly(mapping, change.range, quick),
@@ -135,7 +226,7 @@ impl State {
     fn stateful_at(&self, range: IovaRange) -> Option<Mapping> {
         let mapping = self.mappings.at(range.start())?;
 
-        (mapping.stateful && mapping.range.covers(range)).then(|| mapping.part(mapping.range))
+        (mapping.stateful && mapping.range.covers(range)).then(|| mapping.copy())
     }
 
     /// Has devices use no page of `range` any more.
@@ -147,39 +238,25 @@ impl State {
         Ok(())
     }
 
-    /// Has devices use all pages of `range`.
+    /// What of `range` is to be shared yet.
     ///
-    /// Fails with `EPERM` if the memory is another process's, and as [`State::populate`]; nothing has
-    /// changed then.
-    fn make_shared(&mut self, mapping: &Mapping, range: IovaRange) -> Result {
+    /// Fails with `EPERM` if the memory is another process's, with `ENOMEM`, and with `EINTR` if a fatal
+    /// signal came.
+    fn holes_to_share(&mut self, mapping: &Mapping, range: IovaRange) -> Result<KVVec<IovaRange>> {
         if !mapping.locked.is_of_current() {
             return Err(EPERM);
         }
-        let mut holes = self.private_in(range)?;
+        let holes = self.private_in(range)?;
+        if !self.is_lost_in(range) {
+            return Ok(holes);
+        }
+        // It may have been gone for one that is private.
+        self.repair()?;
+        let holes = self.private_in(range)?;
         if self.is_lost_in(range) {
-            // It may have been gone for one that is private.
-            self.repair()?;
-            holes = self.private_in(range)?;
-            if self.is_lost_in(range) {
-                return Err(ENOMEM);
-            }
+            return Err(ENOMEM);
         }
-
-        for (index, hole) in holes.iter().enumerate() {
-            if let Err(error) = self.populate(mapping, *hole) {
-                for before in holes.iter().take(index) {
-                    self.clear(mapping, *before);
-                }
-                return Err(error);
-            }
-        }
-        for hole in &holes {
-            self.rejoin(mapping.range, hole.start());
-            if hole.last().align_down(PageSize::SIZE_2M) > hole.start() {
-                self.rejoin(mapping.range, hole.last());
-            }
-        }
-        Ok(())
+        Ok(holes)
     }
 
     /// Whether the hook had to unmap a leaf in `range`, which is not back yet.

@@ -12,11 +12,15 @@
 
 #include "testing.h"
 
-/* Milliseconds until waiting is given up, where one may sleep and where not. */
+/*
+ * Milliseconds until waiting is given up, where one may sleep and where not; and where the
+ * container is not locked, so that much may happen meanwhile.
+ */
 #define PATIENCE	1000
 static unsigned int busy_patience = 50;
 module_param(busy_patience, uint, 0600);
 MODULE_PARM_DESC(busy_patience, "Milliseconds that a smash waits at a step (default: 50)");
+#define LONG_PATIENCE	120000
 
 static struct {
 	unsigned int waiter;
@@ -45,7 +49,8 @@ static bool is_reached(unsigned int step)
 static void wait_for(unsigned int awaited, unsigned int step)
 {
 	bool busy = step >= PGSIZE_STEP_SMASH_BEGINS;
-	ktime_t end = ktime_add_ms(ktime_get(), busy ? READ_ONCE(busy_patience) : PATIENCE);
+	unsigned int patience = step == PGSIZE_STEP_MAP_CLAIMED ? LONG_PATIENCE : PATIENCE;
+	ktime_t end = ktime_add_ms(ktime_get(), busy ? READ_ONCE(busy_patience) : patience);
 	unsigned long flags;
 
 	while (!is_reached(awaited)) {

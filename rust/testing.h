@@ -13,6 +13,8 @@
  * passes its own with preemption off. No spinlock is held at any of them but where it says so.
  */
 enum {
+	/* The container knows that it is to come, and is not locked. By SET_STATE, too. */
+	PGSIZE_STEP_MAP_CLAIMED,
 	PGSIZE_STEP_MAP_BEGINS,		/* pinned, in no table yet */
 	PGSIZE_STEP_MAP_WATCHED,	/* the hook knows it, as pending */
 	PGSIZE_STEP_MAP_LOOKED,		/* the RMP was looked at */
@@ -20,7 +22,7 @@ enum {
 	PGSIZE_STEP_MAP_PUBLISHES,	/* it is pending still */
 	PGSIZE_STEP_MAP_HIT,		/* it was hit meanwhile, and not looked at again yet */
 	PGSIZE_STEP_MAP_PUBLISHED,	/* it is the hook's */
-	PGSIZE_STEP_MAP_INSERTED,	/* the container knows it */
+	PGSIZE_STEP_MAP_INSERTED,	/* the container knows that it is there */
 
 	PGSIZE_STEP_UNMAP_BEGINS,
 	PGSIZE_STEP_UNMAP_REMOVED,	/* the container does not know it */

@@ -8,6 +8,7 @@
 #[derive(Clone, Copy)]
 #[repr(u32)]
 pub(crate) enum Step {
+    MapClaimed,
     MapBegins,
     MapWatched,
     MapLooked,

@@ -182,7 +182,7 @@ fn map_dma(container: &Container, user: UserPtr) -> Result {
         shared: shared || !stateful,
     };
 
-    container.lock()?.map(&request)
+    container.map(&request)
 }
 
 fn unmap_dma(container: &Container, user: UserPtr) -> Result {
@@ -193,10 +193,10 @@ fn unmap_dma(container: &Container, user: UserPtr) -> Result {
     request.size = match request.flags {
         0 => {
             let range = range(request.iova, request.size)?;
-            container.lock()?.unmap(range, container.extended)?
+            container.unmap(range, container.extended)?
         }
         bindings::VFIO_DMA_UNMAP_FLAG_ALL if request.iova == 0 && request.size == 0 => {
-            container.lock()?.unmap_all()
+            container.unmap(IovaRange::ALL, false)?
         }
         _ => return Err(EINVAL),
     };

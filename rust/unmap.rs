@@ -8,7 +8,10 @@ use kernel::prelude::*;
 
 use crate::{
     apply::convert_part,
-    container::State,
+    container::{
+        Container,
+        State, //
+    },
     domain::{
         rest,
         Domain, //
@@ -34,9 +37,30 @@ use crate::{
     }, //
 };
 
+fn is_made(mapping: &Mapping) -> bool {
+    mapping.nascent.is_none()
+}
+
+impl Container {
+    /// Unmaps what mappings have within `range`, once nobody is at work there any more, as
+    /// [`State::unmap`] does.
+    ///
+    /// Errors: those, and `EINTR` a fatal signal came before that.
+    pub(crate) fn unmap(&self, range: IovaRange, parts: bool) -> Result<u64> {
+        let (bytes, gone) = self.when_free(range, |state| {
+            let bytes = state.unmap(range, parts)?;
+            Ok((bytes, state.take_gone()))
+        })?;
+
+        drop(gone);
+        Ok(bytes)
+    }
+}
+
 impl State {
     /// Unmaps what mappings have within `range`. Returns how many bytes that was. A mapping that lies
-    /// in the range in part is cut, if `parts`; else that is `EINVAL`.
+    /// in the range in part is cut, if `parts`; else that is `EINVAL`. One that is being made is as if
+    /// it came later.
     ///
     /// Errors, and nothing is unmapped then: `EINVAL`; `ENOSPC` there were too many mappings;
     /// and those of [`State::cut_out`].
@@ -47,22 +71,31 @@ impl State {
             }
             return self.unmap_parts(range);
         }
-        Ok(self.unmap_in(range))
+        Ok(self.unmap_in(range, is_made))
     }
 
-    /// Unmaps all mappings. Returns how many bytes they had.
-    pub(crate) fn unmap_all(&mut self) -> u64 {
-        self.unmap_in(IovaRange::ALL)
+    /// Unmaps all mappings, those that are being made, too: who makes them finds them gone.
+    pub(crate) fn unmap_at_end(&mut self) {
+        self.unmap_in(IovaRange::ALL, |_| true);
     }
 
-    fn unmap_in(&mut self, range: IovaRange) -> u64 {
+    /// Unmaps mappings in `range` that are `meant`.
+    fn unmap_in(&mut self, range: IovaRange, meant: impl Fn(&Mapping) -> bool) -> u64 {
         let mut bytes = 0u64;
+        let mut left = Some(range);
 
         step(Step::UnmapBegins);
-        while let Some(mapping) = self.mappings.remove_first_in(range) {
+        while let Some(found) = left.and_then(|left| self.mappings.first_in(left)) {
+            left = range.behind(found.range.last());
+            if !meant(found) {
+                continue;
+            }
+            let mapping = found.copy();
+            self.gone.take(&mut self.mappings, mapping.range);
             step(Step::UnmapRemoved);
-            self.clear(&mapping, mapping.range);
-            mapping.locked.settle();
+            if let Some(mapped) = mapping.mapped() {
+                self.clear(&mapping, mapped);
+            }
             self.forget_state(&mapping);
             bytes = bytes.wrapping_add(mapping.range.bytes().unwrap_or(0));
             self.avail = self.avail.saturating_add(1);
@@ -73,7 +106,9 @@ impl State {
     /// The same where mappings lie in the range in part.
     fn unmap_parts(&mut self, range: IovaRange) -> Result<u64> {
         let makes_two = |mapping: &Mapping| {
-            mapping.range.start() < range.start() && mapping.range.last() > range.last()
+            is_made(mapping)
+                && mapping.range.start() < range.start()
+                && mapping.range.last() > range.last()
         };
         if self.avail == 0 && self.mappings.at(range.start()).is_some_and(makes_two) {
             return Err(ENOSPC);
@@ -91,7 +126,7 @@ impl State {
                 cuts = cuts.saturating_add(1);
             }
         }
-        let bytes = self.unmap_in(range);
+        let bytes = self.unmap_in(range, is_made);
         self.avail = self.avail.saturating_sub(cuts);
         Ok(bytes)
     }

@@ -27,9 +27,11 @@
 //! ```text
 //! vfio.ko ── ops table ──► backend ──► uapi ──► container ──┬──► policy    segments
 //!                          (numbers)   (bytes)              ├──► mapping   what is mapped where
-//!                           └─► registry                    ├──► state     shared or private
+//!                           └─► registry                    ├──► claim     who is at work where
+//!                                                           ├──► state     shared or private
 //!                                                           │     └─ quick     a few pages each
 //!                                                           ├──► edges     what comes and goes, cut out
+//!                                                           ├──► populate  runs → what is mapped
 //!                                                           ├──► pin       process memory → runs
 //!                                                           │     ├─ mmap      its lock, its VMAs
 //!                                                           │     └─ account   locked_vm
@@ -62,14 +64,19 @@
 //! ```text
 //! vfio's group_lock, iommu_drivers_lock
 //!   ├─ registry::CONTAINERS (spin)       which containers there are; nothing is done under it
-//!   ├─ Container::changes (mutex)        what SET_STATE reads; before Container::state
-//!   └─ Container::state (mutex)          all that a container has; held over every call
+//!   └─ Container::state (mutex)          all that a container has
 //!        ├─ follow::HOOKS (mutex)        how many want the hook
-//!        ├─ mmap_lock                    read: to pin; write: to account
 //!        ├─ the IOMMU core's group mutex
 //!        └─ the rmap's lock (spin, irq-safe)   leaves of 2M and more that are followed
 //!             └─ the driver's locks (spin): the flush
+//!
+//! mmap_lock, Container::tools (mutex)    under none of these
+//! claims                                 waited for under none of these
 //! ```
+//!
+//! Quick changes of page states are pinned under the container's lock, where GUP may take mmap_lock,
+//! but faults nothing in. A claim is a range at which a call is at work while it does not hold the
+//! container's lock: see [`claim`].
 //!
 //! All but [`smash`] runs in process context and may sleep. [`smash`] runs with preemption off, under
 //! the rmap's lock.
@@ -85,6 +92,7 @@ mod backend;
 mod batch;
 #[allow(unsafe_code)]
 mod bindings;
+mod claim;
 mod container;
 mod cursor;
 mod debug;
@@ -97,6 +105,7 @@ mod follower;
 mod frames;
 mod group;
 mod info;
+mod killable;
 mod live;
 mod map;
 mod mapping;
@@ -109,6 +118,7 @@ mod pin;
 mod pinned;
 mod policy;
 mod pool;
+mod populate;
 mod query;
 mod quick;
 mod ready;

@@ -18,7 +18,10 @@ use super::{
 };
 use crate::{
     bindings,
-    container::Container,
+    container::{
+        Container,
+        Tools, //
+    },
     domain::give_way,
     num::to_usize,
     state::{
@@ -48,10 +51,24 @@ pub(super) fn set_state(container: &Container, user: UserPtr) -> Result {
     if request.flags != 0 || request.reserved != 0 || request.nr == 0 {
         return Err(EINVAL);
     }
+    let (done, result) =
+        container.with_tools(|tools| Ok(make_changes(container, &request, tools)))?;
+
+    request.nr = u32::try_from(done)?;
+    write(user, &request)?;
+    result
+}
+
+/// Reads changes and makes them. Returns how many are done, and why the next one is not.
+fn make_changes(
+    container: &Container,
+    request: &bindings::vfio_pgsize_set_state,
+    tools: &mut Tools,
+) -> (usize, Result) {
     let number = to_usize(request.nr.into());
     let room = number.min(CHANGES);
-    let mut buffers = container.changes.lock();
-    let Changes { bytes, changes } = &mut *buffers;
+    let Tools { pins, changes } = tools;
+    let Changes { bytes, changes } = changes;
     let mut done = 0usize;
     let mut result = Ok(());
 
@@ -64,7 +81,7 @@ pub(super) fn set_state(container: &Container, user: UserPtr) -> Result {
         changes.clear();
         let readable = read_changes(place, wanted, bytes);
         let good = check_changes(bytes, changes).and(readable);
-        let (made, end) = container.lock()?.set_state(changes);
+        let (made, end) = container.set_state(changes, pins);
 
         done = done.saturating_add(made);
         // What is wrong with a change comes to light when those before it are done.
@@ -73,9 +90,7 @@ pub(super) fn set_state(container: &Container, user: UserPtr) -> Result {
             result = give_way();
         }
     }
-    request.nr = u32::try_from(done)?;
-    write(user, &request)?;
-    result
+    (done, result)
 }
 
 /// Reads `wanted` changes at `place`, up to one that can not be read.
@@ -87,8 +102,9 @@ fn read_changes(place: usize, wanted: usize, bytes: &mut KVVec<u8>) -> Result {
 
     match read(place, wanted) {
         // Not all of them are there: those before the first that is not.
-        Err(error) if error == EFAULT => (0..wanted)
-            .try_for_each(|index| read(place.wrapping_add(index.wrapping_mul(SIZE)), 1)),
+        Err(error) if error == EFAULT => {
+            (0..wanted).try_for_each(|index| read(place.wrapping_add(index.wrapping_mul(SIZE)), 1))
+        }
         result => result,
     }
 }

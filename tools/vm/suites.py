@@ -33,6 +33,7 @@ KERNELS_OF = {
     "snp_host_test": ("stock", "debug"),
     "snp_trace_test": ("debug",),  # it makes allocations fail
     "snp_lost_test": ("debug",),  # it makes allocations fail
+    "concurrent_calls_test": ("stock", "debug"),
     "page_state_fault_test": ("debug",),  # it does, too
     "domains_fault_test": ("debug",),  # as well
     "page_state_test": ("stock",),  # and by the quick path, as the next

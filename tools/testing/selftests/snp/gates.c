@@ -9,6 +9,7 @@
 #define GATES	"/sys/module/vfio_pgsize/parameters/gates"
 
 static const char *const names[PGSIZE_STEPS] = {
+	[PGSIZE_STEP_MAP_CLAIMED] = "map claimed",
 	[PGSIZE_STEP_MAP_BEGINS] = "map begins",
 	[PGSIZE_STEP_MAP_WATCHED] = "watched",
 	[PGSIZE_STEP_MAP_LOOKED] = "RMP looked at",

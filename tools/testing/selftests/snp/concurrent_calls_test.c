@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Calls on a container while one of them waits for memory: it holds no lock then, so
+ * that others go on, and those that want the same pages wait for it and can be killed.
+ * The test build's gates have it wait (rust/testing.h).
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "gates.h"
+#include "harness.h"
+#include "module.h"
+#include "units.h"
+#include "vmm.h"
+
+/* What waits, and what nobody waits for. */
+#define AT		GIB(4)
+#define ELSEWHERE	GIB(8)
+#define SIZE		MIB(4)
+#define STATEFUL	VFIO_PGSIZE_MAP_STATEFUL
+#define SHARED		VFIO_PGSIZE_STATE_SHARED
+#define PRIVATE		VFIO_PGSIZE_STATE_PRIVATE
+#define ALL		VFIO_DMA_UNMAP_FLAG_ALL
+
+/* What a thread does that has to wait. */
+struct call {
+	pthread_t thread;
+	int container;
+	enum { MAP, UNMAP, STATE } what;
+	const void *va;
+	uint64_t size;
+	uint32_t flags;		/* of MAP or UNMAP; of STATE the state */
+	int ret;
+	bool returned;
+};
+
+FIXTURE(concurrent) {
+	struct vmm vmm;
+	struct memory memory;
+	struct memory other;
+	struct call slow;	/* the call at AT that is held */
+};
+
+FIXTURE_VARIANT(concurrent) {
+	bool states;		/* the pages at AT become shared by SET_STATE */
+};
+
+FIXTURE_VARIANT_ADD(concurrent, map) { .states = false };
+FIXTURE_VARIANT_ADD(concurrent, states) { .states = true };
+
+typedef FIXTURE_DATA(concurrent) Concurrent;
+
+FIXTURE_SETUP(concurrent)
+{
+	ASSERT_SOUND(module_require("own_domains=1"));
+	ASSERT_SOUND(memory_alloc(&self->memory, HUGETLB_2M, SIZE));
+	ASSERT_SOUND(memory_alloc(&self->other, ANON_4K, MIB(1)));
+	ASSERT_SOUND(vmm_open(&self->vmm, VFIO_PGSIZE_IOMMU, 1));
+	ASSERT_SOUND(vmm_policy(&self->vmm, 0, UPTO_2M));
+	ASSERT_SOUND(vmm_map(&self->vmm, ELSEWHERE, self->other.va, MIB(1), READ_WRITE));
+	if (variant->states)
+		ASSERT_SOUND(vmm_map(&self->vmm, AT, self->memory.va, SIZE, READ_WRITE | STATEFUL));
+}
+
+FIXTURE_TEARDOWN(concurrent)
+{
+	EXPECT_SOUND(gates_set(&(struct gates){}));
+	EXPECT_SOUND(vmm_close(&self->vmm));
+	memory_free(&self->memory);
+	memory_free(&self->other);
+	huge_pages_release();
+	EXPECT_SOUND(module_require(""));
+}
+
+static int change_state(int container, uint64_t iova, uint64_t size, uint32_t state)
+{
+	struct vfio_pgsize_state change = { .iova = iova, .size = size, .state = state };
+	uint32_t nr = 1;
+
+	return set_state(container, &change, &nr);
+}
+
+static int make(struct call *call)
+{
+	if (call->what == MAP)
+		return dma_map(call->container, AT, call->va, call->size, call->flags);
+	if (call->what == UNMAP)
+		return dma_unmap(call->container, call->flags & ALL ? 0 : AT, &call->size,
+				 call->flags);
+	return change_state(call->container, AT, call->size, call->flags);
+}
+
+static void *caller(void *arg)
+{
+	struct call *call = arg;
+
+	call->ret = make(call);
+	__atomic_store_n(&call->returned, true, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+static problem begin(struct call *call)
+{
+	return pthread_create(&call->thread, NULL, caller, call) ? problem_is("no thread") : NULL;
+}
+
+static bool has_returned(struct call *call)
+{
+	return __atomic_load_n(&call->returned, __ATOMIC_ACQUIRE);
+}
+
+/* The call at AT begins, and waits until something is unmapped. */
+static problem hold(Concurrent *self, bool states, const void *va, uint32_t flags)
+{
+	struct gates gates = {};
+	problem wrong;
+
+	self->slow = (struct call){
+		.container = self->vmm.container, .what = states ? STATE : MAP, .va = va,
+		.size = SIZE, .flags = states ? SHARED : flags,
+	};
+	gates_add(&gates, PGSIZE_STEP_MAP_CLAIMED, PGSIZE_STEP_UNMAP_BEGINS);
+	wrong = gates_set(&gates);
+	if (!wrong)
+		wrong = begin(&self->slow);
+	return wrong ? wrong : gates_wait(PGSIZE_STEP_MAP_CLAIMED);
+}
+
+#define HOLD_WITH(flags) ASSERT_SOUND(hold(self, variant->states, self->memory.va, flags))
+#define HOLD() HOLD_WITH(READ_WRITE)
+
+/* It goes on, and has not been held in vain. */
+static problem let_go(Concurrent *self)
+{
+	uint64_t size = PAGE;
+	struct seen seen;
+	problem wrong;
+	int ret;
+
+	if (has_returned(&self->slow))
+		return problem_is("the call was not held");
+	/* Of nothing: it goes by the step all the same. */
+	ret = dma_unmap(self->vmm.container, GIB(64), &size, 0);
+	if (ret || size)
+		return problem_is("unmapping nothing: %s, %#lx bytes", strerror(-ret), size);
+	pthread_join(self->slow.thread, NULL);
+	wrong = gates_see(&seen);
+	if (!wrong && seen.given_up)
+		return problem_is("waiting was given up: steps %#lx", seen.given_up);
+	return wrong;
+}
+
+/* Nobody else waits. */
+TEST_F_TIMEOUT(concurrent, others_go_on, TIMEOUT)
+{
+	int container = self->vmm.container, policy, file;
+	struct vfio_pgsize_stats stats;
+	char text[4096] = "";
+	struct info info;
+
+	HOLD();
+	ASSERT_SOUND(container_info(container, &info));
+	/* The one that is being made counts. */
+	EXPECT_EQ(65535 - 2, info.dma_avail);
+	EXPECT_EQ(0, get_stats(container, &stats));
+	EXPECT_EQ(0, stats.shared);
+	EXPECT_EQ(variant->states ? SIZE : 0, stats.stateful);
+	EXPECT_EQ(-EEXIST, dma_map(container, AT, self->other.va, PAGE, READ_WRITE));
+	EXPECT_EQ(-EEXIST, dma_map(container, AT + SIZE - PAGE, self->other.va, 2 * PAGE, READ_WRITE));
+	EXPECT_EQ(-ENOENT, change_state(container, ELSEWHERE, PAGE, SHARED));
+	EXPECT_EQ(0, dma_map(container, AT + SIZE, self->other.va, MIB(1), READ_WRITE));
+	EXPECT_SOUND(vmm_moves_bytes(&self->vmm, 0, AT + SIZE, self->other.va, MIB(1)));
+	EXPECT_SOUND(vmm_fetch_faults(&self->vmm, 0, AT));
+	EXPECT_EQ(0, dma_map(container, GIB(16), self->other.va, MIB(1), READ_WRITE | STATEFUL));
+	EXPECT_EQ(0, change_state(container, GIB(16) + KIB(16), KIB(32), SHARED));
+	EXPECT_EQ(0, change_state(container, GIB(16) + KIB(32), KIB(16), PRIVATE));
+	EXPECT_EQ(0, change_state(container, GIB(16), MIB(1), PRIVATE));
+	/* It holds for what is mapped from now on. */
+	policy = policy_of_all(container, VFIO_PGSIZE_POLICY_APPLY, ONLY_4K);
+	EXPECT_EQ(0, policy);
+	/* Of all containers: there is but this one. */
+	file = open("/sys/kernel/debug/vfio_pgsize", O_RDONLY | O_DIRECTORY);
+	EXPECT_LE(0, file);
+	close(file);
+	file = system("cat /sys/kernel/debug/vfio_pgsize/*/leaves > /tmp/leaves");
+	EXPECT_EQ(0, file);
+	file = open("/tmp/leaves", O_RDONLY);
+	EXPECT_LT(0, read(file, text, sizeof(text) - 1));
+	close(file);
+	EXPECT_EQ(NULL, strstr(text, "busy"));
+	EXPECT_NE(NULL, strstr(text, "0x1000 "));
+
+	EXPECT_SOUND(let_go(self));
+	EXPECT_EQ(0, self->slow.ret);
+	EXPECT_SOUND(vmm_moves_bytes(&self->vmm, 0, AT, self->memory.va, SIZE));
+	EXPECT_SOUND(dma_unmap_exactly(container, GIB(16), MIB(1)));
+	EXPECT_SOUND(dma_unmap_exactly(container, AT + SIZE, MIB(1)));
+	EXPECT_SOUND(dma_unmap_exactly(container, ELSEWHERE, MIB(1)));
+	EXPECT_SOUND(vmm_has_tiles(&self->vmm, AT, self->memory.va, SIZE, ONLY_4K, READ_WRITE));
+	EXPECT_SOUND(account_rose(&self->vmm.before, SIZE / PAGE, SIZE / PAGE));
+}
+
+/* What is to be unmapped is so when it is there. */
+TEST_F_TIMEOUT(concurrent, unmap_waits, TIMEOUT)
+{
+	static const struct {
+		uint32_t flags;
+		uint64_t size;
+		uint64_t bytes;
+	} cases[] = {
+		{ 0, SIZE, SIZE }, { 0, GIB(1), SIZE }, { ALL, 0, SIZE + MIB(1) }, { 0, MIB(1), MIB(1) },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct call unmap = {
+			.container = self->vmm.container, .what = UNMAP,
+			.size = cases[i].size, .flags = cases[i].flags,
+		};
+		uint64_t size = 0;
+
+		HOLD();
+		ASSERT_SOUND(begin(&unmap));
+		usleep(100000);
+		EXPECT_FALSE(has_returned(&unmap));
+		ASSERT_SOUND(let_go(self));
+		EXPECT_EQ(0, self->slow.ret);
+		pthread_join(unmap.thread, NULL);
+		EXPECT_EQ(0, unmap.ret);
+		EXPECT_EQ(cases[i].bytes, unmap.size);
+		if (cases[i].bytes == MIB(1)) {
+			/* All but a part. */
+			EXPECT_SOUND(account_rose(&self->vmm.before, SIZE / PAGE, SIZE / PAGE));
+		}
+		ASSERT_EQ(0, dma_unmap(self->vmm.container, 0, &size, ALL));
+		EXPECT_SOUND(account_rose(&self->vmm.before, 0, 0));
+		EXPECT_SOUND(vmm_has_nothing(&self->vmm));
+		ASSERT_SOUND(vmm_map(&self->vmm, ELSEWHERE, self->other.va, MIB(1), READ_WRITE));
+		if (variant->states)
+			ASSERT_SOUND(vmm_map(&self->vmm, AT, self->memory.va, SIZE,
+					     READ_WRITE | STATEFUL));
+	}
+}
+
+/* What can not be mapped after all was never there. */
+TEST_F_TIMEOUT(concurrent, unmap_of_what_fails, TIMEOUT)
+{
+	struct call unmap = {
+		.container = self->vmm.container, .what = UNMAP, .size = SIZE,
+	};
+
+	ASSERT_EQ(0, munmap(self->memory.va + MIB(2), MIB(2)));
+	HOLD();
+	ASSERT_SOUND(begin(&unmap));
+	usleep(100000);
+	EXPECT_FALSE(has_returned(&unmap));
+	ASSERT_SOUND(let_go(self));
+	EXPECT_EQ(-EFAULT, self->slow.ret);
+	pthread_join(unmap.thread, NULL);
+	EXPECT_EQ(0, unmap.ret);
+	EXPECT_EQ(variant->states ? SIZE : 0, unmap.size);
+	EXPECT_SOUND(account_rose(&self->vmm.before, MIB(1) / PAGE, MIB(1) / PAGE));
+}
+
+/* Pages become private after they have become shared. */
+TEST_F_TIMEOUT(concurrent, states_wait, TIMEOUT)
+{
+	struct call take = {
+		.container = self->vmm.container, .what = STATE, .size = MIB(3), .flags = PRIVATE,
+	};
+	struct call again = {
+		.container = self->vmm.container, .what = STATE, .size = SIZE, .flags = SHARED,
+	};
+
+	/* All of it shared from the start, or so by a change. */
+	HOLD_WITH(READ_WRITE | STATEFUL | VFIO_PGSIZE_MAP_SHARED);
+	ASSERT_SOUND(begin(&take));
+	usleep(100000);
+	ASSERT_SOUND(begin(&again));
+	usleep(100000);
+	EXPECT_FALSE(has_returned(&take));
+	EXPECT_FALSE(has_returned(&again));
+	ASSERT_SOUND(let_go(self));
+	pthread_join(take.thread, NULL);
+	pthread_join(again.thread, NULL);
+	EXPECT_EQ(0, self->slow.ret);
+	EXPECT_EQ(0, take.ret);
+	EXPECT_EQ(0, again.ret);
+	EXPECT_SOUND(account_rose(&self->vmm.before, (SIZE + MIB(1)) / PAGE, (SIZE + MIB(1)) / PAGE));
+	EXPECT_SOUND(dma_unmap_exactly(self->vmm.container, ELSEWHERE, MIB(1)));
+	EXPECT_SOUND(vmm_has_tiles(&self->vmm, AT, self->memory.va, SIZE, UPTO_2M, READ_WRITE));
+}
+
+/* Who waits can be killed, and leaves nothing behind. */
+TEST_F_TIMEOUT(concurrent, killed_while_waiting, TIMEOUT)
+{
+	int status;
+	pid_t pid;
+
+	HOLD();
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		uint64_t size = SIZE;
+
+		dma_unmap(self->vmm.container, AT, &size, 0);
+		_exit(0);
+	}
+	usleep(200000);
+	ASSERT_EQ(0, waitpid(pid, &status, WNOHANG));
+	ASSERT_EQ(0, kill(pid, SIGKILL));
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_TRUE(WIFSIGNALED(status));
+	ASSERT_SOUND(let_go(self));
+	EXPECT_EQ(0, self->slow.ret);
+	EXPECT_SOUND(vmm_moves_bytes(&self->vmm, 0, AT, self->memory.va, SIZE));
+	/* Nor does its claim stand in anybody's way. */
+	EXPECT_SOUND(dma_unmap_exactly(self->vmm.container, AT, SIZE));
+	EXPECT_SOUND(account_rose(&self->vmm.before, MIB(1) / PAGE, MIB(1) / PAGE));
+}
+
+/* A group that comes meanwhile, to a domain of its own, gets all. */
+TEST_F_TIMEOUT(concurrent, attach, TIMEOUT)
+{
+	HOLD();
+	ASSERT_SOUND(vmm_attach(&self->vmm, 1));
+	EXPECT_EQ(2, vmm_domains(&self->vmm));
+	ASSERT_SOUND(let_go(self));
+	EXPECT_EQ(0, self->slow.ret);
+	for (int i = 0; i < 2; i++) {
+		EXPECT_SOUND(vmm_moves_bytes(&self->vmm, i, AT, self->memory.va, SIZE));
+		EXPECT_SOUND(vmm_moves_bytes(&self->vmm, i, ELSEWHERE, self->other.va, MIB(1)));
+	}
+	EXPECT_SOUND(dma_unmap_exactly(self->vmm.container, ELSEWHERE, MIB(1)));
+	EXPECT_SOUND(vmm_has_tiles(&self->vmm, AT, self->memory.va, SIZE, UPTO_2M, READ_WRITE));
+	EXPECT_SOUND(account_rose(&self->vmm.before, SIZE / PAGE, SIZE / PAGE));
+}
+
+/* One that goes meanwhile has nothing of it. */
+TEST_F_TIMEOUT(concurrent, detach, TIMEOUT)
+{
+	ASSERT_SOUND(vmm_attach(&self->vmm, 1));
+	HOLD();
+	vmm_detach(&self->vmm, 1);
+	EXPECT_EQ(1, vmm_domains(&self->vmm));
+	ASSERT_SOUND(let_go(self));
+	EXPECT_EQ(0, self->slow.ret);
+	EXPECT_SOUND(vmm_moves_bytes(&self->vmm, 0, AT, self->memory.va, SIZE));
+	EXPECT_SOUND(dma_unmap_exactly(self->vmm.container, AT, SIZE));
+	EXPECT_SOUND(account_rose(&self->vmm.before, MIB(1) / PAGE, MIB(1) / PAGE));
+}
+
+/* The last one takes all along: the call finds its mapping gone, and pins nothing. */
+TEST_F_TIMEOUT(concurrent, last_group_leaves, TIMEOUT)
+{
+	struct seen seen;
+
+	HOLD();
+	/* All that is mapped is unmapped, which is what the call waits for. */
+	vmm_detach(&self->vmm, 0);
+	pthread_join(self->slow.thread, NULL);
+	EXPECT_TRUE(self->slow.ret == -EINVAL || (variant->states && self->slow.ret == -ENOENT));
+	ASSERT_SOUND(gates_see(&seen));
+	EXPECT_EQ(0, seen.given_up);
+	EXPECT_SOUND(account_rose(&self->vmm.before, 0, 0));
+}
+
+TEST_PROGRAM("Holds a call that waits for memory, and makes others meanwhile.")
