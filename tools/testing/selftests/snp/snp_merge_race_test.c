@@ -78,4 +78,37 @@ TEST_F_TIMEOUT(merge, looks_during_a_call, TIMEOUT)
 	EXPECT_TRUE(in_order);
 }
 
-TEST_PROGRAM("The worker that merges against an assignment, by force.")
+/* The worker is at work for one container: another is set up, and ends, meanwhile. */
+TEST_F_TIMEOUT(merge, others_do_not_wait, TIMEOUT)
+{
+	int container = container_open(), group;
+	bool in_time = false;
+	char bdf[BDF_SIZE];
+
+	ASSERT_SOUND(edu_find(1, bdf));
+	group = group_open(bdf);
+	ASSERT_LE(0, container);
+	ASSERT_LE(0, group);
+	for (int try = 0; try < GATES_TRIES / 10 && !in_time; try++) {
+		struct gates gates = {};
+		struct seen seen;
+
+		ASSERT_EQ(0, group_join(group, container));
+		ASSERT_SOUND(guest_assign(&self->guest, PAGE, false));
+		/* Nobody maps: it is held there until that is given up. */
+		gates_add(&gates, PGSIZE_STEP_MERGE_BEGINS, PGSIZE_STEP_MAP_BEGINS);
+		ASSERT_SOUND(gates_set(&gates));
+		ASSERT_SOUND(guest_share(&self->guest, PAGE, false));
+		ASSERT_SOUND(gates_wait(PGSIZE_STEP_MERGE_BEGINS));
+		ASSERT_EQ(0, container_set_type(container, VFIO_PGSIZE_IOMMU));
+		ASSERT_EQ(0, group_leave(group));
+		ASSERT_SOUND(gates_see(&seen));
+		in_time = !seen.passed[PGSIZE_STEP_MERGE_BEGINS];
+		ASSERT_SOUND(gates_set(&(struct gates){}));
+	}
+	EXPECT_TRUE(in_time);
+	close(group);
+	close(container);
+}
+
+TEST_PROGRAM("The worker that merges against an assignment, by force, and others meanwhile.")
