@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ccp import ccp
 from kernels import NAMES, Kernel, kernel
-from machine import Machine, Settings
+from machine import BOOTS, Machine, Settings
 from module import build_module
 from paths import Problem, require_build_root
 from programs import programs
@@ -43,8 +43,8 @@ SAID = (
 def complaint(step: str, log: str, failure: str | None) -> str | None:
     """What is wrong with how a machine ended."""
     place = 0
-    for text in SAID:
-        text = text.format(step=step)
+    for said in SAID:
+        text = said.format(step=step)
         place = log.find(text, place)
         if place < 0:
             return f"the log has no '{text}' where it is to be"
@@ -57,9 +57,12 @@ def complaint(step: str, log: str, failure: str | None) -> str | None:
 def run(target: Kernel, step: str, module: Path, built: list[tuple[Path, Path]]) -> str | None:
     with tempfile.TemporaryDirectory(prefix="panic-") as place:
         log = Path(place) / "log"
-        settings = Settings(snp="milan", mem="1G", timeout=TIMEOUT, log=log, reports=False, whole=True)
+        settings = Settings(snp="milan", mem="1G", timeout=TIMEOUT, log=log, reports=False)
         command = f". /lib/vm.sh; load_vfio && bind_edu && load_snp_host && snp_panic '{step}'"
-        result = Machine(target, settings).run(command, module, built)
+        for _ in range(BOOTS):
+            result = Machine(target, settings).run(command, module, built)
+            if not result.again:
+                break
         text = re.sub(r"\r", "", log.read_text(encoding="utf-8", errors="replace"))
         wrong = complaint(step, text, result.failure)
         if wrong:

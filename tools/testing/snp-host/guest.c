@@ -246,7 +246,7 @@ static int do_raw(struct snp_host_raw *op)
  * All fprobes of a function share room on the task's shadow stack, of 32 words.
  * Where they want more, none of them is called, and each counts it as missed.
  */
-static const char *const missed_symbols[] = { "psmash", "rmp_make_private", "rmp_make_shared" };
+static const char *missed_symbols[] = { "psmash", "rmp_make_private", "rmp_make_shared" };
 
 static void greedy_exit(struct fprobe *fp, unsigned long entry_ip, unsigned long ret_ip,
 			struct ftrace_regs *regs, void *data)
