@@ -264,40 +264,46 @@ TEST_F_TIMEOUT(page_fault, unmap_part, 2 * TIMEOUT)
 /* One leaf; what is unmapped of it begins and ends within a 2M. */
 #define LEAF	MIB(16)
 
-/* The first cut is made, and the second one is not: the leaf is whole again. */
+/*
+ * The first cut is made, and the second one is not: the leaf is whole again. Not each
+ * allocation that fails makes the call fail: the slab allocator has other ways.
+ */
 TEST_F_TIMEOUT(page_fault, cut_of_large_leaf, TIMEOUT)
 {
 	struct memory memory = {};
-	int failures = 0, ret = -1;
-	uint64_t size = 0;
+	int container = self->vmm.container;
+	int refused = 0;
+	bool hit = true;
 
 	if (variant->backing != HUGETLB_2M)
 		SKIP(return, "once is enough");
 	if (memory_alloc(&memory, HUGETLB_1G, GIB(1)))
 		SKIP(return, "no page of 1G");
-	ASSERT_EQ(0, dma_map(self->vmm.container, AT, memory.va, LEAF, READ_WRITE));
-	for (int n = 1; ret && n < MOST; n++) {
-		size = MIB(8);
+	ASSERT_EQ(0, dma_map(container, AT, memory.va, LEAF, READ_WRITE));
+	for (int n = 1; hit && n < MOST; n++) {
+		uint64_t size = MIB(8);
+		int ret;
+
 		ASSERT_SOUND(fail_nth(self, n));
-		ret = dma_unmap(self->vmm.container, AT + MIB(1), &size, 0);
-		failures += failed(self);
+		ret = dma_unmap(container, AT + MIB(1), &size, 0);
+		hit = failed(self);
+		ASSERT_TRUE(!ret || ret == -ENOMEM || ret == -EFAULT);
+		/* All is as it was; or it is done, and at most the answer could not be written. */
+		if (ret && !vmm_has_tiles(&self->vmm, AT, memory.va, LEAF, ANY_SIZE, READ_WRITE)) {
+			refused++;
+			continue;
+		}
+		ASSERT_NE(-ENOMEM, ret);
 		if (!ret)
-			break;
-		ASSERT_TRUE(ret == -ENOMEM || ret == -EFAULT);
-		/* Only the answer could not be written. */
-		if (ret == -EFAULT && vmm_has_tiles(&self->vmm, AT, memory.va, LEAF, ANY_SIZE,
-						    READ_WRITE))
-			ret = 0;
-		else
-			ASSERT_SOUND(vmm_has_tiles(&self->vmm, AT, memory.va, LEAF, ANY_SIZE,
-						   READ_WRITE));
+			EXPECT_EQ(MIB(8), size);
+		ASSERT_SOUND(dma_unmap_exactly(container, AT, MIB(1)));
+		ASSERT_SOUND(dma_unmap_exactly(container, AT + MIB(9), LEAF - MIB(9)));
+		ASSERT_EQ(0, dma_map(container, AT, memory.va, LEAF, READ_WRITE));
 	}
-	ASSERT_EQ(0, ret);
-	EXPECT_EQ(MIB(8), size);
+	EXPECT_FALSE(hit);
 	/* A node each for the pieces, and a table at each end, at least. */
-	EXPECT_LE(4, failures);
-	ASSERT_SOUND(dma_unmap_exactly(self->vmm.container, AT, MIB(1)));
-	ASSERT_SOUND(dma_unmap_exactly(self->vmm.container, AT + MIB(9), LEAF - MIB(9)));
+	EXPECT_LE(4, refused);
+	ASSERT_SOUND(dma_unmap_exactly(container, AT, LEAF));
 	memory_free(&memory);
 }
 
