@@ -154,6 +154,7 @@ TEST_F_TIMEOUT(host, off_before, TIMEOUT)
 	EXPECT_EQ(-EOPNOTSUPP, policy_set(container, VFIO_PGSIZE_POLICY_RANGE | FOLLOW, AT, SIZE,
 					  UPTO_2M));
 	EXPECT_FALSE(follow_is_hooked());
+	POLICY(0);
 	MAP();
 	EXPECT_SOUND(is_small(self, 0));
 	SWITCH(SNP_HOST_CPU_ON);
