@@ -11,20 +11,17 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from threading import Condition
 
-from kernels import kernel
+import snp_qemu
+from kernels import is_made, kernel
 from module import build_module
 from paths import Problem
 from programs import programs
-from snp_qemu import qemu
 from suites import Suite
 
 QEMU = "qemu"
 
 # In this order; QEMU beside them.
 KERNELS = ("stock", "bench", "debug")
-
-# Seconds within which a build is none: it was in the cache.
-WAS_THERE = 20
 
 
 def needs(suite: Suite) -> set[str]:
@@ -37,25 +34,31 @@ def needs(suite: Suite) -> set[str]:
     return wanted
 
 
+def is_there(name: str) -> bool:
+    return snp_qemu.is_made() if name == QEMU else is_made(name)
+
+
 class Builds:
     """Makes what suites need; says what is ready and what failed."""
 
-    def __init__(self, suites: Iterable[Suite], tell: Callable[[str, float | None], None]):
+    def __init__(self, suites: Iterable[Suite], tell: Callable[[str, float], None]):
         self._suites = list(suites)
         self._tell = tell
         self.changed = Condition()
         self.ready: set[str] = set()
         self.failed: dict[str, str] = {}
-        self.names = sorted(set().union(*(needs(suite) for suite in self._suites)))
+        self._names = sorted(set().union(*(needs(suite) for suite in self._suites)))
+        # Those that the cache does not have.
+        self.missing = [name for name in self._names if not is_there(name)]
 
     def start(self, pool: ThreadPoolExecutor) -> None:
-        if QEMU in self.names:
-            pool.submit(self._build, QEMU, qemu)
+        if QEMU in self._names:
+            pool.submit(self._build, QEMU, snp_qemu.qemu)
         pool.submit(self._kernels)
 
     def _kernels(self) -> None:
         for name in KERNELS:
-            if name in self.names:
+            if name in self._names:
                 self._build(name, partial(self._for_kernel, name))
 
     def _for_kernel(self, name: str) -> None:
@@ -82,7 +85,8 @@ class Builds:
             else:
                 self.failed[name] = failure
             self.changed.notify_all()
-        self._tell(name, seconds if seconds > WAS_THERE else None)
+        if name in self.missing:
+            self._tell(name, seconds)
 
     def state(self, suite: Suite) -> str | None:
         """Can it be run? None: not yet; "": yes; else why it never can."""

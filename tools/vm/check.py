@@ -43,7 +43,7 @@ class Check:
     def __init__(self, chosen: list[Suite]):
         self._chosen = chosen
         self._builds = Builds(chosen, self._built)
-        self._progress = Progress(TIMES, chosen, self._builds.names)
+        self._progress = Progress(TIMES, chosen, self._builds.missing)
         self._jobs = jobs(chosen, self._progress.seconds)
         self._under_way: dict[str, Suite] = {}
         self._interrupted = False
@@ -190,11 +190,10 @@ class Check:
 
     # --- what is told ----------------------------------------------------------
 
-    def _built(self, name: str, seconds: float | None) -> None:
+    def _built(self, name: str, seconds: float) -> None:
         with self._lock:
             self._progress.built(name, seconds)
-        if seconds is not None:
-            say(f"{name}: made in {seconds / 60:.1f} min")
+        say(f"{name}: made in {seconds / 60:.1f} min")
 
     def _is_interrupted(self, status: int) -> bool:
         self._interrupted |= status in INTERRUPTED

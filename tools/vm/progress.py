@@ -54,13 +54,10 @@ class Progress:
         if seconds is not None:
             self._known[suite.name] = seconds
 
-    def built(self, name: str, seconds: float | None) -> None:
-        """The same for a build; None: it was there."""
+    def built(self, name: str, seconds: float) -> None:
+        """The same for a build."""
         self._builds.pop(name, None)
-        if seconds is not None:
-            self._known[f"build {name}"] = seconds
-        else:
-            self._expected = max(self.expected(), self._expected - self.build_seconds(name))
+        self._known[f"build {name}"] = seconds
 
     def save(self) -> None:
         self._file.write_text(json.dumps(self._known, indent=1) + "\n", encoding="ascii")

@@ -130,6 +130,12 @@ class HowFar(unittest.TestCase):
         self.assertEqual(before, "a minute left")
         self.assertEqual(self.progress.left(), "60 min left")
 
+    def test_what_is_to_be_built_counts(self) -> None:
+        progress = Progress(self.file, self.suites, ["debug"])
+        self.assertGreater(progress.expected(), self.progress.expected() + 600)
+        progress.built("debug", 5.0)
+        self.assertEqual(progress.expected(), self.progress.expected())
+
     def test_remembers_how_long_each_took(self) -> None:
         self.progress.ended(self.suites[0], 500)
         self.progress.ended(self.suites[1], None)
