@@ -109,7 +109,7 @@ class Names(unittest.TestCase):
         extra = "| `other` | N | at load | x |\n"
         self.assertEqual(len(wrong_parameters(self.tree(readme=extra))), 1)
 
-    def test_calls(self):
+    def test_calls(self) -> None:
         self.assertEqual(untested_calls(self.tree()), [])
         for text in ("", "``VFIO_PGSIZE_AL``  host\n", "``VFIO_PGSIZE_ALL``\n"):
             self.assertEqual(len(untested_calls(self.tree(testing=text))), 1, text)
