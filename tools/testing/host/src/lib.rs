@@ -29,7 +29,25 @@ mod intervals;
 /// What mappings keep of the rest of the module, and do not look into.
 #[cfg(test)]
 mod account {
-    pub(crate) struct Locked;
+    use std::cell::Cell;
+
+    #[derive(Default)]
+    pub(crate) struct Locked {
+        /// How often it was.
+        pub(crate) settled: Cell<usize>,
+    }
+
+    impl Locked {
+        pub(crate) fn settle(&self) {
+            self.settled.set(self.settled.get() + 1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod claim {
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(crate) struct Ticket(pub(crate) u64);
 }
 
 #[cfg(test)]

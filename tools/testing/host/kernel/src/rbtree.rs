@@ -40,8 +40,12 @@ impl<K: Ord, V> RBTree<K, V> {
         self.0.get(key)
     }
 
-    pub fn remove(&mut self, key: &K) -> Option<V> {
-        self.0.remove(key)
+    pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        self.0.get_mut(key)
+    }
+
+    pub fn values(&self) -> impl Iterator<Item = &'_ V> {
+        self.0.values()
     }
 
     pub fn remove_node(&mut self, key: &K) -> Option<RBTreeNode<K, V>> {

@@ -8,10 +8,13 @@ use kernel::sync::Arc;
 use proptest::prelude::*;
 
 use crate::account::Locked;
+use crate::claim::Ticket;
 use crate::domain::Access;
 use crate::mapping::{
+    Gone,
     Mapping,
     Mappings,
+    Nascent,
     Room, //
 };
 use crate::pgtable::{
@@ -33,18 +36,21 @@ struct Kind {
     access: Access,
     stateful: bool,
     mixed: bool,
+    /// Who is making it.
+    claim: Option<Ticket>,
     locked: Arc<Locked>,
 }
 
 impl Kind {
     /// The `count`th one.
-    fn new(count: u64) -> Self {
+    fn new(count: u64, is_nascent: bool) -> Self {
         Self {
+            claim: is_nascent.then_some(Ticket(count)),
             memory: UserAddr(count << 32),
             access: Access(count as u8),
             stateful: count % 2 == 0,
             mixed: count % 3 == 0,
-            locked: Arc::new(Locked),
+            locked: Arc::new(Locked::default()),
         }
     }
 
@@ -55,6 +61,10 @@ impl Kind {
             access: self.access,
             stateful: self.stateful,
             mixed: self.mixed,
+            nascent: self.claim.map(|claim| Nascent {
+                claim,
+                mapped: None,
+            }),
             locked: self.locked.clone(),
         }
     }
@@ -102,6 +112,8 @@ impl Model {
             && found.access == wanted.access
             && found.stateful == wanted.stateful
             && found.mixed == wanted.mixed
+            && found.nascent.map(|nascent| nascent.claim) == kind.claim
+            && found.mapped() == wanted.mapped()
             && Arc::ptr_eq(&found.locked, &wanted.locked)
     }
 
@@ -135,8 +147,8 @@ impl Model {
             assert!(self.are(mappings.first_in(range), wanted.first().copied()));
 
             let crosses = |index: &usize| {
-                let span = &self.mappings[*index].0;
-                !(some.contains(span.start()) && some.contains(span.end()))
+                let (span, kind) = &self.mappings[*index];
+                kind.claim.is_none() && !(some.contains(span.start()) && some.contains(span.end()))
             };
             assert_eq!(mappings.crosses_end_of(range), wanted.iter().any(crosses));
         }
@@ -155,8 +167,11 @@ impl Model {
         let room = Room::new().expect("memory");
         let is_cut = mappings.cut(at, room);
 
-        let index = self.at(cell);
-        let index = index.filter(|index| *self.mappings[*index].0.start() < cell);
+        let is_whole = |index: &usize| {
+            let (span, kind) = &self.mappings[*index];
+            *span.start() < cell && kind.claim.is_none()
+        };
+        let index = self.at(cell).filter(is_whole);
         assert_eq!(is_cut, index.is_some());
         if let Some(index) = index {
             let (span, kind) = self.mappings.swap_remove(index);
@@ -165,29 +180,61 @@ impl Model {
         }
     }
 
-    fn remove(&mut self, mappings: &mut Mappings, some: &cells::Span) {
-        let removed = mappings.remove_first_in(self.cells.range(some));
-        let index = self.overlapping(some).first().copied();
+    /// What is being made from a cell on is made, if this is who makes it.
+    fn finish(&mut self, mappings: &mut Mappings, cell: usize, claim: Ticket) {
+        let found = mappings.nascent_at(Iova::new(self.cells.first(cell)), claim);
+        let is_it = |index: &usize| {
+            let (span, kind) = &self.mappings[*index];
+            *span.start() == cell && kind.claim == Some(claim)
+        };
+        let index = self.at(cell).filter(is_it);
 
-        assert!(self.are(removed.as_ref(), index));
-        if let Some(index) = index {
-            self.mappings.swap_remove(index);
+        assert!(self.are(found.as_deref(), index));
+        if let (Some(found), Some(index)) = (found, index) {
+            found.nascent = None;
+            self.mappings[index].1.claim = None;
         }
+    }
+
+    /// The first one in some cells goes: to others, and from these for good.
+    fn remove(&mut self, mappings: &mut Mappings, some: &cells::Span) {
+        let Some(index) = self.overlapping(some).first().copied() else {
+            return;
+        };
+        let range = self.cells.range(&self.mappings[index].0);
+        let locked = self.mappings[index].1.locked.clone();
+        let settled = locked.settled.get();
+        let mut others = Mappings::new();
+
+        mappings.move_to(&mut others, range);
+        assert!(self.are(others.first_in(IovaRange::ALL), Some(index)));
+        self.mappings.swap_remove(index);
+        self.check(mappings);
+
+        let mut gone = Gone::none();
+        gone.take(&mut others, range);
+        assert!(others.first_in(IovaRange::ALL).is_none());
+        assert_eq!(locked.settled.get(), settled);
+        drop(gone);
+        assert_eq!(locked.settled.get(), settled + 1);
     }
 }
 
 #[derive(Debug, Clone)]
 enum Op {
-    Insert(cells::Span),
+    Insert(cells::Span, bool),
     Cut(usize),
+    Finish(usize, u64),
     Remove(cells::Span),
 }
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
     let some = || Model::new().cells.any();
+    let cell = || 0..Model::new().cells.count();
     let op = prop_oneof![
-        4 => some().prop_map(Op::Insert),
-        2 => (0..Model::new().cells.count()).prop_map(Op::Cut),
+        4 => (some(), prop::bool::weighted(0.3)).prop_map(|(some, nascent)| Op::Insert(some, nascent)),
+        2 => cell().prop_map(Op::Cut),
+        2 => (cell(), 1..6u64).prop_map(|(cell, claim)| Op::Finish(cell, claim)),
         1 => some().prop_map(Op::Remove),
     ];
 
@@ -203,8 +250,11 @@ proptest! {
 
         for (op, count) in ops.into_iter().zip(1..) {
             match op {
-                Op::Insert(some) => model.insert(&mut mappings, some, Kind::new(count)),
+                Op::Insert(some, nascent) => {
+                    model.insert(&mut mappings, some, Kind::new(count, nascent));
+                }
                 Op::Cut(cell) => model.cut(&mut mappings, cell),
+                Op::Finish(cell, claim) => model.finish(&mut mappings, cell, Ticket(claim)),
                 Op::Remove(some) => model.remove(&mut mappings, &some),
             }
             model.check(&mappings);
@@ -221,7 +271,7 @@ fn only_room_needs_memory() {
     let mut mappings = Mappings::new();
     let page = Iova::new(4096);
     with_allocations(0, || {
-        mappings.insert(first, Kind::new(1).mapping(IovaRange::ALL));
+        mappings.insert(first, Kind::new(1, false).mapping(IovaRange::ALL));
         assert!(mappings.cut(page, second));
     });
     assert_eq!(mappings.overlapping(IovaRange::ALL).count(), 2);
@@ -233,7 +283,7 @@ fn mapping_of_all_addresses_is_cut_everywhere() {
     let mut mappings = Mappings::new();
     let all = 0..=model.cells.count() - 1;
 
-    model.insert(&mut mappings, all.clone(), Kind::new(1));
+    model.insert(&mut mappings, all.clone(), Kind::new(1, false));
     for cell in all.clone() {
         model.cut(&mut mappings, cell);
         model.check(&mappings);
@@ -243,4 +293,26 @@ fn mapping_of_all_addresses_is_cut_everywhere() {
         model.check(&mappings);
     }
     assert!(mappings.first_in(IovaRange::ALL).is_none());
+}
+
+#[test]
+fn what_is_being_made_is_its_makers() {
+    let mut model = Model::new();
+    let mut mappings = Mappings::new();
+    let some = 1..=model.cells.count() - 2;
+
+    model.insert(&mut mappings, some.clone(), Kind::new(1, true));
+    model.check(&mappings);
+    for cell in 0..model.cells.count() {
+        model.cut(&mut mappings, cell);
+        model.finish(&mut mappings, cell, Ticket(2));
+    }
+    model.check(&mappings);
+    model.finish(&mut mappings, 2, Ticket(1));
+    model.finish(&mut mappings, 1, Ticket(1));
+    assert!(model.mappings[0].1.claim.is_none());
+    model.check(&mappings);
+    model.cut(&mut mappings, 2);
+    assert_eq!(model.mappings.len(), 2);
+    model.check(&mappings);
 }
