@@ -16,15 +16,19 @@ use kernel::{
 };
 
 use crate::{
-    bindings,
-    container::Container,
-    follow::Hook,
-    group::Group,
-    num::{
-        from_i32,
-        unsupported, //
+    container::{
+        registry,
+        Container, //
     },
-    registry,
+    iommu::Group,
+    rmp::Hook,
+    sys::{
+        bindings,
+        num::{
+            from_i32,
+            unsupported, //
+        }, //
+    },
     uapi, //
 };
 

@@ -14,17 +14,17 @@
 
 #include <linux/vfio_pgsize.h>
 
-#include "debug.h"
-#include "helpers.h"
-#include "hook.h"
-#include "parameters.h"
-#include "places.h"
-#include "rmp.h"
+#include "debugfs.h"
+#include "rmp/entry.h"
+#include "rmp/hook.h"
+#include "rmp/places.h"
+#include "rmp/work.h"
+#include "sys/helpers.h"
+#include "sys/parameters.h"
+#include "sys/tracing.h"
 #ifdef VFIO_PGSIZE_TEST
-#include "testing.h"
+#include "sys/testing.h"
 #endif
-#include "tracing.h"
-#include "worker.h"
 
 /* Numbers that the headers make of other macros, which bindgen does not follow. */
 const u32 RUST_CONST_HELPER_VFIO_CHECK_EXTENSION = VFIO_CHECK_EXTENSION;

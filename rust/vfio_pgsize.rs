@@ -41,11 +41,11 @@
 //!                                                           │     └─ table     read, split, merge
 //!                                                           │         └─ pgtable  (core only)
 //!                                                           └──► follow    what follows the RMP
-//!                                                                 ├─ watches ─► rmap ─► watch ─► places.c
+//!                                                                 ├─ watches ─► rmap ─► watch ─► rmp/places.c
 //!                                                                 ├─ reserve   tables for the hook
 //!                                                                 ├─ ready     tables for who can wait
 //!                                                                 └─ repair    what the hook left
-//! KVM ── psmash() ... ── fprobe ──► hook.c ──► smash ──► rmap (block → stretches) ──► table
+//! KVM ── psmash() ... ── fprobe ──► rmp/hook.c ──► smash ──► rmap (block → stretches) ──► table
 //!                                                └─ later ──► worker ──► repair, event ──► VMM
 //!
 //! map:    request → pinned run → segments → leaves in each domain → mapping
@@ -85,60 +85,18 @@
 
 use kernel::prelude::*;
 
-mod account;
-mod apply;
-mod attach;
 mod backend;
-mod batch;
-#[allow(unsafe_code)]
-mod bindings;
-mod claim;
 mod container;
-mod cursor;
-mod debug;
-mod domain;
-mod edges;
-mod event;
-mod flush;
-mod follow;
-mod follower;
-mod frames;
-mod group;
-mod info;
-mod killable;
-mod live;
-mod map;
-mod mapping;
-mod mmap;
-mod num;
+mod debugfs;
+mod iommu;
+mod mm;
 // It is a crate of its own on the host, where more of it is used.
 #[allow(dead_code, unreachable_pub, unused_imports)]
 mod pgtable;
-mod pin;
-mod pinned;
 mod policy;
-mod pool;
-mod populate;
-mod query;
-mod quick;
-mod ready;
-mod registry;
-mod repair;
-mod reserve;
-mod rmap;
 mod rmp;
-mod smash;
-mod state;
-mod stretch;
-mod table;
-mod testing;
-mod trace;
+mod sys;
 mod uapi;
-mod unmap;
-mod watch;
-mod watches;
-mod windows;
-mod worker;
 
 module! {
     type: Module,
@@ -151,13 +109,13 @@ module! {
 /// The module, loaded: it serves containers until it is dropped.
 struct Module {
     _registration: backend::Registration,
-    _memory: watch::Memory,
+    _memory: rmp::Memory,
 }
 
 impl kernel::Module for Module {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         container::init_locks();
-        let memory = watch::Memory::new()?;
+        let memory = rmp::Memory::new()?;
 
         Ok(Self {
             _registration: backend::Registration::new()?,

@@ -17,30 +17,37 @@
 //! that it covers; any other a table of the next lower level, which the driver numbers from 1.
 
 use super::{
-    format::{
-        Attrs,
-        Entry,
-        Format,
-        LeafEntry,
-        Marks,
-        Table, //
-    },
     units::PAGE_LG2,
+    Attrs,
+    Entry,
+    Format,
+    LeafEntry,
     Level,
+    Marks,
     PageSize,
     PageSizes,
-    Phys, //
+    Phys,
+    Table, //
 };
 
 const PRESENT: u64 = 1 << 0;
+
 const ACCESSED: u64 = 1 << 5;
+
 const DIRTY: u64 = 1 << 6;
+
 const NEXT_SHIFT: u32 = 9;
+
 const NEXT: u64 = 7 << NEXT_SHIFT;
+
 const NEXT_SIZED: u64 = 7 << NEXT_SHIFT;
+
 const ADDRESS: u64 = (1 << 52) - (1 << 12);
+
 const COHERENT: u64 = 1 << 60;
+
 const READ: u64 = 1 << 61;
+
 const WRITE: u64 = 1 << 62;
 
 const MARKS: u64 = ACCESSED | DIRTY;

@@ -5,11 +5,11 @@
 use core::sync::atomic::Ordering;
 
 use super::{
-    tiling::{
-        Plan,
+    stretch::{
         Span,
         Stretch, //
     },
+    tiling::Plan,
     Changes,
     Editor,
     Entry,
@@ -31,6 +31,7 @@ const LOOK: u64 = 64 << 20;
 
 /// Work is counted in entries. This many are in a table,
 const TABLE_WORK: u64 = 512;
+
 /// and going down to one from the top costs as much as this many.
 const WALK_WORK: u64 = 16;
 

@@ -15,7 +15,7 @@
 //! To add a format:
 //!
 //! - here: a file beside `amdv1.rs` with an implementation of [`Format`];
-//! - where domains are told apart (`table.rs: PageTable::of`): what the driver says of a table of the
+//! - where domains are told apart (`iommu/table.rs: PageTable::of`): what the driver says of a table of the
 //!   format ([`Format::top`]). Methods take `self`, so that a choice among formats is a format, too: an
 //!   `enum` whose methods match;
 //! - if the hardware may not snoop: [`TablePages::write_back`](super::TablePages::write_back).

@@ -27,9 +27,9 @@
 //!              |
 //!            format     entry <-> (leaf | table | absent): the seam; amdv1 is a format
 //!            /   \
-//!        leaves   tiling     what is there, and what ought to be
+//!        leaves   stretch, tiling    what is there, and what ought to be
 //!            \   /
-//!            reshape    one leaf <-> its pieces; every store translates alike
+//!            editor, subtree, reshape    one leaf <-> its pieces; every store translates alike
 //!              |
 //!            convert    a whole range, in steps of bounded work
 //!
@@ -46,12 +46,14 @@
 mod amdv1;
 mod changes;
 mod convert;
+mod editor;
 mod format;
 mod leaves;
 mod level;
 mod pages;
 mod range;
 mod reshape;
+mod stretch;
 mod subtree;
 mod tiling;
 mod units;
@@ -65,6 +67,7 @@ pub use self::convert::{
     Conversion,
     Progress, //
 };
+pub use self::editor::Editor;
 pub use self::format::{
     Attrs,
     Entry,
@@ -84,8 +87,14 @@ pub use self::leaves::{
     View, //
 };
 pub use self::level::Level;
-pub use self::range::IovaRange;
-pub use self::reshape::Editor;
+pub use self::range::{
+    blocks_of,
+    ends_of,
+    first_piece,
+    IovaRange, //
+};
+pub use self::stretch::Stretch;
+
 pub use self::units::{
     Iova,
     PageSize,

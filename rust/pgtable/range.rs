@@ -8,6 +8,25 @@ use super::{
     PAGE_BYTES, //
 };
 
+/// The blocks of 2M in a range that consists of them.
+pub fn blocks_of(range: IovaRange) -> impl Iterator<Item = IovaRange> {
+    let mut left = Some(range);
+
+    core::iter::from_fn(move || {
+        let todo = left?;
+        let block = IovaRange::block(todo.start(), PageSize::SIZE_2M);
+        left = todo.behind(block.last());
+        Some(block)
+    })
+}
+
+/// What of `range` lies in the block of `size` that it starts in.
+pub fn first_piece(range: IovaRange, size: PageSize) -> IovaRange {
+    range
+        .intersect(IovaRange::block(range.start(), size))
+        .unwrap_or(range)
+}
+
 /// A range of addresses: whole pages, at least one.
 ///
 /// # Invariants
@@ -132,4 +151,11 @@ impl IovaRange {
     pub fn behind(self, last: Iova) -> Option<Self> {
         last.next().and_then(|next| self.from(next))
     }
+}
+
+/// Where `range` starts, and what comes behind it.
+pub fn ends_of(range: IovaRange) -> impl Iterator<Item = Iova> {
+    [Some(range.start()), range.last().next()]
+        .into_iter()
+        .flatten()
 }

@@ -24,14 +24,12 @@
 //! device may note a write in a retired table, or not at all if the IOTLB holds the larger leaf as
 //! dirty already. With tracking on, count everything that [`Changes::touched`] names as dirty.
 
-use core::sync::atomic::{
-    AtomicU64,
-    Ordering, //
-};
+use core::sync::atomic::Ordering;
 
 use super::{
     tiling::Plan,
     Changes,
+    Editor,
     Entry,
     Error,
     Format,
@@ -42,41 +40,10 @@ use super::{
     PageSizes,
     Table,
     TablePages,
-    Top,
-    View, //
+    Top, //
 };
 
-/// A page table to change.
-#[derive(Debug)]
-pub struct Editor<'p, P, F> {
-    pub(super) pages: &'p mut P,
-    pub(super) top: Top,
-    pub(super) format: F,
-}
-
 impl<'p, P: TablePages, F: Format> Editor<'p, P, F> {
-    /// The page table below `top`, with tables from and to `pages`.
-    pub fn new(pages: &'p mut P, top: Top, format: F) -> Self {
-        const {
-            assert!(
-                P::WRITES_BACK || !F::INCOHERENT,
-                "the hardware may not see what is stored"
-            );
-        }
-        Self { pages, top, format }
-    }
-
-    /// The page table as it is now.
-    pub fn view(&self) -> View<'_, P, F> {
-        View::new(self.pages, self.top, self.format)
-    }
-
-    /// The leaf sizes that fit below the top.
-    #[inline]
-    pub(super) fn sizes(&self) -> PageSizes {
-        self.format.sizes_down(self.top.level)
-    }
-
     /// Splits the leaf at `iova`, whole, into leaves of the largest of `sizes` that is smaller. 4K
     /// is always allowed. Nothing happens if its size is allowed, or if nothing is mapped.
     pub fn split(
@@ -173,35 +140,6 @@ impl<'p, P: TablePages, F: Format> Editor<'p, P, F> {
             here = here.below()?;
         }
         (here == level).then_some(table)
-    }
-
-    pub(super) fn slot(&self, table: Table, level: Level, iova: Iova) -> Option<&AtomicU64> {
-        self.pages.entries(table).get(level.index(iova))
-    }
-
-    /// The entries for `range`, all in `table`.
-    #[inline]
-    pub(super) fn slots(&self, table: Table, level: Level, range: IovaRange) -> &[AtomicU64] {
-        let indices = level.index(range.start())..=level.index(range.last());
-
-        self.pages.entries(table).get(indices).unwrap_or(&[])
-    }
-
-    /// After stores to entries that the hardware sees, or is to see: before anything that leads to
-    /// them is stored, and before the IOTLB is flushed. It is nothing where the hardware snoops.
-    #[inline]
-    pub(super) fn write_back(&self, entries: &[AtomicU64]) {
-        if self.format.is_incoherent() {
-            self.pages.write_back(entries);
-        }
-    }
-
-    /// The same for the entries for `range`.
-    #[inline]
-    pub(super) fn write_back_range(&self, table: Table, level: Level, range: IovaRange) {
-        if self.format.is_incoherent() {
-            self.pages.write_back(self.slots(table, level, range));
-        }
     }
 
     /// Makes of a leaf what the plan says; all of it, or nothing.

@@ -5,7 +5,7 @@ Names in backticks and in literal blocks of README.md and its like and of Docume
 files, make targets and variables, module parameters, functions, types, fields. Each is to
 be in this tree, or in the source of the kernel. Names of other projects are listed, with
 the reason, in doc_names.allow. Links lead to what is there, the tables of the module's
-parameters are what rust/parameters.c says, and the table of calls has all of the UAPI header.
+parameters are what rust/sys/parameters.c says, and the table of calls has all of the UAPI header.
 """
 
 import re
@@ -346,7 +346,7 @@ def parameters(source: str) -> dict[str, Parameter]:
 
 
 def wrong_parameters(tree: Tree) -> list[str]:
-    real = parameters((tree.root / "rust/parameters.c").read_text(encoding="utf-8"))
+    real = parameters((tree.root / "rust/sys/parameters.c").read_text(encoding="utf-8"))
     texts = dict(tree.pages())
     readme = re.findall(r"^\| `(\w+)` \| (\w+) \| ([\w ]+) \|", texts["README.md"], re.MULTILINE)
     guide = re.findall(

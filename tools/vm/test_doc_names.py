@@ -22,7 +22,7 @@ from paths import SRC
 FILES = {
     "Makefile": "check:\n\techo $(ONLY)\n",
     "rust/map.rs": "impl State {\n    pub(crate) fn map(&mut self) {}\n}\n// map_run() is no more\n",
-    "rust/parameters.c": (
+    "rust/sys/parameters.c": (
         "static bool serve;\nmodule_param(serve, bool, 0444);\n"
         "static unsigned int limit = U16_MAX;\nmodule_param_cb(limit, &ops, &limit, 0644);\n"
     ),
@@ -98,7 +98,7 @@ class Names(unittest.TestCase):
 
     def test_parameters(self) -> None:
         self.assertEqual(
-            parameters(FILES["rust/parameters.c"]),
+            parameters(FILES["rust/sys/parameters.c"]),
             {"serve": Parameter("N", "at load"), "limit": Parameter("65535", "any time")},
         )
         self.assertEqual(wrong_parameters(self.tree()), [])

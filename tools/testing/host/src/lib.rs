@@ -11,24 +11,21 @@
 pub mod pgtable;
 
 #[cfg(test)]
-#[allow(dead_code)]
-#[path = "../../../../rust/mapping.rs"]
-mod mapping;
+mod container;
+
+#[cfg(test)]
+mod iommu;
 
 #[cfg(test)]
 #[path = "../../../../rust/policy.rs"]
 mod policy;
 
 #[cfg(test)]
-#[path = "../../../../rust/windows.rs"]
-mod windows;
-
-#[cfg(test)]
 mod intervals;
 
-/// What mappings keep of the rest of the module, and do not look into.
+/// What mappings keep of a process's memory, and do not look into.
 #[cfg(test)]
-mod account {
+mod mm {
     use std::cell::Cell;
 
     #[derive(Default)]
@@ -42,22 +39,7 @@ mod account {
             self.settled.set(self.settled.get() + 1);
         }
     }
-}
 
-#[cfg(test)]
-mod claim {
-    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    pub(crate) struct Ticket(pub(crate) u64);
-}
-
-#[cfg(test)]
-mod domain {
-    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    pub(crate) struct Access(pub(crate) u8);
-}
-
-#[cfg(test)]
-mod pin {
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub(crate) struct UserAddr(pub(crate) u64);
 

@@ -2,7 +2,7 @@
 /*
  * Calls on a container while one of them waits for memory: it holds no lock then, so
  * that others go on, and those that want the same pages wait for it and can be killed.
- * The test build's gates have it wait (rust/testing.h).
+ * The test build's gates have it wait (rust/sys/testing.h).
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The gates of the module's test build: see rust/testing.h. */
+/* The gates of the module's test build: see rust/sys/testing.h. */
 #ifndef SNP_GATES_H
 #define SNP_GATES_H
 
-#include "../../../../rust/testing.h"
+#include "../../../../rust/sys/testing.h"
 #include "problem.h"
 
 /* Pairs of steps: who comes by the first waits until somebody is at the second. {}: none. */

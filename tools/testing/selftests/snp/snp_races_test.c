@@ -2,7 +2,7 @@
 /*
  * Map and unmap against a smash and an assignment, by force: each step of the
  * one before and after each step of the other (the test build's gates, of
- * rust/testing.h). Whatever the order, the leaves agree with the RMP.
+ * rust/sys/testing.h). Whatever the order, the leaves agree with the RMP.
  *
  * A is who maps or unmaps, B who changes the RMP. Held at a step, A has done all
  * that comes before it, and nothing of what comes after.

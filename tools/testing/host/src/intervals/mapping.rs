@@ -7,21 +7,21 @@ use kernel::prelude::*;
 use kernel::sync::Arc;
 use proptest::prelude::*;
 
-use crate::account::Locked;
-use crate::claim::Ticket;
-use crate::domain::Access;
-use crate::mapping::{
+use crate::container::claims::Ticket;
+use crate::container::mapping::{
     Gone,
     Mapping,
     Mappings,
     Nascent,
     Room, //
 };
+use crate::iommu::Access;
+use crate::mm::Locked;
+use crate::mm::UserAddr;
 use crate::pgtable::{
     Iova,
     IovaRange, //
 };
-use crate::pin::UserAddr;
 
 use super::cells::{
     self,

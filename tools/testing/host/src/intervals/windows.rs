@@ -5,11 +5,11 @@
 use kernel::prelude::*;
 use proptest::prelude::*;
 
-use crate::pgtable::Iova;
-use crate::windows::{
+use crate::iommu::windows::{
     Span,
     Windows, //
 };
+use crate::pgtable::Iova;
 
 use super::cells::{
     self,

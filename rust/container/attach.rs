@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Groups that come to a container and go.
+
+use kernel::prelude::*;
+
+use super::{
+    mapping::Mapping,
+    State, //
+};
+use crate::{
+    iommu::{
+        Domain,
+        Group,
+        Windows, //
+    },
+    pgtable::{
+        IovaRange,
+        Stretch, //
+    },
+    rmp::map_stretch,
+    sys::{
+        num::unsupported,
+        sched::rest,
+        testing::wants_own_domains, //
+    }, //
+};
+
+impl State {
+    /// Attaches `group`: to a domain that is there, or to a new one, which then gets all mappings.
+    ///
+    /// Errors: `EINVAL` it is attached already, or keeps addresses to itself that are mapped, or
+    /// leaves none; `EPERM` its interrupts are not isolated, and `unsafe_interrupts` is not set;
+    /// `ENOMEM` a leaf that the hook had to unmap can not be mapped again; and those of the IOMMU
+    /// core and of mapping.
+    pub(crate) fn attach(&mut self, group: Group, unsafe_interrupts: bool) -> Result {
+        if self.domains.iter().any(|domain| domain.has(group)) {
+            return Err(EINVAL);
+        }
+        let mut domain = Domain::new(group)?;
+        let windows = usable_windows(Iterator::chain(self.domains.iter(), [&domain]))?;
+
+        if windows.as_slice().is_empty() {
+            return Err(EINVAL);
+        }
+        let mut mappings = self.mappings.overlapping(IovaRange::ALL);
+        if mappings.any(|mapping| !windows.admit(mapping.range)) {
+            return Err(EINVAL);
+        }
+        drop(mappings);
+        if !unsafe_interrupts && !group.has_isolated_msi() {
+            pr_warn!("no interrupt remapping: load with allow_unsafe_interrupts=1 if the devices' users are trusted\n");
+            return Err(EPERM);
+        }
+        if (self.policy.follows() || self.stateful != 0) && domain.table().is_none() {
+            return Err(unsupported());
+        }
+        domain.enforce_coherency();
+
+        if !self.join(group, &mut domain)? {
+            self.domains.reserve(1, GFP_KERNEL_ACCOUNT)?;
+            // What is not there can not be read.
+            self.repair_lost()?;
+            self.replay(&mut domain)?;
+            self.domains.push(domain, GFP_KERNEL_ACCOUNT)?;
+        }
+        self.windows = windows;
+        Ok(())
+    }
+
+    /// Moves `group` from `domain`, its own, to one that is there; says whether one takes it.
+    fn join(&mut self, group: Group, domain: &mut Domain) -> Result<bool> {
+        for other in self.domains.iter_mut() {
+            if wants_own_domains() || !other.is_like(domain) {
+                continue;
+            }
+            domain.detach(group);
+            if other.attach(group).is_ok() {
+                return Ok(true);
+            }
+            domain.attach(group)?;
+        }
+        Ok(false)
+    }
+
+    /// Maps in `domain`, in which nothing is mapped, all that is mapped in the others.
+    fn replay(&self, domain: &mut Domain) -> Result {
+        let mut done = 0usize;
+        let mut result = Ok(());
+
+        for mapping in self.mappings.overlapping(IovaRange::ALL) {
+            result = self.replay_mapping(mapping, domain);
+            if result.is_err() {
+                break;
+            }
+            done = done.saturating_add(1);
+        }
+        if result.is_err() {
+            let mappings = self.mappings.overlapping(IovaRange::ALL);
+            for mapped in mappings.take(done).filter_map(Mapping::mapped) {
+                domain.take_back(mapped);
+            }
+        }
+        result
+    }
+
+    fn replay_mapping(&self, mapping: &Mapping, domain: &mut Domain) -> Result {
+        let Some(source) = self.source().and_then(|index| self.domains.get(index)) else {
+            return Ok(());
+        };
+        let mut found = KVVec::with_capacity(1024, GFP_KERNEL_ACCOUNT)?;
+        let mut left = mapping.mapped();
+        // A stretch may go on in the next piece.
+        let mut held: Option<Stretch> = None;
+        let mut mapped: Option<IovaRange> = None;
+        let mut put = |stretch: Stretch, domain: &mut Domain| {
+            map_stretch(
+                domain,
+                &self.policy,
+                stretch.range,
+                stretch.phys,
+                mapping.access,
+                &self.follower,
+            )?;
+            mapped = IovaRange::new(mapping.range.start(), stretch.range.last());
+            Ok(())
+        };
+
+        let mut result = Ok(());
+        'all: while let Some(todo) = left.and_then(|left| source.skip_holes(left)) {
+            let seen = source.stretches(todo, &mut found);
+            for stretch in &found {
+                if let Some(before) = &mut held {
+                    if before.goes_on_in(stretch) {
+                        before.range = before.range.hull(stretch.range);
+                        continue;
+                    }
+                    result = put(*before, domain);
+                    if result.is_err() {
+                        held = None;
+                        break 'all;
+                    }
+                }
+                held = Some(*stretch);
+            }
+            left = todo.behind(seen.last());
+            rest();
+        }
+        if let Some(last) = held {
+            result = put(last, domain);
+        }
+        if result.is_ok() && source.watches().lost_in(mapping.range) {
+            // Perhaps it was not there when it was looked for: nobody would know in the new domain.
+            result = Err(ENOMEM);
+        }
+        if let (Err(_), Some(range)) = (&result, mapped) {
+            domain.take_back(range);
+        }
+        result
+    }
+
+    /// Detaches `group`. With the last group of a domain the domain goes, and with the last domain
+    /// all mappings.
+    pub(crate) fn detach(&mut self, group: Group) {
+        let Some(index) = self
+            .domains
+            .iter_mut()
+            .position(|domain| domain.detach(group))
+        else {
+            return;
+        };
+        let is_empty = |domain: &Domain| domain.groups().is_empty();
+
+        if self.domains.get(index).is_some_and(is_empty) {
+            if self.domains.len() == 1 {
+                self.unmap_at_end();
+            }
+            if let Ok(mut domain) = self.domains.remove(index) {
+                // Not only freed: IOMMU_DEBUG_PAGEALLOC counts what is mapped.
+                let mappings = self.mappings.overlapping(IovaRange::ALL);
+                for mapped in mappings.filter_map(Mapping::mapped) {
+                    domain.take_back(mapped);
+                }
+            }
+        }
+        if self.domains.is_empty() {
+            self.windows = Windows::none();
+        } else if let Ok(windows) = usable_windows(self.domains.iter()) {
+            // What the others leave usable is no less. If there is no memory to say so, it stays.
+            self.windows = windows;
+        }
+    }
+}
+
+/// What all the domains reach, without what their groups keep to themselves.
+fn usable_windows<'a>(domains: impl Iterator<Item = &'a Domain>) -> Result<Windows> {
+    let mut windows = Windows::everything()?;
+
+    for domain in domains {
+        windows.confine(domain.aperture().ok_or(EINVAL)?)?;
+        for group in domain.groups() {
+            group.reserved(|hole| windows.exclude(hole))?;
+        }
+    }
+    Ok(windows)
+}

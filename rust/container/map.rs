@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Mapping: what a map request begins and ends with; and frames, stretch by stretch, into a domain's
+//! page table as the policy says.
+
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
+
+use super::{
+    claims::{
+        NewClaim,
+        Purpose,
+        Ticket, //
+    },
+    mapping::{
+        Mapping,
+        Nascent,
+        Room, //
+    },
+    Container,
+    State, //
+};
+use crate::{
+    iommu::Access,
+    mm::{
+        Locked,
+        UserAddr, //
+    },
+    pgtable::IovaRange,
+    sys::{
+        num::unsupported,
+        testing::{
+            step,
+            Step, //
+        }, //
+    }, //
+};
+
+/// A map request.
+pub(crate) struct MapRequest {
+    pub(crate) range: IovaRange,
+    pub(crate) memory: UserAddr,
+    pub(crate) access: Access,
+    /// Its pages have a state.
+    pub(crate) stateful: bool,
+    /// They are mapped at once.
+    pub(crate) shared: bool,
+}
+
+impl Container {
+    /// Maps memory of the current process; all of it, or nothing.
+    ///
+    /// Errors: those of [`State::begin_map`] and [`Container::populate`]; `EINVAL` the last group left
+    /// meanwhile.
+    pub(crate) fn map(&self, request: &MapRequest) -> Result {
+        let room = Room::new()?;
+        let new = NewClaim::new()?;
+        let locked = Locked::of_current()?;
+        let (mapping, claim) = self.lock()?.begin_map(request, room, new, locked)?;
+        let Some(claim) = claim else {
+            return Ok(());
+        };
+
+        let result =
+            self.with_tools(|tools| self.populate(&mapping, mapping.range, &mut tools.pins));
+        self.at_once(|state| state.end_map(&mapping, claim, result))
+    }
+}
+
+impl State {
+    /// Knows of a mapping that is to be made. If there is something to be pinned, it is nascent until
+    /// [`State::end_map`].
+    ///
+    /// Errors: `EEXIST` part of the range is mapped, or is being mapped; `ENOSPC` too many mappings;
+    /// `EINVAL` the range is not usable; `EOPNOTSUPP` pages can have no state, for a domain's page table
+    /// can not be edited.
+    fn begin_map(
+        &mut self,
+        request: &MapRequest,
+        room: Room,
+        new: NewClaim,
+        locked: Arc<Locked>,
+    ) -> Result<(Mapping, Option<Ticket>)> {
+        if self.mappings.first_in(request.range).is_some() {
+            return Err(EEXIST);
+        }
+        let avail = self.avail.checked_sub(1).ok_or(ENOSPC)?;
+        if !self.windows.admit(request.range) {
+            return Err(EINVAL);
+        }
+        if request.stateful && !self.domains.iter().all(|domain| domain.table().is_some()) {
+            return Err(unsupported());
+        }
+        let claim = match request.shared {
+            true => Some(self.claims.make(request.range, Purpose::Work, new)?),
+            false => None,
+        };
+        let mapping = Mapping {
+            range: request.range,
+            memory: request.memory,
+            access: request.access,
+            stateful: request.stateful,
+            mixed: claim.is_some(),
+            nascent: claim.map(|claim| Nascent {
+                claim,
+                mapped: None,
+            }),
+            locked,
+        };
+
+        // INVARIANT: All of it is private, or nothing of it is mapped yet.
+        self.mappings.insert(room, mapping.copy());
+        self.avail = avail;
+        if mapping.stateful {
+            self.stateful = self.stateful.saturating_add(mapping.range.pages());
+        }
+        Ok((mapping, claim))
+    }
+
+    /// A mapping is made, or is not to be.
+    fn end_map(&mut self, mapping: &Mapping, claim: Ticket, result: Result<bool>) -> Result {
+        self.claims.end(claim);
+        let Some(made) = self.mappings.nascent_at(mapping.range.start(), claim) else {
+            return result.and(Err(EINVAL));
+        };
+
+        match result {
+            // INVARIANT: All of it is mapped and pinned.
+            Ok(mixed) => {
+                made.mixed = mixed;
+                made.nascent = None;
+                step(Step::MapInserted);
+                Ok(())
+            }
+            Err(error) => {
+                self.gone.take(&mut self.mappings, mapping.range);
+                self.forget_state(mapping);
+                self.avail = self.avail.saturating_add(1);
+                Err(error)
+            }
+        }
+    }
+}

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is mapped where: the mappings of a container, by IOVA.
+
+use kernel::{
+    prelude::*,
+    rbtree::{
+        RBTree,
+        RBTreeNodeReservation, //
+    },
+    sync::Arc, //
+};
+
+use super::claims::Ticket;
+use crate::{
+    iommu::Access,
+    mm::{
+        Locked,
+        UserAddr, //
+    },
+    pgtable::{
+        Iova,
+        IovaRange,
+        PageSize,
+        PAGE_BYTES, //
+    }, //
+};
+
+/// What one map request made, or what is left of it.
+pub(crate) struct Mapping {
+    pub(crate) range: IovaRange,
+    /// Where the process has the memory of `range.start()`.
+    pub(crate) memory: UserAddr,
+    pub(crate) access: Access,
+    /// Its pages have a state: those that are shared are mapped, and the others are not.
+    pub(crate) stateful: bool,
+    /// Some of its frames are no memory, and are not pinned, or that is not known yet.
+    pub(crate) mixed: bool,
+    /// It is being made.
+    pub(crate) nascent: Option<Nascent>,
+    /// Who pays for it.
+    pub(crate) locked: Arc<Locked>,
+}
+
+/// How far a mapping is made.
+#[derive(Clone, Copy)]
+pub(crate) struct Nascent {
+    /// By whom.
+    pub(crate) claim: Ticket,
+    /// What of it is mapped: from its start on.
+    pub(crate) mapped: Option<IovaRange>,
+}
+
+impl Mapping {
+    /// Where it may be mapped: there is nothing to be found outside of it.
+    pub(crate) fn mapped(&self) -> Option<IovaRange> {
+        self.nascent
+            .map_or(Some(self.range), |nascent| nascent.mapped)
+    }
+
+    /// Where the process has the memory of an IOVA of the mapping.
+    pub(crate) fn memory_at(&self, iova: Iova) -> UserAddr {
+        self.memory
+            .after(iova.above(self.range.start()) / PAGE_BYTES)
+    }
+
+    /// The same, for when it can not be looked at where it is.
+    pub(crate) fn copy(&self) -> Self {
+        self.part(self.range)
+    }
+
+    /// A part of it.
+    pub(crate) fn part(&self, range: IovaRange) -> Self {
+        Self {
+            range,
+            memory: self.memory_at(range.start()),
+            locked: self.locked.clone(),
+            ..*self
+        }
+    }
+}
+
+/// Room for one more mapping.
+pub(crate) struct Room(RBTreeNodeReservation<Iova, Mapping>);
+
+impl Room {
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self(RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?))
+    }
+}
+
+/// The mappings of a container.
+///
+/// # Invariants
+///
+/// No two overlap, and the key of each is its last address: the first key from an address on is that
+/// of the only mapping that can hold it.
+pub(crate) struct Mappings(RBTree<Iova, Mapping>);
+
+impl Mappings {
+    pub(crate) fn new() -> Self {
+        // INVARIANT: There is none.
+        Self(RBTree::new())
+    }
+
+    /// The first mapping that overlaps `range`.
+    pub(crate) fn first_in(&self, range: IovaRange) -> Option<&Mapping> {
+        // Copied out and looked up again: a cursor's borrow ends with the cursor.
+        let key = *self.0.cursor_lower_bound(&range.start())?.current().0;
+
+        self.0
+            .get(&key)
+            .filter(|mapping| mapping.range.start() <= range.last())
+    }
+
+    /// All that overlap `range`, in rising order.
+    pub(crate) fn overlapping(&self, range: IovaRange) -> impl Iterator<Item = &Mapping> {
+        let mut left = Some(range);
+
+        core::iter::from_fn(move || {
+            let todo = left?;
+            let found = self.first_in(todo)?;
+            left = todo.behind(found.range.last());
+            Some(found)
+        })
+    }
+
+    /// The mapping that holds `iova`.
+    pub(crate) fn at(&self, iova: Iova) -> Option<&Mapping> {
+        self.first_in(IovaRange::block(iova, PageSize::SIZE_4K))
+    }
+
+    /// Whether a mapping, but for those that are being made, lies in part in `range` and in part
+    /// outside.
+    pub(crate) fn crosses_end_of(&self, range: IovaRange) -> bool {
+        let crosses = |iova| {
+            self.at(iova)
+                .is_some_and(|mapping| mapping.nascent.is_none() && !range.covers(mapping.range))
+        };
+
+        crosses(range.start()) || crosses(range.last())
+    }
+
+    /// Adds `mapping`, which overlaps no other.
+    pub(crate) fn insert(&mut self, room: Room, mapping: Mapping) {
+        // INVARIANT: The key is the last address.
+        self.0
+            .insert(room.0.into_node(mapping.range.last(), mapping));
+    }
+
+    /// Makes two of the mapping that holds `at` and begins before it, and is no longer being made. Says
+    /// whether there is one.
+    pub(crate) fn cut(&mut self, at: Iova, room: Room) -> bool {
+        let halves = |whole: &Mapping| {
+            if whole.nascent.is_some() {
+                return None;
+            }
+            let left = IovaRange::new(whole.range.start(), at.before()?)?;
+            Some((whole.part(left), whole.part(whole.range.from(at)?)))
+        };
+        let Some((left, right)) = self.at(at).and_then(halves) else {
+            return false;
+        };
+
+        if let Some(node) = self.0.remove_node(&right.range.last()) {
+            // INVARIANT: The key is the last address, and they do not overlap.
+            self.0
+                .insert(node.into_reservation().into_node(left.range.last(), left));
+            self.insert(room, right);
+        }
+        true
+    }
+
+    /// The mapping that begins at `iova` and is being made by `claim`.
+    pub(crate) fn nascent_at(&mut self, iova: Iova, claim: Ticket) -> Option<&mut Mapping> {
+        let is_it = |mapping: &Mapping| {
+            mapping.range.start() == iova
+                && mapping
+                    .nascent
+                    .is_some_and(|nascent| nascent.claim == claim)
+        };
+        let key = self.at(iova).filter(|mapping| is_it(mapping))?.range.last();
+
+        self.0.get_mut(&key)
+    }
+
+    /// Moves `mapping`, one of these, to `others`, with which it does not overlap.
+    pub(crate) fn move_to(&mut self, others: &mut Self, mapping: IovaRange) {
+        if let Some(node) = self.0.remove_node(&mapping.last()) {
+            // INVARIANT: The key is what it was.
+            others.0.insert(node);
+        }
+    }
+}
+
+/// Mappings that are gone, of which the account is to be settled when no lock is held.
+pub(crate) struct Gone(Mappings);
+
+impl Gone {
+    pub(crate) fn none() -> Self {
+        Self(Mappings::new())
+    }
+
+    /// Takes `mapping` from `mappings`.
+    pub(crate) fn take(&mut self, mappings: &mut Mappings, mapping: IovaRange) {
+        mappings.move_to(&mut self.0, mapping);
+    }
+}
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        for mapping in self.0 .0.values() {
+            mapping.locked.settle();
+        }
+    }
+}

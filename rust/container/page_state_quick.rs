@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Changes of state of a few pages each, many at a time: they come into and go out of tables that
+//! are there entry by entry, and one flush is for all.
+//!
+//! What does not fit (a table that is not there yet, a leaf that has to be cut) goes the long way.
+
+#![allow(unsafe_code)]
+
+use super::{
+    mapping::Mapping,
+    State, //
+};
+use crate::{
+    iommu::{
+        Domain,
+        Layout,
+        PageTable, //
+    },
+    mm::{
+        phys_of,
+        unpin,
+        Buffer,
+        Plain, //
+    },
+    pgtable::{
+        IovaRange,
+        PageSize,
+        PageSizes,
+        Stretch, //
+    }, //
+};
+
+/// `IOMMU_DEBUG_PAGEALLOC` counts what the IOMMU core maps and unmaps, and would miss these. The test
+/// build is for a machine where it is there, and is not switched on.
+const QUICK: bool = !cfg!(CONFIG_IOMMU_DEBUG_PAGEALLOC) || cfg!(VFIO_PGSIZE_TEST);
+
+/// Quick changes under way.
+pub(crate) struct Quick<'q> {
+    /// Where leaves came.
+    filled: Option<IovaRange>,
+    /// Where leaves went. What they translated is in the container's stretches, still pinned.
+    taken: Option<IovaRange>,
+    /// The page table, as long as nothing else is done to it.
+    layout: Option<Layout>,
+    pages: &'q mut Buffer,
+    /// Memory that is known to be plain.
+    plain: &'q mut Plain,
+}
+
+impl<'q> Quick<'q> {
+    pub(crate) fn new(pages: &'q mut Buffer, plain: &'q mut Plain) -> Self {
+        Self {
+            filled: None,
+            taken: None,
+            layout: None,
+            pages,
+            plain,
+        }
+    }
+
+    /// The page table of the domain, if there is but one: others might have other leaves.
+    fn table<'d>(&mut self, domains: &'d [Domain]) -> Option<PageTable<'d>> {
+        let [domain] = domains else {
+            return None;
+        };
+        if let Some(layout) = self.layout {
+            return Some(domain.table_with(layout));
+        }
+        let table = domain.table()?;
+        self.layout = Some(table.layout());
+        Some(table)
+    }
+}
+
+fn add(place: &mut Option<IovaRange>, range: IovaRange) {
+    *place = Some(place.map_or(range, |before| before.hull(range)));
+}
+
+/// Whether `range` is a few pages, of one table.
+fn is_small(range: IovaRange) -> bool {
+    QUICK && IovaRange::block(range.start(), PageSize::SIZE_2M).covers(range)
+}
+
+impl State {
+    /// Shares `range`, of `mapping`, if that is quickly done. Says whether it is.
+    pub(crate) fn share_quickly(
+        &mut self,
+        mapping: &Mapping,
+        range: IovaRange,
+        quick: &mut Quick<'_>,
+    ) -> bool {
+        let rule = self.policy.at(range.start()).rule;
+        let between = rule.sizes.below(PageSize::SIZE_2M) != PageSizes::ONLY_4K;
+        let pages = range.pages();
+
+        if !is_small(range)
+            || pages > 1 && between
+            || !mapping.locked.is_of_current()
+            || !mapping.locked.charge_spare(pages)
+        {
+            return false;
+        }
+        let filled = self.pin_and_fill(mapping, range, quick);
+        if filled.is_none() {
+            mapping.locked.release(pages);
+        }
+        let Some(whole) = filled else {
+            return false;
+        };
+        // All of a block that is followed is mapped, or is lost and has no table: nothing comes twice.
+        let followed = |domain: &Domain| domain.watches().first_in(range).is_some();
+        if cfg!(VFIO_PGSIZE_TEST) && self.domains.iter().any(followed) {
+            kernel::warn_on!(true);
+        }
+        self.shared = self.shared.saturating_add(pages);
+        add(&mut quick.filled, range);
+        if whole {
+            self.rejoin(mapping.range, range.start());
+        }
+        true
+    }
+
+    /// Pins `range` and maps it; all, or nothing. Says whether it may have become part of a block that
+    /// is whole.
+    fn pin_and_fill(
+        &mut self,
+        mapping: &Mapping,
+        range: IovaRange,
+        quick: &mut Quick<'_>,
+    ) -> Option<bool> {
+        let table = quick.table(&self.domains)?;
+        let (buffer, plain) = (&mut *quick.pages, &mut *quick.plain);
+        let frames = &mut self.scratch.frames.0;
+        let number = usize::try_from(range.pages()).ok()?;
+        let memory = mapping.memory_at(range.start());
+        let mut pinned = false;
+
+        let filled = table.fill(range, mapping.access, || {
+            let pages = buffer.pin_quickly(memory, number, mapping.access.write, plain)?;
+            pinned = true;
+            frames.clear();
+            for page in pages {
+                // There is room: a change has as many pages as a table has entries.
+                frames.push_within_capacity(phys_of(*page)?).ok()?;
+            }
+            Some(frames.as_slice())
+        });
+        if filled.is_none() && pinned {
+            buffer.unpin_quickly(number);
+        }
+        filled
+    }
+
+    /// Has devices use no page of `range`, of `mapping`, if that is quickly done. Says whether it is.
+    /// The pages stay pinned until [`State::flush_quick`].
+    pub(crate) fn take_quickly(
+        &mut self,
+        mapping: &Mapping,
+        range: IovaRange,
+        quick: &mut Quick<'_>,
+    ) -> bool {
+        if !is_small(range) {
+            return false;
+        }
+        let found = &self.scratch.stretches;
+        let room = found.capacity().saturating_sub(found.len());
+        if usize::try_from(range.pages()).is_ok_and(|pages| pages > room) {
+            self.flush_quick(mapping, quick);
+        }
+
+        let found = &mut self.scratch.stretches;
+        let block = IovaRange::block(range.start(), PageSize::SIZE_2M);
+        let followed = |domain: &Domain| domain.watches().first_in(block).is_some();
+        if self.domains.iter().any(followed) {
+            return false;
+        }
+        let taken = quick.table(&self.domains).is_some_and(|table| {
+            table.take(range, |iova, phys| {
+                let page = Stretch {
+                    range: IovaRange::block(iova, PageSize::SIZE_4K),
+                    phys,
+                };
+                match found.last_mut() {
+                    Some(last) if last.goes_on_in(&page) => {
+                        last.range = last.range.hull(page.range)
+                    }
+                    // There is room.
+                    _ => drop(found.push_within_capacity(page)),
+                }
+            })
+        });
+        if taken {
+            add(&mut quick.taken, range);
+        }
+        taken
+    }
+
+    /// Flushes what was done quickly, and unpins what was taken.
+    pub(crate) fn flush_quick(&mut self, mapping: &Mapping, quick: &mut Quick<'_>) {
+        quick.layout = None;
+        let [domain] = self.domains.as_slice() else {
+            return;
+        };
+        if let Some(range) = quick.filled.take() {
+            domain.sync_filled(range);
+        }
+        let Some(range) = quick.taken.take() else {
+            return;
+        };
+        let ((), flushed) = domain.flushed(|gather| gather.touch(range));
+        let found = &mut self.scratch.stretches;
+        let mut pages = 0u64;
+        for stretch in found.iter() {
+            // SAFETY: They were mapped, so they are pinned once, and are in no domain any more.
+            pages = pages.saturating_add(unsafe {
+                unpin(
+                    stretch.phys,
+                    stretch.range.pages(),
+                    mapping.access.write,
+                    false,
+                    &flushed,
+                )
+            });
+        }
+        found.clear();
+        mapping.locked.release(pages);
+        self.shared = self.shared.saturating_sub(pages);
+    }
+}

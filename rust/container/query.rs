@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What leaves there are: read from the page table, joined into runs of like ones.
+
+use kernel::prelude::*;
+
+use super::State;
+use crate::{
+    iommu::PIECE,
+    pgtable::{
+        blocks_of,
+        first_piece,
+        Format,
+        Iova,
+        IovaRange,
+        Leaf,
+        LikeRun,
+        PageSize, //
+    },
+    rmp::{
+        Block,
+        Guard,
+        RmpEntry, //
+    },
+    sys::{
+        bindings,
+        num::{
+            index_nospec,
+            unsupported, //
+        },
+        sched::{
+            give_way,
+            rest, //
+        }, //
+    }, //
+};
+
+/// What is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// Leaves.
+    Leaves,
+    /// Those of them that disagree with the RMP.
+    Mismatches,
+    /// Leaves, and pages that are private.
+    State,
+}
+
+/// What is asked for, and how much is to be said of each leaf.
+#[derive(Clone, Copy)]
+pub(crate) struct Question {
+    pub(crate) wanted: Wanted,
+    /// What the RMP says of what is under it, too.
+    pub(crate) rmp: bool,
+}
+
+/// A run of like leaves, or of private pages, as it is reported.
+#[derive(Clone, Copy)]
+pub(crate) struct Run {
+    pub(crate) range: IovaRange,
+    /// The size of each leaf; `None`: the pages are private.
+    pub(crate) size: Option<PageSize>,
+    /// `VFIO_PGSIZE_RUN_*`.
+    pub(crate) flags: u32,
+}
+
+impl State {
+    /// Fills `runs`, as far as it has room, with what is wanted of `range`. Returns what is left to be
+    /// asked for.
+    ///
+    /// Errors: `ENOENT` no such domain; `EOPNOTSUPP` its page table can not be read, or nothing is
+    /// followed, so that nobody can audit; `EINTR` a fatal signal came.
+    pub(crate) fn query(
+        &self,
+        domain: usize,
+        range: IovaRange,
+        question: Question,
+        runs: &mut KVVec<Run>,
+    ) -> Result<Option<IovaRange>> {
+        let domain = index_nospec(domain, self.domains.len()).ok_or(ENOENT)?;
+        let table = self.domains.get(domain).ok_or(ENOENT)?;
+        let view = table.table().ok_or_else(unsupported)?.view();
+        let format = view.format();
+        let Question { wanted, rmp } = question;
+        let audit = wanted == Wanted::Mismatches;
+        let alone = |leaf: Leaf| {
+            let run = Run::new(format, leaf.into());
+            let more = if rmp { rmp_flags(&leaf) } else { 0 };
+            let flags = run.flags | more;
+            Run { flags, ..run }
+        };
+
+        if (audit || rmp) && self.hook.is_none() {
+            return Err(unsupported());
+        }
+        // Where nothing is mapped there is nothing to look for.
+        for mapping in self.mappings.overlapping(range) {
+            let with_private = wanted == Wanted::State && mapping.stateful;
+            let mut left = mapping.range.intersect(range);
+
+            while let Some(todo) = left {
+                // What is sparse is not looked through gigabyte by gigabyte.
+                let mapped = table.skip_holes(todo);
+                let before = mapped.map_or(Some(todo.last()), |mapped| mapped.start().before());
+                if let Some(gap) = gap(Some(todo.start()), before) {
+                    if with_private && !append(runs, Run::private(gap)) {
+                        return Ok(range.from(gap.start()));
+                    }
+                }
+                let Some(todo) = mapped else {
+                    break;
+                };
+                let piece = first_piece(todo, PIECE);
+                let audited = audit.then(|| view.leaves(piece));
+                // Leaves that are alike in the page table may not be so in the RMP.
+                let each = (!audit && rmp).then(|| view.leaves(piece).map(alone));
+                let joined = (!audit && !rmp)
+                    .then(|| view.like_runs(piece).map(|run| Run::new(format, run)));
+                let found =
+                    Iterator::chain(each.into_iter().flatten(), joined.into_iter().flatten());
+                let wrong = |leaf: &Leaf| disagrees(leaf, || view.leaf_at(leaf.iova));
+                let mut next = Some(todo.start());
+
+                for leaf in audited.into_iter().flatten().filter(wrong) {
+                    if !append(runs, alone(leaf)) {
+                        return Ok(range.from(leaf.iova));
+                    }
+                    self.follower.found_mismatch((&leaf).into());
+                }
+                for run in found {
+                    if let Some(gap) = gap(next, run.range.start().before()) {
+                        if with_private && !append(runs, Run::private(gap)) {
+                            return Ok(range.from(gap.start()));
+                        }
+                    }
+                    if !append(runs, run) {
+                        return Ok(range.from(run.range.start()));
+                    }
+                    next = run.range.last().next();
+                }
+                // A leaf that goes on behind the piece was seen.
+                let seen = view.leaf_at(piece.last()).map(|leaf| leaf.range().last());
+                if let Some(gap) = gap(next, Some(piece.last())) {
+                    if with_private && !append(runs, Run::private(gap)) {
+                        return Ok(range.from(gap.start()));
+                    }
+                }
+                left = todo.behind(seen.unwrap_or(piece.last()));
+                give_way()?;
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Run {
+    const fn private(range: IovaRange) -> Self {
+        Self {
+            range,
+            size: None,
+            flags: bindings::VFIO_PGSIZE_RUN_PRIVATE,
+        }
+    }
+
+    fn new(format: impl Format, run: LikeRun) -> Self {
+        let flag = |set: bool, flag: u32| if set { flag } else { 0 };
+
+        Self {
+            range: run.range,
+            size: Some(run.size),
+            flags: flag(format.readable(run.attrs), bindings::VFIO_PGSIZE_RUN_READ)
+                | flag(format.writable(run.attrs), bindings::VFIO_PGSIZE_RUN_WRITE),
+        }
+    }
+}
+
+/// What the RMP says of the frames under a leaf, all together: `VFIO_PGSIZE_RUN_*`.
+fn rmp_flags(leaf: &Leaf) -> u32 {
+    const BROKEN: u32 = bindings::VFIO_PGSIZE_RUN_RMP_4K | bindings::VFIO_PGSIZE_RUN_ASSIGNED;
+    let mut flags = 0;
+    let mut left = Some(leaf.range());
+
+    while let Some(todo) = left {
+        let block_last = todo.start().align_last(PageSize::SIZE_2M);
+        let entry = RmpEntry::of(leaf.phys().at(leaf.iova, todo.start()));
+        let (said, last) = match entry {
+            // There is none for the block, or SNP is off.
+            None => (0, block_last),
+            Some(entry) if entry.large => (bindings::VFIO_PGSIZE_RUN_RMP_2M, block_last),
+            // There is no more to be found in the block.
+            Some(entry) if entry.assigned => (BROKEN, block_last),
+            Some(_) => (
+                bindings::VFIO_PGSIZE_RUN_RMP_4K,
+                todo.start().align_last(PageSize::SIZE_4K),
+            ),
+        };
+
+        flags |= said;
+        if entry.is_some_and(|entry| entry.assigned) {
+            flags |= bindings::VFIO_PGSIZE_RUN_ASSIGNED;
+        }
+        left = todo.behind(last);
+        rest();
+    }
+    flags
+}
+
+/// The addresses from `next` to `last`, if there are any.
+fn gap(next: Option<Iova>, last: Option<Iova>) -> Option<IovaRange> {
+    IovaRange::new(next?, last?)
+}
+
+/// Whether a leaf, which is `now` as it says, disagrees with the RMP.
+fn disagrees(leaf: &Leaf, now: impl Fn() -> Option<Leaf>) -> bool {
+    let is_broken = |block: IovaRange| {
+        let frames = Block::of(leaf.phys().at(leaf.iova, block.start()));
+        let same = |now: Leaf| now.range() == leaf.range();
+
+        if !frames.is_broken() {
+            return false;
+        }
+        // The hook may have split the leaf since it was read, before the RMP was changed.
+        let _guard = Guard::lock();
+        now().is_some_and(same) && frames.is_broken()
+    };
+
+    leaf.size() >= PageSize::SIZE_2M && blocks_of(leaf.range()).any(is_broken)
+}
+
+/// Adds `run`; one that goes on where the last ended is a part of it. False if there is no room.
+fn append(runs: &mut KVVec<Run>, run: Run) -> bool {
+    match runs.last_mut() {
+        Some(last)
+            if last.range.last().next() == Some(run.range.start())
+                && last.size == run.size
+                && last.flags == run.flags =>
+        {
+            last.range = last.range.hull(run.range);
+            true
+        }
+        _ => runs.push_within_capacity(run).is_ok(),
+    }
+}

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The end of what is mapped: out of all domains, out of the IOTLB, and only then unpinned.
+
+#![allow(unsafe_code)]
+
+use kernel::prelude::*;
+
+use super::{
+    mapping::Mapping,
+    State, //
+};
+use crate::{
+    iommu::{
+        convert_part,
+        Domain,
+        Flushed,
+        Gather, //
+    },
+    mm::unpin,
+    pgtable::{
+        IovaRange,
+        PageSize,
+        PageSizes,
+        Stretch, //
+    },
+    sys::{
+        sched::rest,
+        testing::{
+            step,
+            Step, //
+        }, //
+    }, //
+};
+
+impl State {
+    /// A mapping has gone, if it is stateful with tables that pages left behind.
+    pub(crate) fn forget_state(&mut self, mapping: &Mapping) {
+        if !mapping.stateful {
+            return;
+        }
+        self.stateful = self.stateful.saturating_sub(mapping.range.pages());
+        for domain in &self.domains {
+            let mut left = Some(mapping.range);
+            while let (Some(todo), Some(table)) = (left, domain.table()) {
+                left = table.drop_empty(todo);
+                rest();
+            }
+        }
+    }
+
+    /// Unmaps and unpins what is mapped of `range`, of `mapping`, at whose ends no leaf crosses.
+    ///
+    /// Can not fail, and allocates nothing.
+    pub(crate) fn clear(&mut self, mapping: &Mapping, range: IovaRange) {
+        let Some(source) = self.source() else {
+            return;
+        };
+        // What is still mapped somewhere stays pinned, come what may.
+        let mut safe = true;
+        for (index, domain) in self.domains.iter_mut().enumerate() {
+            if index != source {
+                safe &= domain.take_back(range);
+            }
+        }
+        let Some(domain) = self.domains.get_mut(source) else {
+            return;
+        };
+        let (mut pages, mut memory) = (0u64, 0u64);
+        let release = |stretch: &Stretch, flushed: &Flushed<'_>| {
+            pages = pages.saturating_add(stretch.range.pages());
+            if safe {
+                // SAFETY: By the invariants the pages of a mapping that are mapped are pinned once
+                // if they are memory, and they are in no domain any more.
+                let unpinned = unsafe {
+                    unpin(
+                        stretch.phys,
+                        stretch.range.pages(),
+                        mapping.access.write,
+                        mapping.mixed,
+                        flushed,
+                    )
+                };
+                memory = memory.saturating_add(unpinned);
+            }
+        };
+
+        let lost = domain.watches().hold_in(range);
+        step(Step::UnmapHeld);
+        unmap_all_of(domain, range, lost, &mut self.scratch.stretches, release);
+        domain.watches_mut().remove_in(range);
+        step(Step::UnmapUnwatched);
+        mapping.locked.release(memory);
+        if mapping.stateful {
+            self.shared = self.shared.saturating_sub(pages);
+        }
+    }
+}
+
+/// Unmaps what is mapped of `range`, and has it released. If the hook has `lost` leaves, what is not
+/// in the page table is in the domain's watches.
+fn unmap_all_of(
+    domain: &Domain,
+    range: IovaRange,
+    lost: bool,
+    found: &mut KVVec<Stretch>,
+    mut release: impl FnMut(&Stretch, &Flushed<'_>),
+) {
+    let mut left = Some(range);
+
+    let next = |left: IovaRange| {
+        let mapped = domain.skip_holes(left);
+        // What was lost is where nothing is mapped.
+        let followed = domain.watches().first_in(left).filter(|_| lost);
+        let from = followed.and_then(|watch| left.from(watch.range().start().max(left.start())));
+        match (mapped, from) {
+            (Some(mapped), Some(from)) => Some(mapped.hull(from)),
+            (mapped, from) => mapped.or(from),
+        }
+    };
+
+    while let Some(todo) = left.and_then(next) {
+        let seen = domain.stretches(todo, found);
+        merge(domain, found);
+        let (gone, flushed) = domain.flushed(|gather| {
+            let gone = unmap_groups(gather, found);
+            step(Step::UnmapOut);
+            gone
+        });
+        step(Step::UnmapFlushed);
+
+        if !kernel::warn_on!(!gone) {
+            found.iter().for_each(|stretch| release(stretch, &flushed));
+        }
+        if lost {
+            holes(domain, seen, found, |hole| release(&hole, &flushed));
+        }
+        step(Step::UnmapUnpinned);
+        left = todo.behind(seen.last());
+        rest();
+    }
+    found.clear();
+}
+
+/// Unmaps stretches, with one call those that follow one another. Says whether it could.
+fn unmap_groups(gather: &mut Gather<'_>, found: &[Stretch]) -> bool {
+    let mut stretches = found.iter().map(|stretch| stretch.range).peekable();
+    let mut all = true;
+
+    while let Some(mut group) = stretches.next() {
+        while let Some(next) = stretches.next_if(|next| group.last().next() == Some(next.start())) {
+            group = group.hull(next);
+        }
+        all &= group.bytes() == Some(gather.unmap(group));
+    }
+    all
+}
+
+/// Calls `each` with what is followed of `seen` and not among `found`.
+fn holes(domain: &Domain, seen: IovaRange, found: &[Stretch], mut each: impl FnMut(Stretch)) {
+    let mut next = Some(seen);
+    let mut hole = |hole: IovaRange| followed_in(domain, hole, &mut each);
+
+    for stretch in found {
+        let gap = next.zip(stretch.range.start().before());
+        if let Some(gap) = gap.and_then(|(todo, last)| IovaRange::new(todo.start(), last)) {
+            hole(gap);
+        }
+        next = seen.behind(stretch.range.last());
+    }
+    if let Some(gap) = next {
+        hole(gap);
+    }
+}
+
+/// Calls `each` with the parts of `hole` that are followed.
+fn followed_in(domain: &Domain, hole: IovaRange, each: &mut impl FnMut(Stretch)) {
+    for watch in domain.watches().overlapping(hole) {
+        let part = watch.range().intersect(hole);
+        if let Some((range, phys)) =
+            part.and_then(|part| Some((part, watch.phys_at(part.start())?)))
+        {
+            each(Stretch { range, phys });
+        }
+    }
+}
+
+/// Makes 2M leaves of small ones that are to go, where they fit: a table full of leaves goes by one
+/// store then, which is several times as fast as leaf by leaf.
+fn merge(domain: &Domain, found: &[Stretch]) {
+    const SIZE: PageSize = PageSize::SIZE_2M;
+    let Some(table) = domain.table().filter(|_| domain.sizes().allows(SIZE)) else {
+        return;
+    };
+
+    for stretch in found {
+        let Some(blocks) = stretch.blocks() else {
+            continue;
+        };
+        let is_small = |iova| {
+            let leaf = table.view().leaf_at(iova);
+            leaf.is_some_and(|leaf| leaf.size() < SIZE)
+        };
+        if is_small(blocks.start()) && is_small(blocks.last()) {
+            // If it stops half way the rest goes leaf by leaf.
+            let _ = convert_part(domain, blocks, PageSizes::only(SIZE));
+        }
+    }
+}

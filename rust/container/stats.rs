@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What there is to count of a container.
+
+#![allow(unsafe_code)]
+
+use core::sync::atomic::{
+    AtomicU64,
+    Ordering, //
+};
+
+use super::State;
+use crate::{
+    pgtable::PAGE_BYTES,
+    sys::bindings, //
+};
+
+/// What there is to count of a container.
+pub(crate) fn stats(state: &State) -> bindings::vfio_pgsize_stats {
+    let number = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let stats = &state.follower.stats;
+
+    bindings::vfio_pgsize_stats {
+        splits: number(&stats.splits),
+        merges: number(&stats.merges),
+        fallbacks: number(&stats.fallbacks),
+        repairs: number(&stats.repairs),
+        mismatches: number(&stats.mismatches),
+        // SAFETY: It may be called from anywhere.
+        missed: unsafe { bindings::pgsize_hook_missed() },
+        shared: state.shared.wrapping_mul(PAGE_BYTES),
+        stateful: state.stateful.wrapping_mul(PAGE_BYTES),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Unmapping mappings, and parts of them.
+
+use kernel::prelude::*;
+
+use super::{
+    is_made,
+    mapping::{
+        Mapping,
+        Room, //
+    },
+    Container,
+    State, //
+};
+use crate::{
+    pgtable::IovaRange,
+    sys::testing::{
+        step,
+        Step, //
+    }, //
+};
+
+impl Container {
+    /// Unmaps what mappings have within `range`, once nobody is at work there any more, as
+    /// [`State::unmap`] does.
+    ///
+    /// Errors: those, and `EINTR` a fatal signal came before that.
+    pub(crate) fn unmap(&self, range: IovaRange, parts: bool) -> Result<u64> {
+        let (bytes, gone) = self.when_free(range, |state| {
+            let bytes = state.unmap(range, parts)?;
+            Ok((bytes, state.take_gone()))
+        })?;
+
+        drop(gone);
+        Ok(bytes)
+    }
+}
+
+impl State {
+    /// Unmaps what mappings have within `range`. Returns how many bytes that was. A mapping that lies
+    /// in the range in part is cut, if `parts`; else that is `EINVAL`. One that is being made is as if
+    /// it came later.
+    ///
+    /// Errors, and nothing is unmapped then: `EINVAL`; `ENOSPC` there were too many mappings;
+    /// and those of [`State::cut_out`].
+    pub(crate) fn unmap(&mut self, range: IovaRange, parts: bool) -> Result<u64> {
+        if self.mappings.crosses_end_of(range) {
+            if !parts || !self.domains.iter().all(|domain| domain.table().is_some()) {
+                return Err(EINVAL);
+            }
+            return self.unmap_parts(range);
+        }
+        Ok(self.unmap_in(range, is_made))
+    }
+
+    /// Unmaps all mappings, those that are being made, too: who makes them finds them gone.
+    pub(crate) fn unmap_at_end(&mut self) {
+        self.unmap_in(IovaRange::ALL, |_| true);
+    }
+
+    /// Unmaps mappings in `range` that are `meant`.
+    fn unmap_in(&mut self, range: IovaRange, meant: impl Fn(&Mapping) -> bool) -> u64 {
+        let mut bytes = 0u64;
+        let mut left = Some(range);
+
+        step(Step::UnmapBegins);
+        while let Some(found) = left.and_then(|left| self.mappings.first_in(left)) {
+            left = range.behind(found.range.last());
+            if !meant(found) {
+                continue;
+            }
+            let mapping = found.copy();
+            self.gone.take(&mut self.mappings, mapping.range);
+            step(Step::UnmapRemoved);
+            if let Some(mapped) = mapping.mapped() {
+                self.clear(&mapping, mapped);
+            }
+            self.forget_state(&mapping);
+            bytes = bytes.wrapping_add(mapping.range.bytes().unwrap_or(0));
+            self.avail = self.avail.saturating_add(1);
+        }
+        bytes
+    }
+
+    /// The same where mappings lie in the range in part.
+    fn unmap_parts(&mut self, range: IovaRange) -> Result<u64> {
+        let makes_two = |mapping: &Mapping| {
+            is_made(mapping)
+                && mapping.range.start() < range.start()
+                && mapping.range.last() > range.last()
+        };
+        if self.avail == 0 && self.mappings.at(range.start()).is_some_and(makes_two) {
+            return Err(ENOSPC);
+        }
+        let rooms = [Room::new()?, Room::new()?];
+
+        self.cut_out(range)?;
+        // Nothing fails from here on: mappings end where the range does, and then are unmapped.
+        let mut cuts = 0u32;
+        for (at, room) in [Some(range.start()), range.last().next()]
+            .into_iter()
+            .zip(rooms)
+        {
+            if at.is_some_and(|at| self.mappings.cut(at, room)) {
+                cuts = cuts.saturating_add(1);
+            }
+        }
+        let bytes = self.unmap_in(range, is_made);
+        self.avail = self.avail.saturating_sub(cuts);
+        Ok(bytes)
+    }
+}

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <linux/debugfs.h>
+#include <linux/module.h>
+#include <linux/seq_file.h>
+
+#include "debugfs.h"
+
+/* A number, in decimal. */
+#define NAME_SIZE	24
+
+static int policy_show(struct seq_file *seq, void *unused)
+{
+	return pgsize_debug_policy(seq, seq->private);
+}
+DEFINE_SHOW_ATTRIBUTE(policy);
+
+static int leaves_show(struct seq_file *seq, void *unused)
+{
+	return pgsize_debug_leaves(seq, seq->private);
+}
+DEFINE_SHOW_ATTRIBUTE(leaves);
+
+static int counters_show(struct seq_file *seq, void *unused)
+{
+	return pgsize_debug_counters(seq, seq->private);
+}
+DEFINE_SHOW_ATTRIBUTE(counters);
+
+static struct dentry *root;
+
+/* How many containers follow, and how often the hook was registered. */
+static u32 followers, hooked;
+
+void pgsize_debug_init(void)
+{
+	root = debugfs_create_dir("vfio_pgsize", NULL);
+	debugfs_create_u32("followers", 0400, root, &followers);
+	debugfs_create_u32("hooked", 0400, root, &hooked);
+}
+
+void pgsize_debug_followers(u32 number)
+{
+	WRITE_ONCE(followers, number);
+}
+
+void pgsize_debug_hooked(void)
+{
+	WRITE_ONCE(hooked, hooked + 1);
+}
+
+void pgsize_debug_exit(void)
+{
+	debugfs_remove(root);
+}
+
+void pgsize_debug_show(u64 id, void *container)
+{
+	char name[NAME_SIZE];
+	struct dentry *dir;
+
+	snprintf(name, sizeof(name), "%llu", id);
+	dir = debugfs_create_dir(name, root);
+	debugfs_create_file("policy", 0400, dir, container, &policy_fops);
+	debugfs_create_file("leaves", 0400, dir, container, &leaves_fops);
+	debugfs_create_file("counters", 0400, dir, container, &counters_fops);
+}
+
+void pgsize_debug_hide(u64 id)
+{
+	char name[NAME_SIZE];
+
+	snprintf(name, sizeof(name), "%llu", id);
+	debugfs_lookup_and_remove(name, root);
+}

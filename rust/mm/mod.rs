@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The memory of a process: pinned, charged to it, and given back.
+
+mod locked_vm;
+mod mmap_lock;
+mod pfnmap;
+mod pin;
+mod pinned;
+mod user_addr;
+
+pub(crate) use self::locked_vm::Locked;
+pub(crate) use self::mmap_lock::Plain;
+pub(crate) use self::pin::{
+    Buffer,
+    Pinner, //
+};
+pub(crate) use self::pinned::{
+    page_at,
+    phys_of,
+    unpin,
+    Kind,
+    PinnedRun, //
+};
+pub(crate) use self::user_addr::UserAddr;

@@ -1,0 +1,379 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A process's memory, pinned, as runs of frames that follow one another.
+
+#![allow(unsafe_code)]
+
+use kernel::{
+    alloc::AllocError,
+    mm::virt::flags,
+    prelude::*, //
+};
+
+use super::{
+    locked_vm::Locked,
+    mmap_lock::{
+        Plain,
+        ReadLock, //
+    },
+    pfnmap::frames_at,
+    pinned::{
+        frame,
+        Kind,
+        PinnedRun, //
+    },
+    user_addr::UserAddr, //
+};
+use crate::sys::{
+    bindings,
+    num::{
+        to_u64,
+        to_usize, //
+    },
+    sched::give_way, //
+};
+
+/// Pages that one call of GUP is asked for where they are small, and where they are to be faulted in.
+/// Interrupts are off while it takes those that are there, for some hundred instructions each.
+const BATCH: usize = 512;
+
+/// And where the last ones were in a large folio: they cost some instructions each. The next ones may
+/// be small again, and interrupts are off for all of these then.
+const LARGE_BATCH: usize = 4096;
+
+/// And where all are large for sure.
+const HUGE_BATCH: usize = 16384;
+
+/// Where GUP puts what it pins. One serves a container.
+pub(crate) struct Buffer(KVVec<*mut bindings::page>);
+
+// SAFETY: `struct page` pointers mean the same to every thread, and the buffer holds none between
+// two uses.
+unsafe impl Send for Buffer {}
+
+impl Buffer {
+    pub(crate) fn new() -> Result<Self, AllocError> {
+        Ok(Self(KVVec::from_elem(
+            core::ptr::null_mut(),
+            HUGE_BATCH,
+            GFP_KERNEL_ACCOUNT,
+        )?))
+    }
+
+    /// Pins `pages` from `start` on, of the current process; for the device to write, if `write`. All
+    /// of them at once, or `None`: a [`Pinner`] then finds out why. `plain` is what is known already.
+    pub(crate) fn pin_quickly(
+        &mut self,
+        start: UserAddr,
+        pages: usize,
+        write: bool,
+        plain: &mut Plain,
+    ) -> Option<&[*mut bindings::page]> {
+        if plain.pages_from(start) < to_u64(pages) {
+            let current = kernel::current!();
+            let lock = ReadLock::try_now(current.mm()?)?;
+            *plain = Plain::around(&lock, start, to_u64(pages), write);
+            if plain.pages_from(start) < to_u64(pages) {
+                return None;
+            }
+        }
+        let got = pin_present(self.0.get_mut(..pages)?, start, write);
+
+        if got != pages {
+            self.unpin_quickly(got);
+            return None;
+        }
+        self.0.get(..got)
+    }
+
+    /// Unpins the first `pages` of those pinned, which no device has seen.
+    pub(crate) fn unpin_quickly(&mut self, pages: usize) {
+        if let Some(pinned @ [_, ..]) = self.0.get_mut(..pages) {
+            // SAFETY: GUP pinned them, and they are in no page table.
+            unsafe { bindings::unpin_user_pages(pinned.as_mut_ptr(), pinned.len()) };
+        }
+    }
+}
+
+/// What was to be had where not all was there.
+enum Slowly {
+    Pages(usize),
+    Frames(PinnedRun),
+}
+
+/// Pins as many of the current process's pages from `start` on as are there and `pages` has room for.
+/// Nothing is faulted in. Returns how many that are.
+fn pin_present(pages: &mut [*mut bindings::page], start: UserAddr, write: bool) -> usize {
+    let write = if write { bindings::FOLL_WRITE } else { 0 };
+    let Ok(room @ 1..) = c_int::try_from(pages.len()) else {
+        return 0;
+    };
+    // SAFETY:
+    // - There is room for so many pointers;
+    // - whoever asks is a process with memory of its own.
+    let got = unsafe {
+        bindings::pin_user_pages_fast(
+            start.get(),
+            room,
+            bindings::FOLL_LONGTERM | bindings::FOLL_NOFAULT | write,
+            pages.as_mut_ptr(),
+        )
+    };
+    // Why it has none, the slow way finds out.
+    usize::try_from(got).unwrap_or(0)
+}
+
+/// Pins pages of the process whose mmap_lock is held, from `start` on, as `pages` has room; faults in
+/// what is not there. Returns how many, at least one.
+fn pin_absent(
+    lock: &ReadLock<'_>,
+    pages: &mut [*mut bindings::page],
+    start: UserAddr,
+    write: bool,
+) -> Result<usize> {
+    let write = if write { bindings::FOLL_WRITE } else { 0 };
+    // SAFETY:
+    // - There is room for so many pointers;
+    // - the process is there, and its mmap_lock is held; it stays so, for nobody asks to be told.
+    let got = unsafe {
+        bindings::pin_user_pages_remote(
+            lock.mm().as_raw(),
+            start.get(),
+            pages.len(),
+            bindings::FOLL_LONGTERM | write,
+            pages.as_mut_ptr(),
+            core::ptr::null_mut(),
+        )
+    };
+    match usize::try_from(got) {
+        Ok(0) => Err(EFAULT),
+        Ok(got) => Ok(got),
+        Err(_) => Err(Error::from_errno(c_int::try_from(got)?)),
+    }
+}
+
+/// Pins a stretch of the current process's memory, run after run.
+pub(crate) struct Pinner<'a> {
+    buffer: &'a mut [*mut bindings::page],
+    /// What is pinned, but in no run yet: `buffer[ready.0..ready.1]`.
+    ready: (usize, usize),
+    /// The run that may go on.
+    held: Option<PinnedRun>,
+    /// What is to be pinned next.
+    next: UserAddr,
+    left: u64,
+    write: bool,
+    /// What of it is plain, as far as was looked.
+    plain: Plain,
+    /// How many pages to ask for.
+    batch: usize,
+    charged: u64,
+}
+
+impl<'a> Pinner<'a> {
+    /// To pin `pages` from `start` on; for the device to write, if `write`.
+    pub(crate) fn new(buffer: &'a mut Buffer, start: UserAddr, pages: u64, write: bool) -> Self {
+        Self {
+            buffer: &mut buffer.0,
+            ready: (0, 0),
+            held: None,
+            next: start,
+            left: pages,
+            write,
+            plain: Plain::default(),
+            batch: BATCH,
+            charged: 0,
+        }
+    }
+
+    /// How many pages were charged. The account is not told of those that are unpinned.
+    pub(crate) fn charged(&self) -> u64 {
+        self.charged
+    }
+
+    /// The next run, as long as it gets; `None` at the end.
+    ///
+    /// Sleeps, and takes mmap_lock. Fails with `EFAULT` if memory is not there or not to be written,
+    /// `ENOMEM` for lack of memory or beyond RLIMIT_MEMLOCK, `EINTR` if a fatal signal came.
+    pub(crate) fn next_run(&mut self, locked: &Locked) -> Result<Option<PinnedRun>> {
+        loop {
+            let piece = match self.take_ready()? {
+                Some(piece) => piece,
+                None if self.left == 0 => return Ok(self.held.take()),
+                None => match self.refill(locked)? {
+                    Some(piece) => piece,
+                    None => continue,
+                },
+            };
+            if let done @ Some(_) = self.hold(piece) {
+                return Ok(done);
+            }
+        }
+    }
+
+    /// Lets the held run go on with `piece`. If it can not, the run is done, and `piece` is held.
+    fn hold(&mut self, piece: PinnedRun) -> Option<PinnedRun> {
+        match &mut self.held {
+            Some(held) => held
+                .extend(piece)
+                .map(|piece| core::mem::replace(held, piece)),
+            None => {
+                self.held = Some(piece);
+                None
+            }
+        }
+    }
+
+    /// Takes from what is ready as much as follows one another.
+    fn take_ready(&mut self) -> Result<Option<PinnedRun>> {
+        let ready = self.buffer.get(self.ready.0..self.ready.1).unwrap_or(&[]);
+        let Some(first) = ready.first() else {
+            return Ok(None);
+        };
+        let count = followers(ready);
+        // SAFETY: GUP gave this page, and it is still pinned.
+        let pfn = to_u64(unsafe { bindings::pgsize_page_to_pfn(*first) });
+        let phys = frame(pfn)?;
+
+        self.ready.0 = self.ready.0.saturating_add(count);
+        Ok(Some(PinnedRun::new(phys, to_u64(count), Kind::Memory)))
+    }
+
+    /// Makes the next pages ready; or returns frames that are none.
+    fn refill(&mut self, locked: &Locked) -> Result<Option<PinnedRun>> {
+        give_way()?;
+
+        let mut got = self.refill_quickly()?;
+        if got == 0 {
+            match self.refill_slowly()? {
+                Slowly::Pages(pages) => got = pages,
+                Slowly::Frames(frames) => return Ok(Some(frames)),
+            }
+        }
+        // If they can not be charged, they are unpinned as all that is ready.
+        self.ready = (0, got);
+        let last = self.buffer.get(got.wrapping_sub(1));
+        self.batch = match last {
+            // SAFETY: GUP gave this page, and it is pinned.
+            Some(last) if unsafe { bindings::pgsize_page_is_large(*last) } => LARGE_BATCH,
+            _ => BATCH,
+        };
+        locked.charge(to_u64(got))?;
+        self.charged = self.charged.saturating_add(to_u64(got));
+        self.advance(to_u64(got));
+        Ok(None)
+    }
+
+    /// Pins what is there already, without a look at the VMAs but for one at each kind of them.
+    fn refill_quickly(&mut self) -> Result<usize> {
+        if self.plain.pages_from(self.next) == 0 {
+            let current = kernel::current!();
+            let lock = ReadLock::killable(current.mm().ok_or(ENODEV)?)?;
+            self.plain = Plain::around(&lock, self.next, self.left, self.write);
+        }
+        let batch = if self.plain.is_huge() {
+            HUGE_BATCH
+        } else {
+            self.batch
+        };
+        let wanted = to_usize(self.left.min(self.plain.pages_from(self.next))).min(batch);
+        let buffer = self.buffer.get_mut(..wanted).unwrap_or(&mut []);
+
+        Ok(pin_present(buffer, self.next, self.write))
+    }
+
+    /// Pins what is not there yet, as type1 pins all (`vaddr_get_pfns`): faults are not handed to
+    /// userspace, mmap_lock is not let go, and protection keys do not count, for it is another's access.
+    /// What can not be pinned may be the registers of a device, in a VM_PFNMAP mapping.
+    ///
+    /// Nothing is ready then: what was pinned before is held, or has been passed on.
+    fn refill_slowly(&mut self) -> Result<Slowly> {
+        let current = kernel::current!();
+        let lock = ReadLock::killable(current.mm().ok_or(ENODEV)?)?;
+        let wanted = to_usize(self.left).min(BATCH);
+        let buffer = self.buffer.get_mut(..wanted).unwrap_or(&mut []);
+
+        match pin_absent(&lock, buffer, self.next, self.write) {
+            Ok(got) => Ok(Slowly::Pages(got)),
+            Err(refused) => self.frames(&lock, refused).map(Slowly::Frames),
+        }
+    }
+
+    fn frames(&mut self, lock: &ReadLock<'_>, refused: Error) -> Result<PinnedRun> {
+        let address = lock.untagged(self.next);
+
+        let (pfn, reach) = loop {
+            let vma = lock.vma_at(address).ok_or(refused)?;
+            if vma.flags() & flags::PFNMAP == 0 {
+                return Err(refused);
+            }
+            if let Some(found) = frames_at(vma, address, self.write)? {
+                break found;
+            }
+        };
+        // SAFETY: It takes any number.
+        if unsafe { bindings::pgsize_pfn_is_memory(to_usize(pfn)) } {
+            return Err(EFAULT);
+        }
+        let pages = reach.min(self.left);
+        let phys = frame(pfn)?;
+        self.advance(pages);
+        Ok(PinnedRun::new(phys, pages, Kind::Frames))
+    }
+
+    fn advance(&mut self, pages: u64) {
+        self.next = self.next.after(pages);
+        self.left = self.left.saturating_sub(pages);
+    }
+}
+
+impl Drop for Pinner<'_> {
+    fn drop(&mut self) {
+        if let Some(ready @ [_, ..]) = self.buffer.get_mut(self.ready.0..self.ready.1) {
+            // SAFETY: GUP pinned them, and no run has them.
+            unsafe { bindings::unpin_user_pages(ready.as_mut_ptr(), ready.len()) };
+        }
+    }
+}
+
+/// How many pages, from the first on, follow one another in physical memory.
+///
+/// Sixty-four at a time: three instructions a page.
+fn followers(pages: &[*mut bindings::page]) -> usize {
+    let Some(first) = pages.first() else {
+        return 0;
+    };
+    let mut known = 0usize;
+
+    if pages
+        .get(1)
+        .is_some_and(|second| *second != first.wrapping_add(1))
+    {
+        return 1;
+    }
+    for chunk in pages.chunks_exact(64) {
+        let follow = |at: usize| match chunk.get(at..).and_then(|chunk| chunk.first_chunk()) {
+            Some(chunk) => are_from(chunk, first.wrapping_add(known.wrapping_add(at))),
+            None => false,
+        };
+        if !(follow(0) && follow(16) && follow(32) && follow(48)) {
+            break;
+        }
+        known = known.wrapping_add(64);
+    }
+    let rest = pages.get(known..).unwrap_or(&[]).iter().enumerate();
+    let more = rest.take_while(|(at, page)| **page == first.wrapping_add(known.wrapping_add(*at)));
+    known.saturating_add(more.count())
+}
+
+/// Whether these are `first` and those that follow it.
+#[inline(always)]
+fn are_from(pages: &[*mut bindings::page; 16], first: *mut bindings::page) -> bool {
+    let follows = |(at, page): (usize, &*mut bindings::page)| *page == first.wrapping_add(at);
+
+    pages
+        .iter()
+        .enumerate()
+        .map(follows)
+        .fold(true, |all, one| all & one)
+}

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The firmware switches SNP off inside a command of its own (SNP_SHUTDOWN_EX), on all
+ * processors and at any moment. RMPREAD is an invalid opcode then, and is one before SNP is
+ * switched on; the kernel's snp_lookup_rmpentry() executes it all the same. So where there is
+ * RMPREAD it is executed here, where the exception is caught. Where there is none the kernel
+ * reads the table as memory, which it is, whatever SNP is.
+ */
+#include <linux/atomic.h>
+#include <linux/cc_platform.h>
+#include <linux/module.h>
+#include <linux/smp.h>
+
+#include <asm/asm.h>
+#include <asm/cpufeature.h>
+#include <asm/msr.h>
+#include <asm/pgtable_types.h>
+#include <asm/sev.h>
+
+#include "entry.h"
+#include "work.h"
+
+#define PFNS_PER_2M	(PMD_SIZE / PAGE_SIZE)
+
+/* What RMPREAD answers if there is no entry. */
+#define RMPREAD_FAIL_INPUT	1
+
+/* What RMPREAD writes: of the bytes here, the lowest bit is what is meant. */
+struct rmp_answer {
+	u64 gpa;
+	u8 assigned;
+	u8 pagesize;
+	u8 immutable;
+	u8 reserved;
+	u32 asid;
+} __packed;
+
+static typeof(snp_lookup_rmpentry) *lookup;
+
+/* SNP was found off, and not found on since. */
+static atomic_t off;
+static atomic_t off_unsaid;
+
+static void found_off(void)
+{
+	if (!atomic_xchg(&off, 1)) {
+		atomic_set(&off_unsaid, 1);
+		pgsize_work_now();
+	}
+}
+
+static bool is_on_here(void)
+{
+	u64 syscfg;
+
+	return !rdmsrq_safe(MSR_AMD64_SYSCFG, &syscfg) && syscfg & MSR_AMD64_SYSCFG_SNP_EN;
+}
+
+bool pgsize_rmp_is_on(void)
+{
+	return cc_platform_has(CC_ATTR_HOST_SEV_SNP) && !atomic_read(&off) && is_on_here();
+}
+
+int pgsize_rmp_open(void)
+{
+	if (!pgsize_rmp_is_on())
+		return -EOPNOTSUPP;
+	lookup = symbol_get(snp_lookup_rmpentry);
+	return lookup ? 0 : -EOPNOTSUPP;
+}
+
+void pgsize_rmp_forget(void)
+{
+	atomic_set(&off, 0);
+	atomic_set(&off_unsaid, 0);
+}
+
+void pgsize_rmp_close(void)
+{
+	symbol_put(snp_lookup_rmpentry);
+	lookup = NULL;
+	pgsize_rmp_forget();
+}
+
+/* One entry, not that of its 2M. */
+static int rmpread(u64 pfn, bool *assigned, bool *large)
+{
+	struct rmp_answer answer = {};
+	u64 rax = pfn << PAGE_SHIFT;
+	bool undefined = true;
+
+	/* A #UD goes on behind what clears `undefined`. */
+	asm volatile("1:\t.byte 0xf2, 0x0f, 0x01, 0xfd\n\t"
+		     "movb\t$0, %[undefined]\n"
+		     "2:\n"
+		     _ASM_EXTABLE(1b, 2b)
+		     : "+a" (rax), [undefined] "+qm" (undefined)
+		     : "c" (&answer)
+		     : "memory", "cc");
+	if (undefined) {
+		found_off();
+		return -ENODEV;
+	}
+	if ((u32)rax)
+		return (u32)rax == RMPREAD_FAIL_INPUT ? -EFAULT : -EIO;
+	*assigned = answer.assigned & 1;
+	*large = answer.pagesize & 1;
+	return 0;
+}
+
+/* @large: what the entry of the 2M says, or the page's own. */
+static int look_up(u64 pfn, bool *assigned, bool *large)
+{
+	int level, ret;
+
+	if (atomic_read(&off))
+		return -ENODEV;
+	if (cpu_feature_enabled(X86_FEATURE_RMPREAD))
+		return rmpread(pfn, assigned, large);
+	ret = lookup(pfn, assigned, &level);
+	*large = !ret && level != PG_LEVEL_4K;
+	return ret;
+}
+
+int pgsize_rmp_lookup(u64 pfn, bool *assigned, bool *large)
+{
+	u64 first = ALIGN_DOWN(pfn, PFNS_PER_2M);
+	bool first_assigned;
+	int ret = look_up(pfn, assigned, large);
+
+	if (ret)
+		return ret;
+	/* Of an entry that is not assigned nothing else means anything. */
+	if (!*assigned) {
+		*large = false;
+		return 0;
+	}
+	if (pfn == first)
+		return 0;
+	/* The size is that of the first of the 2M, if it is assigned. */
+	ret = look_up(first, &first_assigned, large);
+	*large = !ret && *large && first_assigned;
+	return ret;
+}
+
+static void look_here(void *any_off)
+{
+	if (!is_on_here())
+		WRITE_ONCE(*(bool *)any_off, true);
+}
+
+bool pgsize_rmp_look(void)
+{
+	bool any_off = false;
+
+	if (!atomic_read(&off)) {
+		if (!is_on_here())
+			found_off();
+		return false;
+	}
+	on_each_cpu(look_here, &any_off, 1);
+	if (any_off)
+		return false;
+	atomic_set(&off, 0);
+	return true;
+}
+
+bool pgsize_rmp_take_off(void)
+{
+	return atomic_xchg(&off_unsaid, 0);
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The hook on the functions that change the RMP, and the lock that the hook and
+ * everybody else take to edit leaves that are followed.
+ */
+#ifndef VFIO_PGSIZE_HOOK_H
+#define VFIO_PGSIZE_HOOK_H
+
+#include <linux/types.h>
+
+/*
+ * May sleep. The RMP can be read then. -EOPNOTSUPP: this is no SNP host, SNP is off, or its
+ * kernel can not be hooked.
+ */
+int pgsize_hook_register(void);
+/* May sleep. No handler runs any more when it returns. */
+void pgsize_hook_unregister(void);
+
+/*
+ * Nobody follows any more: it is registered still, and pgsize_hook_expire() comes some
+ * seconds later; and somebody does again.
+ */
+void pgsize_hook_idle(void);
+/* May sleep. */
+void pgsize_hook_resume(void);
+
+/* Calls that went by unseen since it was registered, or resumed. */
+u64 pgsize_hook_missed(void);
+
+unsigned long pgsize_rmap_lock(void);
+void pgsize_rmap_unlock(unsigned long flags);
+
+/* In Rust. They run with preemption off: see smash.rs. */
+u64 pgsize_generation(u64 pfn);
+u64 pgsize_smash_begin(u64 pfn);
+void pgsize_smash_end(u64 pfn, u64 began, bool refused);
+void pgsize_became_whole(u64 pfn, u64 began);
+void pgsize_became_shared(u64 pfn);
+/* Not atomic: see map.rs. */
+void pgsize_hook_expire(void);
+
+#endif

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Registering the hook, for as long as anything is followed: see `hook.c`.
+
+#![allow(unsafe_code)]
+
+use kernel::prelude::*;
+
+use super::lock::Guard;
+use crate::sys::bindings;
+
+kernel::sync::global_lock! {
+    // SAFETY: Initialised when the module is loaded, before anything else.
+    pub(crate) unsafe(uninit) static HOOKS: Mutex<Hooks> = Hooks::NONE;
+}
+
+/// Who wants the hook, and whether it is there.
+pub(crate) struct Hooks {
+    users: u32,
+    registered: bool,
+}
+
+impl Hooks {
+    const NONE: Self = Self {
+        users: 0,
+        registered: false,
+    };
+
+    /// Shows in debugfs how many follow.
+    fn tell(&self) {
+        // SAFETY: The lock is held: `self` is behind it.
+        unsafe { bindings::pgsize_debug_followers(self.users) };
+    }
+}
+
+/// Whether what is followed is to be looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Look {
+    No,
+    /// Calls that nobody saw may have taken effect late, or SNP is on again.
+    Again,
+    /// A call went by unseen, or SNP was switched off: the VMM is to be told.
+    Tell,
+}
+
+impl Look {
+    /// The one that has this number.
+    pub(crate) fn of(number: u32) -> Self {
+        match number {
+            0 => Self::No,
+            1 => Self::Again,
+            _ => Self::Tell,
+        }
+    }
+}
+
+/// The hook is registered as long as one of these is there, and some seconds more: to put it in and
+/// take it out patches the kernel's code and waits for all tasks, which nobody is to have done at will.
+pub(crate) struct Hook(());
+
+impl Hook {
+    /// May sleep. Fails with `EOPNOTSUPP` where there is nothing to follow: on no SNP host, while SNP
+    /// is off, or where the kernel's functions can not be probed.
+    pub(crate) fn new() -> Result<Self> {
+        let mut hooks = HOOKS.lock();
+
+        if !hooks.registered {
+            Guard::lock().reset();
+            // SAFETY: The lock is held, and it is not registered.
+            kernel::error::to_result(unsafe { bindings::pgsize_hook_register() })?;
+            hooks.registered = true;
+        } else if hooks.users == 0 {
+            // SAFETY: The lock is held, and it is registered and idle.
+            unsafe { bindings::pgsize_hook_resume() };
+        }
+        hooks.users = hooks.users.saturating_add(1);
+        hooks.tell();
+        Ok(Self(()))
+    }
+
+    /// Whether a call went by unseen since this was last asked, while anybody follows, or may have; or
+    /// SNP was switched off, or on again. May sleep.
+    pub(crate) fn look() -> Look {
+        let hooks = HOOKS.lock();
+
+        if hooks.users == 0 {
+            return Look::No;
+        }
+        // SAFETY: The lock is held.
+        match unsafe { bindings::pgsize_missed_take() } {
+            bindings::pgsize_look_PGSIZE_LOOK_NOT => Look::No,
+            bindings::pgsize_look_PGSIZE_LOOK_AGAIN => Look::Again,
+            _ => Look::Tell,
+        }
+    }
+
+    /// Takes the hook out if nobody wants it. May sleep.
+    pub(crate) fn take_out() {
+        let mut hooks = HOOKS.lock();
+
+        if hooks.users == 0 && hooks.registered {
+            // SAFETY: The lock is held, and it is registered.
+            unsafe { bindings::pgsize_hook_unregister() };
+            hooks.registered = false;
+        }
+    }
+}
+
+impl Drop for Hook {
+    fn drop(&mut self) {
+        let mut hooks = HOOKS.lock();
+
+        hooks.users = hooks.users.saturating_sub(1);
+        hooks.tell();
+        if hooks.users == 0 {
+            // SAFETY: The lock is held, and it is registered.
+            unsafe { bindings::pgsize_hook_idle() };
+        }
+    }
+}
+
+/// Nobody has wanted the hook for some seconds: see `work.c`.
+#[no_mangle]
+extern "C" fn pgsize_hook_expire() {
+    Hook::take_out();
+}

@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Mapping with leaves that the policy allows and that agree with the RMP.
+
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
+
+use super::{
+    entry::Block,
+    follower::Follower,
+    lock::Guard,
+    split::{
+        large_leaf,
+        AROUND, //
+    },
+    watch::Standing,
+    watches::{
+        watch_counted,
+        Fit,
+        NewWatch, //
+    }, //
+};
+use crate::{
+    iommu::{
+        convert_part,
+        Access,
+        Domain,
+        PIECE, //
+    },
+    pgtable::{
+        blocks_of,
+        first_piece,
+        Iova,
+        IovaRange,
+        PageSize,
+        PageSizes,
+        Phys,
+        Stretch, //
+    },
+    policy::{
+        Policy,
+        Rule, //
+    },
+    sys::{
+        num::unsupported,
+        sched::{
+            give_way,
+            rest, //
+        },
+        testing::{
+            step,
+            Step, //
+        }, //
+    }, //
+};
+
+impl Domain {
+    /// Maps `range` to the frames from `phys` on with leaves of `rule`, of 4K where the RMP wants it,
+    /// and follows it; all of it, or nothing.
+    pub(crate) fn map_followed(
+        &mut self,
+        range: IovaRange,
+        phys: Phys,
+        access: Access,
+        rule: Rule,
+        follower: &Arc<Follower>,
+    ) -> Result {
+        step(Step::MapBegins);
+        // From here on what breaks is noted.
+        let stretch = Stretch { range, phys };
+        let watch = watch_counted(stretch, &self.owner(rule, follower)?)?;
+        let blocks = watch.as_ref().map(|watch| watch.range());
+        let mut left = Some(range);
+        let mut mapped = None;
+
+        if let Some(watch) = watch {
+            self.watches_mut().insert(watch);
+        }
+        step(Step::MapWatched);
+
+        let mut result = Ok(());
+        let mut doubtful = false;
+        while let Some(todo) = left {
+            let (part, fit) = alike_part(todo, blocks, |iova| phys.at(range.start(), iova));
+            let sizes = if fit == Fit::Any {
+                rule.sizes
+            } else {
+                PageSizes::ONLY_4K
+            };
+            doubtful |= fit == Fit::SmallForNow;
+            step(Step::MapLooked);
+
+            let at = phys.at(range.start(), part.start());
+            result = self.map(part, at, access, sizes).and_then(|()| {
+                mapped = IovaRange::new(range.start(), part.last());
+                step(Step::MapMapped);
+                give_way()
+            });
+            if result.is_err() {
+                break;
+            }
+            left = todo.behind(part.last());
+        }
+        if let Some(watch) = self.watches().first_in(range).filter(|_| doubtful) {
+            Guard::lock().doubt(watch);
+        }
+        let result = result.and_then(|()| self.publish(range));
+        if result.is_err() {
+            self.watches_mut().remove_in(range);
+            if let Some(mapped) = mapped {
+                self.unmap(mapped);
+            }
+        }
+        result
+    }
+
+    /// Leaves the stretches of `range` to the hook, once they agree with the RMP.
+    fn publish(&self, range: IovaRange) -> Result {
+        for watch in self.watches().overlapping(range) {
+            loop {
+                step(Step::MapPublishes);
+                {
+                    let mut guard = Guard::lock();
+                    if guard.marks(watch).standing != Standing::Hit {
+                        guard.go_live(watch);
+                        break;
+                    }
+                    guard.marks(watch).standing = Standing::Pending;
+                }
+                step(Step::MapHit);
+                let table = self.table().ok_or_else(unsupported)?;
+                for block in blocks_of(watch.range()) {
+                    let at = watch.phys_at(block.start()).ok_or(EFAULT)?;
+
+                    if large_leaf(&table, block).is_none() {
+                        continue;
+                    }
+                    let fit = Fit::of(Block::of(at));
+                    if fit != Fit::Any {
+                        table.edit(|editor| editor.carve(block, PageSizes::ONLY_4K, AROUND))?;
+                    }
+                    if fit == Fit::SmallForNow {
+                        Guard::lock().doubt(watch);
+                    }
+                }
+            }
+            step(Step::MapPublished);
+        }
+        Ok(())
+    }
+
+    /// Makes ready to follow what is mapped in `range`, of one mapping, where `policy` says so, and
+    /// nothing else. Until [`Watches::replace`](super::watches::Watches::replace) is given the result,
+    /// and if it never is ([`Watches::set_leaving`](super::watches::Watches::set_leaving)), all is
+    /// followed as before. `None`: a leaf is lost, which is to be repaired first.
+    pub(crate) fn prepare(
+        &mut self,
+        range: IovaRange,
+        policy: &Policy,
+        follower: &Arc<Follower>,
+    ) -> Result<Option<KVVec<NewWatch>>> {
+        let mut found = KVVec::with_capacity(256, GFP_KERNEL_ACCOUNT)?;
+        let mut new = KVVec::new();
+        let followed = || {
+            policy
+                .segments(range)
+                .filter(|segment| segment.rule.follows())
+        };
+
+        for segment in followed() {
+            if !self.cut_ends_live(segment.range)? {
+                return Ok(None);
+            }
+        }
+        self.watches().set_leaving(range, true);
+        for segment in followed() {
+            let owner = self.owner(segment.rule, follower)?;
+            let mut left = Some(segment.range);
+            while let Some(todo) = left.and_then(|left| self.skip_holes(left)) {
+                let seen = self.stretches(todo, &mut found);
+                for stretch in &found {
+                    if let Some(watch) = watch_counted(*stretch, &owner)? {
+                        new.push(watch, GFP_KERNEL_ACCOUNT)?;
+                    }
+                    step(Step::PolicyWatched);
+                }
+                left = todo.behind(seen.last());
+                rest();
+            }
+        }
+        // Only what was there could be read. What is lost from now on lies in one of the new ones, or is
+        // to be followed no more.
+        Ok((!self.watches().lost_in(range)).then_some(new))
+    }
+}
+
+/// How far from the start of `todo` on the same leaves agree with the RMP; and which.
+fn alike_part(
+    todo: IovaRange,
+    blocks: Option<IovaRange>,
+    phys_at: impl Fn(Iova) -> Phys,
+) -> (IovaRange, Fit) {
+    let fit_at = |iova: Iova| {
+        let block = IovaRange::block(iova, PageSize::SIZE_2M);
+        let followed = blocks.is_some_and(|blocks| blocks.covers(block));
+
+        if followed {
+            Fit::of(Block::of(phys_at(block.start())))
+        } else {
+            Fit::Any
+        }
+    };
+    let fit = fit_at(todo.start());
+    let mut last = todo.last().min(todo.start().align_last(PageSize::SIZE_2M));
+
+    while let Some(next) = last.next().filter(|next| *next <= todo.last()) {
+        if fit_at(next) != fit {
+            break;
+        }
+        last = todo.last().min(next.align_last(PageSize::SIZE_2M));
+        rest();
+    }
+    (IovaRange::new(todo.start(), last).unwrap_or(todo), fit)
+}
+
+/// Maps `range` to the frames from `phys` on, as the policy says; all of it, or nothing.
+///
+/// Fails as [`Domain::map`], and with `EINTR` if a fatal signal came.
+pub(crate) fn map_stretch(
+    domain: &mut Domain,
+    policy: &Policy,
+    range: IovaRange,
+    phys: Phys,
+    access: Access,
+    follower: &Arc<Follower>,
+) -> Result {
+    for segment in policy.segments(range) {
+        let sizes = domain.usable(segment.rule.sizes);
+        let rule = Rule {
+            sizes,
+            ..segment.rule
+        };
+        let at = |iova| phys.at(range.start(), iova);
+        let size = piece_size(segment.range.start(), at(segment.range.start()), sizes);
+        let mut left = Some(segment.range);
+
+        while let Some(todo) = left {
+            let piece = first_piece(todo, size);
+            let result = if rule.follows() {
+                domain.map_followed(piece, at(piece.start()), access, rule, follower)
+            } else {
+                map_piece(domain, piece, at(piece.start()), access, sizes)
+            };
+            let signal = give_way();
+
+            if let Err(error) = result.and(signal) {
+                let end = if result.is_ok() {
+                    Some(piece.last())
+                } else {
+                    piece.start().before()
+                };
+                if let Some(mapped) = end.and_then(|last| IovaRange::new(range.start(), last)) {
+                    domain.take_back(mapped);
+                }
+                return Err(error);
+            }
+            left = todo.behind(piece.last());
+        }
+    }
+    Ok(())
+}
+
+/// How much is mapped between two looks at signals: aligned blocks of this size, of which no leaf
+/// crosses the ends, wherever the memory is contiguous.
+fn piece_size(iova: Iova, phys: Phys, sizes: PageSizes) -> PageSize {
+    let differ = iova.get() ^ phys.get();
+    let alike = PageSizes::from_bits(differ ^ differ.wrapping_sub(1));
+
+    sizes
+        .intersect(alike)
+        .largest()
+        .map_or(PIECE, |size| size.max(PIECE))
+}
+
+/// Maps a piece of a stretch; all of it, or nothing.
+fn map_piece(
+    domain: &mut Domain,
+    range: IovaRange,
+    phys: Phys,
+    access: Access,
+    sizes: PageSizes,
+) -> Result {
+    const SIZE: PageSize = PageSize::SIZE_2M;
+    let large = sizes.up_to(SIZE) != sizes || sizes.allows(SIZE);
+    let blocks = Stretch { range, phys }.blocks();
+
+    if large || blocks.is_none() || domain.table().is_none() {
+        return domain.map(range, phys, access, sizes);
+    }
+    // Large leaves first, then split: a table is filled several times as fast as leaves are mapped
+    // one by one. Nobody knows yet that anything is mapped here.
+    domain.map(range, phys, access, sizes.union(PageSizes::only(SIZE)))?;
+    convert_part(domain, range, sizes).inspect_err(|_| {
+        domain.unmap(range);
+    })
+}

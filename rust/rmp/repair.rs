@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the hook leaves to process context: leaves that it had to unmap, and blocks that became whole
+//! page by page.
+
+use kernel::prelude::*;
+
+use super::{
+    entry::Block,
+    follower::count,
+    lock::Guard,
+    split::make_large,
+    work::work_later, //
+};
+use crate::{
+    iommu::{
+        Access,
+        Domain, //
+    },
+    pgtable::{
+        blocks_of,
+        IovaRange,
+        Leaf,
+        PageSize,
+        PageSizes,
+        Phys, //
+    },
+    sys::{
+        num::unsupported,
+        sched::rest,
+        testing::{
+            step,
+            Step, //
+        },
+        trace, //
+    }, //
+};
+
+impl Domain {
+    /// Merges what is small for nothing: what became whole page by page, or never broke.
+    pub(crate) fn merge_doubtful(&self) {
+        for watch in self.watches().overlapping(IovaRange::ALL) {
+            {
+                let mut guard = Guard::lock();
+                let marks = guard.marks(watch);
+                if !marks.doubtful {
+                    continue;
+                }
+                if marks.is_pending() || marks.lost {
+                    // It is looked at when all of it is there again.
+                    work_later();
+                    continue;
+                }
+                marks.doubtful = false;
+            }
+            for block in blocks_of(watch.range()) {
+                rest();
+                let small = |leaf: Leaf| leaf.size() < PageSize::SIZE_2M;
+                let is_small = self
+                    .table()
+                    .and_then(|table| table.view().leaf_at(block.start()))
+                    .is_some_and(small);
+                let Some(at) = watch.phys_at(block.start()).filter(|_| is_small) else {
+                    continue;
+                };
+                step(Step::MergeBegins);
+                let frames = Block::of(at);
+                let generation = Guard::lock().generation(frames);
+                let broken = frames.is_broken();
+                step(Step::MergeLooked);
+                let mut guard = Guard::lock();
+                if guard.generation(frames) != generation || guard.is_in_transit(frames) {
+                    // It is looked at again when things have calmed down.
+                    guard.doubt(watch);
+                } else if !broken {
+                    make_large(&mut guard, watch, block);
+                }
+            }
+        }
+    }
+
+    /// Maps what had to be unmapped again, with leaves of 4K. Says whether all is well.
+    pub(crate) fn repair(&mut self, access_of: impl Fn(IovaRange) -> Option<Access>) -> bool {
+        let mut well = true;
+        let mut next = Some(IovaRange::ALL);
+
+        while let Some(todo) = next {
+            let Some((range, phys, lost)) = self.watches().first_in(todo).map(|watch| {
+                // What is lost from now on is marked anew.
+                let lost = core::mem::take(&mut Guard::lock().marks(watch).lost);
+                (watch.range(), watch.phys_at(watch.range().start()), lost)
+            }) else {
+                break;
+            };
+            next = todo.behind(range.last());
+            let Some(phys) = phys.filter(|_| lost) else {
+                continue;
+            };
+            let filled = access_of(range).map(|access| self.fill_holes(range, phys, access));
+            if !matches!(filled, Some(Ok(()))) {
+                well = false;
+                if let Some(watch) = self.watches().first_in(range) {
+                    Guard::lock().marks(watch).lost = true;
+                }
+            }
+        }
+        well
+    }
+
+    fn fill_holes(&mut self, range: IovaRange, phys: Phys, access: Access) -> Result {
+        let mut left = Some(range);
+
+        while let Some(todo) = left {
+            let leaf = self
+                .table()
+                .ok_or_else(unsupported)?
+                .view()
+                .leaves(todo)
+                .next();
+            let (hole, next) = match leaf {
+                Some(leaf) => (
+                    leaf.iova
+                        .before()
+                        .and_then(|last| IovaRange::new(todo.start(), last)),
+                    leaf.range().last(),
+                ),
+                None => (Some(todo), todo.last()),
+            };
+            if let Some(hole) = hole {
+                // Piece by piece: each leaf that is there again is worth having.
+                let at = phys.at(range.start(), hole.start());
+                self.map(hole, at, access, PageSizes::ONLY_4K)?;
+                if let Some(watch) = self.watches().first_in(range) {
+                    count(&watch.stats().repairs, 1);
+                    trace::repair(watch.follower().id, hole.start(), hole.bytes().unwrap_or(0));
+                }
+            }
+            left = todo.behind(next);
+            rest();
+        }
+        Ok(())
+    }
+}

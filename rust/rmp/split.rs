@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One block of a followed stretch: small leaves, or one large leaf.
+
+#![allow(unsafe_code)]
+
+use kernel::prelude::*;
+
+use super::{
+    follower::count,
+    lock::Guard,
+    watch::Watch,
+    work::work_later, //
+};
+use crate::{
+    iommu::{
+        Memory,
+        PageTable, //
+    },
+    pgtable::{
+        Conversion,
+        IovaRange,
+        Leaf,
+        PageSize,
+        PageSizes, //
+    },
+    sys::trace::{
+        self,
+        Where, //
+    }, //
+};
+
+/// What a split leaves around the block: leaves of 2M, whatever was there.
+pub(crate) const AROUND: PageSizes = PageSizes::only(PageSize::SIZE_2M).union(PageSizes::ONLY_4K);
+
+/// The table of a followed stretch.
+fn table(watch: &Watch) -> Option<PageTable<'_>> {
+    // SAFETY: A watch's domain is valid as long as the watch is.
+    unsafe { PageTable::of(watch.domain()) }
+}
+
+/// A leaf of at least 2M that translates `range`, a block.
+pub(crate) fn large_leaf(table: &PageTable<'_>, range: IovaRange) -> Option<Leaf> {
+    table
+        .view()
+        .leaf_at(range.start())
+        .filter(|leaf| leaf.size() >= PageSize::SIZE_2M)
+}
+
+/// Gives `range`, a block of a stretch that is not pending, leaves of 4K, with tables of that memory.
+///
+/// Fails with `ENOMEM`, and all is as it was then.
+pub(crate) fn make_small(
+    _guard: &mut Guard,
+    watch: &Watch,
+    range: IovaRange,
+    memory: Memory<'_>,
+) -> Result {
+    let Some(table) = table(watch) else {
+        return Ok(());
+    };
+    let Some(leaf) = large_leaf(&table, range) else {
+        return Ok(());
+    };
+    let (changes, result) = table.edit_with(memory, |editor| {
+        editor.carve(range, PageSizes::ONLY_4K, AROUND)
+    });
+
+    count(&watch.stats().splits, changes.splits());
+    if result.is_ok() {
+        let phys = leaf.phys().at(leaf.iova, range.start());
+        let at = Where {
+            iova: range.start(),
+            size: leaf.size(),
+            phys,
+        };
+        trace::split(watch.follower().id, at);
+    }
+    result
+}
+
+/// The same, at once. If there is no memory for the table, the leaf goes altogether: DMA that faults is
+/// better than DMA that goes on by chance.
+pub(crate) fn make_small_or_none(guard: &mut Guard, watch: &Watch, range: IovaRange) {
+    if make_small(guard, watch, range, Memory::Hook(watch.follower())).is_ok() {
+        return;
+    }
+    let Some(table) = table(watch) else {
+        return;
+    };
+    let Some(leaf) = large_leaf(&table, range) else {
+        return;
+    };
+    table.take_out(leaf.range());
+    trace::fallback(watch.follower().id, (&leaf).into());
+    guard.marks(watch).lost = true;
+    count(&watch.stats().fallbacks, 1);
+    // The worker also repairs it.
+    watch.follower().alarm();
+}
+
+/// Gives `range`, a block of a stretch that is not pending, which is whole, a leaf of 2M, if it has
+/// smaller ones.
+pub(crate) fn make_large(_guard: &mut Guard, watch: &Watch, range: IovaRange) {
+    let Some(table) = table(watch) else {
+        return;
+    };
+    let leaf = table.view().leaf_at(range.start());
+    if leaf.is_none_or(|leaf| leaf.size() >= PageSize::SIZE_2M) {
+        return;
+    }
+    let mut conversion = Conversion::new(range, PageSizes::only(PageSize::SIZE_2M));
+    // A merge allocates nothing. A block takes one step, and a hole in it ends it.
+    let (changes, _) = table.edit_with(Memory::Hook(watch.follower()), |editor| {
+        conversion.step(editor, u32::MAX)
+    });
+
+    if changes.merges() != 0 {
+        count(&watch.stats().merges, changes.merges());
+        if let Some(leaf) = large_leaf(&table, range) {
+            trace::merge(watch.follower().id, (&leaf).into());
+        }
+        // The table is to be freed.
+        work_later();
+    }
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Structures of userspace, copied in and out.
+
+#![allow(unsafe_code)]
+
+use kernel::{
+    prelude::*,
+    transmute::{
+        AsBytes,
+        FromBytes, //
+    },
+    uaccess::{
+        UserPtr,
+        UserSlice, //
+    }, //
+};
+
+use crate::{
+    pgtable::{
+        Iova,
+        IovaRange,
+        PAGE_BYTES, //
+    },
+    sys::{
+        bindings,
+        num::to_usize, //
+    }, //
+};
+
+/// Structures of userspace: made of integers without holes between them.
+macro_rules! plain {
+    ($($name:ident),* $(,)?) => {$(
+        // SAFETY: Any bytes are valid for integers.
+        unsafe impl FromBytes for bindings::$name {}
+        // SAFETY: It has no padding: see the header that it is generated from.
+        unsafe impl AsBytes for bindings::$name {}
+    )*};
+}
+
+plain!(
+    vfio_iommu_type1_dma_map,
+    vfio_iommu_type1_dma_unmap,
+    vfio_pgsize_event,
+    vfio_pgsize_policy,
+    vfio_pgsize_query,
+    vfio_pgsize_run,
+    vfio_pgsize_set_state,
+    vfio_pgsize_state,
+    vfio_pgsize_stats,
+);
+
+/// Reads a structure whose first field is `argsz`.
+pub(super) fn read<T: FromBytes>(user: UserPtr, argsz: impl FnOnce(&T) -> u32) -> Result<T> {
+    let request = UserSlice::new(user, size_of::<T>()).reader().read::<T>()?;
+
+    if to_usize(argsz(&request).into()) < size_of::<T>() {
+        return Err(EINVAL);
+    }
+    Ok(request)
+}
+
+pub(super) fn write<T: AsBytes>(user: UserPtr, answer: &T) -> Result {
+    UserSlice::new(user, size_of::<T>()).writer().write(answer)
+}
+
+/// `size` bytes from `iova` on: whole pages.
+pub(super) fn range(iova: u64, size: u64) -> Result<IovaRange> {
+    if size == 0 || (iova | size) & (PAGE_BYTES - 1) != 0 {
+        return Err(EINVAL);
+    }
+    IovaRange::with_len(Iova::new(iova), size).ok_or(EOVERFLOW)
+}

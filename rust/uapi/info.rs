@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `VFIO_IOMMU_GET_INFO`: what a container can do, as a chain of capabilities.
+
+#![allow(unsafe_code)]
+
+use kernel::{
+    prelude::*,
+    transmute::AsBytes,
+    uaccess::{
+        UserPtr,
+        UserSlice, //
+    }, //
+};
+
+use crate::{
+    container::{
+        Container,
+        State, //
+    },
+    policy::MAX_RANGES,
+    sys::{
+        bindings,
+        num::to_usize, //
+    }, //
+};
+
+/// The least that a caller gives room for: up to `iova_pgsizes`.
+const LEAST: usize = core::mem::offset_of!(bindings::vfio_iommu_type1_info, cap_offset);
+
+const WHOLE: usize = size_of::<bindings::vfio_iommu_type1_info>();
+
+type AvailCap = bindings::vfio_iommu_type1_info_dma_avail;
+
+type RangesCap = bindings::vfio_iommu_type1_info_cap_iova_range;
+
+// SAFETY: Integers without holes between them.
+unsafe impl AsBytes for bindings::vfio_iommu_type1_info {}
+
+// SAFETY: As above.
+unsafe impl AsBytes for bindings::vfio_info_cap_header {}
+
+// SAFETY: As above.
+unsafe impl AsBytes for bindings::vfio_iova_range {}
+
+// SAFETY: As above.
+unsafe impl AsBytes for bindings::vfio_pgsize_info_cap {}
+
+// SAFETY: As above.
+unsafe impl AsBytes for AvailCap {}
+
+/// A chain of capabilities: each says how far from the start of the answer the next one is.
+struct Chain {
+    bytes: KVec<u8>,
+    /// Where the last one begins.
+    last: Option<usize>,
+}
+
+impl Chain {
+    fn new() -> Self {
+        Self {
+            bytes: KVec::new(),
+            last: None,
+        }
+    }
+
+    /// Adds a capability, of `parts` after each other.
+    fn add(&mut self, parts: &[&[u8]]) -> Result {
+        let start = self.bytes.len();
+
+        for part in parts {
+            self.bytes.extend_from_slice(part, GFP_KERNEL)?;
+        }
+        let padded = self.bytes.len().next_multiple_of(size_of::<u64>());
+        self.bytes.resize(padded, 0, GFP_KERNEL)?;
+
+        if let Some(last) = self.last {
+            const NEXT: usize = core::mem::offset_of!(bindings::vfio_info_cap_header, next);
+            let next = u32::try_from(WHOLE.saturating_add(start))?;
+            let place = self
+                .bytes
+                .get_mut(last..)
+                .and_then(|cap| cap.get_mut(NEXT..));
+            if let Some(place) = place.and_then(|place| place.first_chunk_mut()) {
+                *place = next.to_ne_bytes();
+            }
+        }
+        self.last = Some(start);
+        Ok(())
+    }
+}
+
+pub(crate) fn get_info(container: &Container, user: UserPtr) -> Result {
+    let mut bytes = [0u8; LEAST];
+    UserSlice::new(user, LEAST)
+        .reader()
+        .read_slice(&mut bytes)?;
+    let argsz = bytes
+        .first_chunk()
+        .map_or(0, |argsz| u32::from_ne_bytes(*argsz));
+    let room = to_usize(argsz.into());
+
+    if room < LEAST {
+        return Err(EINVAL);
+    }
+    let state = container.lock()?;
+    let chain = state.capabilities()?;
+    let needed = WHOLE.saturating_add(chain.bytes.len());
+    let mut info = bindings::vfio_iommu_type1_info {
+        argsz,
+        flags: bindings::VFIO_IOMMU_INFO_PGSIZES | bindings::VFIO_IOMMU_INFO_CAPS,
+        iova_pgsizes: state.supported().bits(),
+        ..Default::default()
+    };
+    drop(state);
+
+    let (_, mut writer) = UserSlice::new(user, needed.min(room)).reader_writer();
+    if room < needed {
+        info.argsz = u32::try_from(needed)?;
+        let told = info.as_bytes();
+        return writer.write_slice(told.get(..room.min(WHOLE)).unwrap_or(told));
+    }
+    info.cap_offset = u32::try_from(WHOLE)?;
+    writer.write_slice(info.as_bytes())?;
+    writer.write_slice(&chain.bytes)
+}
+
+impl State {
+    /// The capabilities that type1 has, as far as they are ours, and the policy.
+    fn capabilities(&self) -> Result<Chain> {
+        let mut chain = Chain::new();
+        let header = |id: u32| -> Result<_> {
+            Ok(bindings::vfio_info_cap_header {
+                id: u16::try_from(id)?,
+                version: 1,
+                next: 0,
+            })
+        };
+        let windows = self.windows.as_slice();
+
+        let avail = AvailCap {
+            header: header(bindings::VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL)?,
+            avail: self.avail,
+        };
+        chain.add(&[avail.as_bytes()])?;
+        if !windows.is_empty() {
+            let mut ranges = KVec::with_capacity(windows.len(), GFP_KERNEL)?;
+            for window in windows {
+                let range = bindings::vfio_iova_range {
+                    start: window.start.get(),
+                    end: window.last.get(),
+                };
+                ranges.push(range, GFP_KERNEL)?;
+            }
+            let head = header(bindings::VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE)?;
+            // The number of ranges, and 32 bits that are reserved, stand between.
+            const { assert!(size_of::<RangesCap>() == 16) };
+            let number = u64::from(u32::try_from(windows.len())?);
+            chain.add(&[
+                head.as_bytes(),
+                &number.to_le_bytes(),
+                AsBytes::as_bytes(ranges.as_slice()),
+            ])?;
+        }
+        let policy = bindings::vfio_pgsize_info_cap {
+            header: header(bindings::VFIO_PGSIZE_INFO_CAP)?,
+            supported: self.supported().bits(),
+            pgsizes: self.policy.rule().sizes.bits(),
+            max_ranges: u32::try_from(MAX_RANGES)?,
+            nr_ranges: u32::try_from(self.policy.ranges())?,
+        };
+        chain.add(&[policy.as_bytes()])?;
+        Ok(chain)
+    }
+}

@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! ioctls: arguments of userspace, checked once and made typed requests; and the answers.
+
+#![allow(unsafe_code)]
+
+mod copy;
+mod info;
+mod page_state;
+
+use kernel::{
+    prelude::*,
+    transmute::AsBytes,
+    uaccess::{
+        UserPtr,
+        UserSlice, //
+    }, //
+};
+
+use self::copy::{
+    range,
+    read,
+    write, //
+};
+use crate::{
+    container::{
+        stats,
+        Container,
+        MapRequest,
+        Question,
+        Run,
+        Scope,
+        Wanted, //
+    },
+    iommu::{
+        Access,
+        Domain, //
+    },
+    mm::UserAddr,
+    pgtable::{
+        IovaRange,
+        PageSizes,
+        PAGE_BYTES, //
+    },
+    policy::Rule,
+    sys::{
+        bindings,
+        eventfd::Event,
+        num::to_usize,
+        trace, //
+    }, //
+};
+
+/// Runs that one QUERY reports, at most.
+const MAX_RUNS: u32 = 1024;
+
+/// What `VFIO_CHECK_EXTENSION` answers.
+const VERSION: c_long = bindings::VFIO_PGSIZE_VERSION as c_long;
+
+/// What `GET_POLICY` answers where the number of bytes does not fit 64 bits.
+const MOST_BYTES: u64 = !(PAGE_BYTES - 1);
+
+/// Runs an ioctl on a container.
+pub(crate) fn ioctl(container: &Container, command: u32, arg: usize) -> Result<c_long> {
+    let user = UserPtr::from_addr(arg);
+
+    match command {
+        bindings::VFIO_CHECK_EXTENSION => return check_extension(container, arg),
+        bindings::VFIO_IOMMU_GET_INFO => info::get_info(container, user)?,
+        bindings::VFIO_IOMMU_MAP_DMA => map_dma(container, user)?,
+        bindings::VFIO_IOMMU_UNMAP_DMA => unmap_dma(container, user)?,
+        bindings::VFIO_PGSIZE_GET_POLICY => get_policy(container, user)?,
+        bindings::VFIO_PGSIZE_SET_POLICY => set_policy(container, user)?,
+        bindings::VFIO_PGSIZE_QUERY => query(container, user)?,
+        bindings::VFIO_PGSIZE_GET_STATS => get_stats(container, user)?,
+        bindings::VFIO_PGSIZE_SET_EVENT => set_event(container, user)?,
+        bindings::VFIO_PGSIZE_SET_STATE => page_state::set_state(container, user)?,
+        _ => return Err(ENOTTY),
+    }
+    Ok(0)
+}
+
+/// What is said of an extension wherever the question is asked; 0: nothing.
+pub(crate) fn extension(number: usize, serves_type1v2: bool) -> c_long {
+    match u32::try_from(number) {
+        Ok(bindings::VFIO_PGSIZE_IOMMU) => VERSION,
+        Ok(bindings::VFIO_TYPE1v2_IOMMU) => serves_type1v2.into(),
+        Ok(bindings::VFIO_UNMAP_ALL) => 1,
+        _ => 0,
+    }
+}
+
+fn check_extension(container: &Container, number: usize) -> Result<c_long> {
+    if number == to_usize(bindings::VFIO_DMA_CC_IOMMU.into()) {
+        let state = container.lock()?;
+        return Ok(state.domains.iter().all(Domain::is_coherent).into());
+    }
+    // As type1 answers once a container is set up, whichever of its types it has.
+    if number == to_usize(bindings::VFIO_TYPE1_IOMMU.into()) {
+        return Ok(1);
+    }
+    Ok(extension(number, true))
+}
+
+fn map_dma(container: &Container, user: UserPtr) -> Result {
+    let request = read(user, |map: &bindings::vfio_iommu_type1_dma_map| map.argsz)?;
+    let access = Access {
+        read: request.flags & bindings::VFIO_DMA_MAP_FLAG_READ != 0,
+        write: request.flags & bindings::VFIO_DMA_MAP_FLAG_WRITE != 0,
+    };
+    let stateful = request.flags & bindings::VFIO_PGSIZE_MAP_STATEFUL != 0;
+    let shared = request.flags & bindings::VFIO_PGSIZE_MAP_SHARED != 0;
+    let mut known = bindings::VFIO_DMA_MAP_FLAG_READ | bindings::VFIO_DMA_MAP_FLAG_WRITE;
+
+    if container.extended {
+        known |= bindings::VFIO_PGSIZE_MAP_STATEFUL | bindings::VFIO_PGSIZE_MAP_SHARED;
+    }
+    if request.flags & !known != 0 || shared && !stateful {
+        return Err(EINVAL);
+    }
+    // In type1's order: what overflows is told before what is misaligned.
+    let more = request.size.checked_sub(1).ok_or(EINVAL)?;
+    request.iova.checked_add(more).ok_or(EOVERFLOW)?;
+    request.vaddr.checked_add(more).ok_or(EOVERFLOW)?;
+    if !(access.read || access.write) || request.vaddr & (PAGE_BYTES - 1) != 0 {
+        return Err(EINVAL);
+    }
+    let request = MapRequest {
+        range: range(request.iova, request.size)?,
+        memory: UserAddr::new(to_usize(request.vaddr)),
+        access,
+        stateful,
+        shared: shared || !stateful,
+    };
+
+    container.map(&request)
+}
+
+fn unmap_dma(container: &Container, user: UserPtr) -> Result {
+    let mut request = read(user, |unmap: &bindings::vfio_iommu_type1_dma_unmap| {
+        unmap.argsz
+    })?;
+
+    request.size = match request.flags {
+        0 => {
+            let range = range(request.iova, request.size)?;
+            container.unmap(range, container.extended)?
+        }
+        bindings::VFIO_DMA_UNMAP_FLAG_ALL if request.iova == 0 && request.size == 0 => {
+            container.unmap(IovaRange::ALL, false)?
+        }
+        _ => return Err(EINVAL),
+    };
+    write(user, &request)
+}
+
+fn get_policy(container: &Container, user: UserPtr) -> Result {
+    let mut request = read(user, |policy: &bindings::vfio_pgsize_policy| policy.argsz)?;
+
+    if request.size != 0 || request.pgsizes != 0 {
+        return Err(EINVAL);
+    }
+    match request.flags {
+        0 if request.iova == 0 => {
+            let rule = container.lock()?.policy.rule();
+            request.flags |= flags_of(rule);
+            request.pgsizes = rule.sizes.bits();
+        }
+        bindings::VFIO_PGSIZE_POLICY_RANGE => {
+            let at = range(request.iova, PAGE_BYTES)?.start();
+            let segment = container.lock()?.policy.at(at);
+            let rest = segment.range.from(at).unwrap_or(segment.range);
+
+            if segment.inherited {
+                request.flags |= bindings::VFIO_PGSIZE_POLICY_INHERIT;
+            }
+            request.flags |= flags_of(segment.rule);
+            request.size = rest.bytes().unwrap_or(MOST_BYTES);
+            request.pgsizes = segment.rule.sizes.bits();
+        }
+        _ => return Err(EINVAL),
+    }
+    write(user, &request)
+}
+
+const SPLIT: u32 = bindings::VFIO_PGSIZE_POLICY_ON_SMASH_SPLIT;
+
+const MERGE: u32 = bindings::VFIO_PGSIZE_POLICY_ON_WHOLE_MERGE;
+
+/// How a rule follows the RMP, as flags of a policy.
+fn flags_of(rule: Rule) -> u32 {
+    (if rule.split { SPLIT } else { 0 }) | (if rule.merge { MERGE } else { 0 })
+}
+
+fn set_policy(container: &Container, user: UserPtr) -> Result {
+    const RANGE: u32 = bindings::VFIO_PGSIZE_POLICY_RANGE;
+    const INHERIT: u32 = bindings::VFIO_PGSIZE_POLICY_INHERIT;
+    const APPLY: u32 = bindings::VFIO_PGSIZE_POLICY_APPLY;
+
+    let request = read(user, |policy: &bindings::vfio_pgsize_policy| policy.argsz)?;
+    let rule = Rule {
+        sizes: PageSizes::from_bits(request.pgsizes),
+        split: request.flags & SPLIT != 0,
+        merge: request.flags & MERGE != 0,
+    };
+    let follow = if request.flags & INHERIT == 0 {
+        SPLIT | MERGE
+    } else {
+        0
+    };
+    let scope = match request.flags & !(APPLY | follow) {
+        0 if request.iova == 0 && request.size == 0 => Scope::Container(rule),
+        RANGE => Scope::Range(range(request.iova, request.size)?, Some(rule)),
+        flags if flags == RANGE | INHERIT && request.pgsizes == 0 => {
+            Scope::Range(range(request.iova, request.size)?, None)
+        }
+        _ => return Err(EINVAL),
+    };
+
+    let mut state = container.lock()?;
+    state.set_policy(scope, request.flags & APPLY != 0)?;
+    trace::policy(state.follower.id, &request);
+    Ok(())
+}
+
+fn query(container: &Container, user: UserPtr) -> Result {
+    let mut request = read(user, |query: &bindings::vfio_pgsize_query| query.argsz)?;
+
+    let wanted = match request.flags & !bindings::VFIO_PGSIZE_QUERY_RMP {
+        0 => Wanted::Leaves,
+        bindings::VFIO_PGSIZE_QUERY_MISMATCH => Wanted::Mismatches,
+        bindings::VFIO_PGSIZE_QUERY_STATE => Wanted::State,
+        _ => return Err(EINVAL),
+    };
+
+    let question = Question {
+        wanted,
+        rmp: request.flags & bindings::VFIO_PGSIZE_QUERY_RMP != 0,
+    };
+
+    if request.nr == 0 {
+        return Err(EINVAL);
+    }
+    let range = range(request.iova, request.size)?;
+    let room = to_usize(request.nr.min(MAX_RUNS).into());
+    let mut found = KVVec::with_capacity(room, GFP_KERNEL_ACCOUNT)?;
+    let mut runs = KVVec::with_capacity(room, GFP_KERNEL_ACCOUNT)?;
+    let domain = to_usize(request.domain.into());
+    let left = container
+        .lock()?
+        .query(domain, range, question, &mut found)?;
+
+    for run in &found {
+        runs.push(report(run), GFP_KERNEL_ACCOUNT)?;
+    }
+    let place = UserPtr::from_addr(to_usize(request.runs));
+    UserSlice::new(place, size_of_val(runs.as_slice()))
+        .writer()
+        .write_slice(AsBytes::as_bytes(runs.as_slice()))?;
+
+    let end = request.iova.wrapping_add(request.size);
+    request.iova = left.map_or(end, |left| left.start().get());
+    request.size = left.and_then(IovaRange::bytes).unwrap_or(0);
+    request.nr = u32::try_from(runs.len())?;
+    write(user, &request)
+}
+
+fn get_stats(container: &Container, user: UserPtr) -> Result {
+    let request = read(user, |stats: &bindings::vfio_pgsize_stats| stats.argsz)?;
+
+    if request.flags != 0 {
+        return Err(EINVAL);
+    }
+    // SAFETY: It may be called from anywhere.
+    unsafe { bindings::pgsize_missed_look() };
+    write(
+        user,
+        &bindings::vfio_pgsize_stats {
+            argsz: request.argsz,
+            ..stats(&*container.lock()?)
+        },
+    )
+}
+
+fn set_event(container: &Container, user: UserPtr) -> Result {
+    let request = read(user, |event: &bindings::vfio_pgsize_event| event.argsz)?;
+
+    if request.flags != 0 || request.reserved != 0 {
+        return Err(EINVAL);
+    }
+    let event = match request.fd {
+        -1 => None,
+        fd => Some(Event::of_fd(fd)?),
+    };
+    container.lock()?.event = event;
+    Ok(())
+}
+
+/// A run as userspace sees it.
+fn report(run: &Run) -> bindings::vfio_pgsize_run {
+    bindings::vfio_pgsize_run {
+        iova: run.range.start().get(),
+        size: run.range.bytes().unwrap_or(MOST_BYTES),
+        pgsize: run.size.map_or(0, |size| size.bytes()),
+        flags: run.flags,
+        reserved: 0,
+    }
+}
+
+// A structure that grew would be read beyond its end.
+kernel::static_assert!(size_of::<bindings::vfio_pgsize_policy>() == 32);
+
+kernel::static_assert!(size_of::<bindings::vfio_pgsize_query>() == 40);
+
+kernel::static_assert!(size_of::<bindings::vfio_pgsize_run>() == 32);
+
+kernel::static_assert!(size_of::<bindings::vfio_pgsize_stats>() == 72);
+
+kernel::static_assert!(size_of::<bindings::vfio_pgsize_event>() == 16);

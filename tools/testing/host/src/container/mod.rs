@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Mappings, and of claims what mappings keep.
+
+#[allow(dead_code)]
+#[path = "../../../../../rust/container/mapping.rs"]
+pub(crate) mod mapping;
+
+pub(crate) mod claims {
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(crate) struct Ticket(pub(crate) u64);
+}

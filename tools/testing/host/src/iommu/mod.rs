@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Windows, and of the rest what mappings keep.
+
+#[path = "../../../../../rust/iommu/windows.rs"]
+pub(crate) mod windows;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Access(pub(crate) u8);
