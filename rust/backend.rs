@@ -20,8 +20,9 @@ use crate::{
         registry,
         Container, //
     },
+    debugfs,
     iommu::Group,
-    rmp::Hook,
+    rmp,
     sys::{
         bindings,
         num::{
@@ -63,10 +64,7 @@ impl Drop for Registration {
         unsafe { bindings::pgsize_wait_for_callers() };
         // SAFETY: It was registered. No container is left, or the module would not be unloaded.
         unsafe { bindings::vfio_unregister_iommu_driver(&OPERATIONS.0) };
-        // Nobody wants it any more.
-        Hook::take_out();
-        // SAFETY: Without containers and hook there is nothing that could start it again.
-        unsafe { bindings::pgsize_work_cancel() };
+        rmp::exit();
         // SAFETY: Without containers nothing is shown.
         unsafe { bindings::pgsize_debug_exit() };
     }
@@ -145,7 +143,7 @@ unsafe extern "C" fn open(kind: c_ulong) -> *mut c_void {
 
     match container.and_then(|container| registry::add(&container).map(|()| container)) {
         Ok(container) => {
-            container.show();
+            debugfs::show(&container);
             container.number.to_data()
         }
         Err(error) => error.to_ptr(),
@@ -161,7 +159,7 @@ unsafe extern "C" fn open(kind: c_ulong) -> *mut c_void {
 unsafe extern "C" fn release(data: *mut c_void) {
     if let Some(container) = registry::remove(data) {
         // First, and with no lock held: that waits for who reads.
-        container.hide();
+        debugfs::hide(&container);
         container.close();
     }
 }

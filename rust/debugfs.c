@@ -4,6 +4,7 @@
 #include <linux/seq_file.h>
 
 #include "debugfs.h"
+#include "rmp/hook.h"
 
 /* A number, in decimal. */
 #define NAME_SIZE	24
@@ -28,24 +29,11 @@ DEFINE_SHOW_ATTRIBUTE(counters);
 
 static struct dentry *root;
 
-/* How many containers follow, and how often the hook was registered. */
-static u32 followers, hooked;
-
 void pgsize_debug_init(void)
 {
 	root = debugfs_create_dir("vfio_pgsize", NULL);
-	debugfs_create_u32("followers", 0400, root, &followers);
-	debugfs_create_u32("hooked", 0400, root, &hooked);
-}
-
-void pgsize_debug_followers(u32 number)
-{
-	WRITE_ONCE(followers, number);
-}
-
-void pgsize_debug_hooked(void)
-{
-	WRITE_ONCE(hooked, hooked + 1);
+	debugfs_create_u32("followers", 0400, root, &pgsize_followers);
+	debugfs_create_u32("hooked", 0400, root, &pgsize_hooked);
 }
 
 void pgsize_debug_exit(void)

@@ -14,10 +14,6 @@ struct seq_file;
 void pgsize_debug_init(void);
 void pgsize_debug_exit(void);
 
-/* How many containers follow; and that the hook was registered once more. One at a time. */
-void pgsize_debug_followers(u32 number);
-void pgsize_debug_hooked(void);
-
 /* The files are called with `container`, not after the second returns: that waits for readers. */
 void pgsize_debug_show(u64 id, void *container);
 void pgsize_debug_hide(u64 id);

@@ -22,33 +22,29 @@ use crate::{
         Container,
         State, //
     },
-    iommu::{
-        Domain,
-        PIECE, //
-    },
+    iommu::PIECE,
     pgtable::{
         first_piece,
         IovaRange,
         PAGE_BYTES, //
     },
+    rmp::Domain,
     sys::{
         bindings,
         sched::give_way, //
     }, //
 };
 
-impl Container {
-    /// Shows it, until [`Container::hide`].
-    pub(crate) fn show(&self) {
-        // SAFETY: It hands back what it is given and does nothing else with it.
-        unsafe { bindings::pgsize_debug_show(self.number.get(), self.number.to_data()) };
-    }
+/// Shows a container, until [`hide`].
+pub(crate) fn show(container: &Container) {
+    // SAFETY: It hands back what it is given and does nothing else with it.
+    unsafe { bindings::pgsize_debug_show(container.number.get(), container.number.to_data()) };
+}
 
-    /// Shows it no more. Waits for who reads, so no lock may be held that reading takes.
-    pub(crate) fn hide(&self) {
-        // SAFETY: It has no requirements.
-        unsafe { bindings::pgsize_debug_hide(self.number.get()) };
-    }
+/// Shows it no more. Waits for who reads, so no lock may be held that reading takes.
+pub(crate) fn hide(container: &Container) {
+    // SAFETY: It has no requirements.
+    unsafe { bindings::pgsize_debug_hide(container.number.get()) };
 }
 
 /// The binary logarithm of the smallest leaf's size.

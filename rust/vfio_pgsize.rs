@@ -22,31 +22,41 @@
 //! - *stateful*: of a mapping, that its pages have a state: *shared* ones are pinned and mapped,
 //!   *private* ones are not.
 //!
+//! # Layers
+//!
+//! A folder is a layer, and so is a file beside them. Each knows the ones below it, and none above:
+//!
+//! ```text
+//! vfio_pgsize.rs   the module, loaded
+//! backend          registration with VFIO, and what VFIO calls
+//! uapi             bytes of userspace, checked and made requests; the answers
+//! debugfs          what an administrator can read of a container
+//! container        one VMM's address space: mappings, page states, policies, groups; the worker
+//! rmp              leaves that follow the RMP: the hook, the reverse map, split, merge, repair
+//! mm               a process's memory: pinned, and charged to it
+//! policy           which leaf sizes are allowed where
+//! iommu            a domain: its groups, its page table, map, unmap, and the flush of the IOTLB
+//! sys              the edge to C: bindings, helpers, parameters, trace events, test gates
+//! pgtable          page tables: entries, leaves, split, merge; `core` alone, built on the host, too
+//! ```
+//!
+//! `uapi` and `debugfs` do not know each other, nor do `mm` and `policy`. Within a layer, too, no two
+//! files know each other. Where a lower layer has to call an upper one it is given a function
+//! ([`rmp`]: what the worker does) or a trait object ([`iommu`]: where the hook has its tables from).
+//! `tools/vm/layers.py` prints who knows whom, and `make check` fails on an edge upward or a cycle.
+//! A layer's `mod.rs` names what others may use of it.
+//!
 //! # How data flows
 //!
 //! ```text
-//! vfio.ko ── ops table ──► backend ──► uapi ──► container ──┬──► policy    segments
-//!                          (numbers)   (bytes)              ├──► mapping   what is mapped where
-//!                           └─► registry                    ├──► claim     who is at work where
-//!                                                           ├──► state     shared or private
-//!                                                           │     └─ quick     a few pages each
-//!                                                           ├──► edges     what comes and goes, cut out
-//!                                                           ├──► populate  runs → what is mapped
-//!                                                           ├──► pin       process memory → runs
-//!                                                           │     ├─ mmap      its lock, its VMAs
-//!                                                           │     └─ account   locked_vm
-//!                                                           ├──► domain    runs → leaves, and back
-//!                                                           │     ├─ group     attach, reserved regions
-//!                                                           │     ├─ flush     the IOTLB
-//!                                                           │     └─ table     read, split, merge
-//!                                                           │         └─ pgtable  (core only)
-//!                                                           └──► follow    what follows the RMP
-//!                                                                 ├─ watches ─► rmap ─► watch ─► rmp/places.c
-//!                                                                 ├─ reserve   tables for the hook
-//!                                                                 ├─ ready     tables for who can wait
-//!                                                                 └─ repair    what the hook left
-//! KVM ── psmash() ... ── fprobe ──► rmp/hook.c ──► smash ──► rmap (block → stretches) ──► table
-//!                                                └─ later ──► worker ──► repair, event ──► VMM
+//! VMM ─ ioctl ─ vfio.ko ─► backend ─► uapi ─► container ─┬─► policy   range → segments
+//!                                                        ├─► mm       process memory → pinned runs
+//!                                                        ├─► rmp ─┬─► iommu ─► pgtable   runs → leaves
+//!                                                        │        └─► the reverse map    what is followed
+//!                                                        └─► iommu ─► pgtable   leaves → extents; flush
+//!
+//! KVM ─ psmash() ... ─ fprobe ─► rmp: hook.c ─► smash ─► rmap ─► split ─► iommu ─► pgtable
+//!                                       └─ later ─► work ··► container: worker ─► repair, event ─► VMM
 //!
 //! map:    request → pinned run → segments → leaves in each domain → mapping
 //! unmap:  mapping → extents read from the table → leaves gone → IOTLB flushed → unpinned
@@ -56,8 +66,8 @@
 //! smash:  block → stretches → leaf → table built, one store → IOTLB flushed → then the RMP changes
 //! ```
 //!
-//! Each arrow points one way. The page table is the only record of which frames a mapping has:
-//! nothing is kept beside it. A page is unpinned only with a [`domain::Flushed`] in hand.
+//! Each arrow is a call, and `··►` a call of a function that was given. The page table is the only
+//! record of which frames a mapping has: nothing is kept beside it. A page is unpinned only with a [`iommu::Flushed`] in hand.
 //!
 //! # Locks
 //!
@@ -65,7 +75,7 @@
 //! vfio's group_lock, iommu_drivers_lock
 //!   ├─ registry::CONTAINERS (spin)       which containers there are; nothing is done under it
 //!   └─ Container::state (mutex)          all that a container has
-//!        ├─ follow::HOOKS (mutex)        how many want the hook
+//!        ├─ HOOKS (mutex)                how many want the hook
 //!        ├─ the IOMMU core's group mutex
 //!        └─ the rmap's lock (spin, irq-safe)   leaves of 2M and more that are followed
 //!             └─ the driver's locks (spin): the flush
@@ -78,7 +88,7 @@
 //! but faults nothing in. A claim is a range at which a call is at work while it does not hold the
 //! container's lock: see [`claim`].
 //!
-//! All but [`smash`] runs in process context and may sleep. [`smash`] runs with preemption off, under
+//! All but `rmp/smash.rs` runs in process context and may sleep. That runs with preemption off, under
 //! the rmap's lock.
 
 #![deny(unsafe_code)]
@@ -114,7 +124,8 @@ struct Module {
 
 impl kernel::Module for Module {
     fn init(_module: &'static ThisModule) -> Result<Self> {
-        container::init_locks();
+        rmp::init();
+        container::init();
         let memory = rmp::Memory::new()?;
 
         Ok(Self {

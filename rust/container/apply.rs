@@ -6,10 +6,7 @@ use kernel::prelude::*;
 
 use super::State;
 use crate::{
-    iommu::{
-        convert_part,
-        Domain, //
-    },
+    iommu::convert_part,
     pgtable::{
         IovaRange,
         Leaf,
@@ -22,6 +19,7 @@ use crate::{
     },
     rmp::{
         is_snp_on,
+        Domain,
         Hook, //
     },
     sys::{

@@ -10,7 +10,6 @@ use super::{
 };
 use crate::{
     iommu::{
-        Domain,
         Group,
         Windows, //
     },
@@ -18,7 +17,10 @@ use crate::{
         IovaRange,
         Stretch, //
     },
-    rmp::map_stretch,
+    rmp::{
+        map_stretch,
+        Domain, //
+    },
     sys::{
         num::unsupported,
         sched::rest,

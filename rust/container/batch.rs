@@ -13,7 +13,6 @@ use kernel::prelude::*;
 use crate::{
     iommu::{
         Access,
-        Domain,
         PIECE, //
     },
     mm::{
@@ -27,6 +26,7 @@ use crate::{
         PageSizes, //
     },
     policy::Rule,
+    rmp::Domain,
     sys::{
         bindings,
         num::to_usize, //
@@ -57,7 +57,7 @@ impl Buffers {
 /// Runs that follow one another in IOVA, of one segment, pinned and not yet mapped.
 ///
 /// Those that are left when it is dropped are unpinned.
-pub(crate) struct Batch<'b> {
+pub(super) struct Batch<'b> {
     buffers: &'b mut Buffers,
     range: Option<IovaRange>,
 }
@@ -71,7 +71,7 @@ impl<'b> Batch<'b> {
     }
 
     /// Whether there is room for one more run.
-    pub(crate) fn has_room(&self) -> bool {
+    pub(super) fn has_room(&self) -> bool {
         let mapped = self.range.map_or(0, IovaRange::pages);
 
         self.buffers.runs.len() < RUNS && mapped < PIECE.pages()
@@ -79,7 +79,7 @@ impl<'b> Batch<'b> {
 
     /// Whether `run`, which is to have leaves of `rule`, goes with others: memory, unless it is as
     /// well mapped by itself, or is followed.
-    pub(crate) fn suits(run: &PinnedRun, rule: Rule) -> bool {
+    pub(super) fn suits(run: &PinnedRun, rule: Rule) -> bool {
         let small = run.pages() < PageSize::SIZE_2M.pages();
         let large_leaves = rule.sizes != rule.sizes.below(PageSize::SIZE_2M) && !rule.follows();
 
@@ -130,7 +130,7 @@ impl<'b> Batch<'b> {
     }
 
     /// Has `work` done with each run, at its IOVAs, instead. Those behind one that fails are unpinned.
-    pub(crate) fn drain(&mut self, mut work: impl FnMut(IovaRange, PinnedRun) -> Result) -> Result {
+    pub(super) fn drain(&mut self, mut work: impl FnMut(IovaRange, PinnedRun) -> Result) -> Result {
         let mut left = self.range.take();
 
         self.buffers.list.clear();
@@ -156,7 +156,7 @@ impl Drop for Batch<'_> {
 }
 
 /// Has each domain map `range`; if one fails, those before it unmap it again.
-pub(crate) fn map_in_all(
+pub(super) fn map_in_all(
     domains: &mut [Domain],
     range: IovaRange,
     mut map: impl FnMut(&mut Domain) -> Result,

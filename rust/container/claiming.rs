@@ -21,7 +21,7 @@ impl Container {
     /// [end](Claims::end).
     ///
     /// Fails with `EINTR` if a fatal signal came, and `ENOMEM`.
-    pub(crate) fn claim(
+    pub(super) fn claim(
         &self,
         range: IovaRange,
         purpose: Purpose,
@@ -43,7 +43,7 @@ impl Container {
     }
 
     /// Runs `work`, which unmaps, when nobody is at work in `range`.
-    pub(crate) fn when_free<R>(
+    pub(super) fn when_free<R>(
         &self,
         range: IovaRange,
         work: impl FnOnce(&mut State) -> Result<R>,

@@ -22,7 +22,7 @@ use crate::{
 
 /// Which claim it is: they rise.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Ticket(u64);
+pub(super) struct Ticket(u64);
 
 /// Its end can be waited for.
 #[pin_data]
@@ -63,7 +63,7 @@ impl End {
 }
 
 /// A claim that is not made yet: all memory that it takes.
-pub(crate) struct NewClaim(Arc<End>);
+pub(super) struct NewClaim(Arc<End>);
 
 impl NewClaim {
     pub(crate) fn new() -> Result<Self> {
@@ -73,7 +73,7 @@ impl NewClaim {
 
 /// What a claim is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Purpose {
+pub(super) enum Purpose {
     /// To pin, or to change states: without others in the range.
     Work,
     /// To unmap, which is done at one go once those at work have ended.
@@ -94,7 +94,7 @@ impl Held {
 }
 
 /// The claims of a container, in their order.
-pub(crate) struct Claims {
+pub(super) struct Claims {
     held: KVec<Held>,
     next: u64,
 }
@@ -108,7 +108,7 @@ impl Claims {
     }
 
     /// Makes a claim. Others that overlap may be there: see [`Container::claim`].
-    pub(crate) fn make(
+    pub(super) fn make(
         &mut self,
         range: IovaRange,
         purpose: Purpose,
@@ -128,7 +128,7 @@ impl Claims {
     }
 
     /// Whether anybody is at work in `range`, or waits to unmap it.
-    pub(crate) fn any_in(&self, range: IovaRange) -> bool {
+    pub(super) fn any_in(&self, range: IovaRange) -> bool {
         self.held.iter().any(|held| held.overlaps(range))
     }
 
@@ -140,7 +140,7 @@ impl Claims {
     }
 
     /// What is to end before `ticket` has its turn. Those that unmap do not wait for one another.
-    pub(super) fn before(
+    pub(crate) fn before(
         &self,
         ticket: Ticket,
         range: IovaRange,

@@ -24,7 +24,7 @@ impl State {
     ///
     /// Fails with `ENOMEM`, and where leaves were cut they are joined again; but for followed ones of more
     /// than 2M, which have smaller ones then.
-    pub(crate) fn cut_out(&mut self, range: IovaRange) -> Result {
+    pub(super) fn cut_out(&mut self, range: IovaRange) -> Result {
         self.repair_lost()?;
         let large = self.large_across(range)?;
         let result = ends_of(range).try_for_each(|at| self.cut_at(at));

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! A container: one VMM's address space, and what belongs to it.
+//!
+//! Calls come from `uapi`: [`map`](Container::map) and [`populate`], [`unmap`] and [`release`],
+//! [`apply`] for policies, [`page_state`], [`query`], [`stats`]; from VFIO: [`attach`], [`registry`],
+//! [`close`]; and from the worker: [`worker`], [`repair`]. What they all share is here, and in
+//! [`mapping`], [`claims`] and [`batch`].
 
 mod apply;
 mod attach;
@@ -31,14 +36,13 @@ pub(crate) use self::change::{
     StateChange, //
 };
 pub(crate) use self::map::MapRequest;
-pub(crate) use self::number::Number;
 pub(crate) use self::query::{
     Question,
     Run,
     Wanted, //
 };
 pub(crate) use self::stats::stats;
-pub(crate) use self::worker::init_locks;
+pub(crate) use self::worker::init;
 
 use core::sync::atomic::AtomicU32;
 
@@ -60,13 +64,10 @@ use self::{
         Mapping,
         Mappings, //
     },
-    worker::open, //
+    number::Number, //
 };
 use crate::{
-    iommu::{
-        Domain,
-        Windows, //
-    },
+    iommu::Windows,
     mm::Buffer,
     pgtable::{
         PageSizes,
@@ -75,6 +76,7 @@ use crate::{
     },
     policy::Policy,
     rmp::{
+        Domain,
         Follower,
         Hook, //
     },
@@ -85,7 +87,7 @@ use crate::{
 };
 
 /// What a container has, and nobody else meanwhile.
-pub(crate) type StateGuard<'a> = MutexGuard<'a, State>;
+type StateGuard<'a> = MutexGuard<'a, State>;
 
 /// Stretches that are unmapped with one flush, at most.
 const STRETCHES: usize = 1024;
@@ -121,9 +123,9 @@ pub(crate) struct State {
     closed: bool,
     pub(crate) mappings: Mappings,
     /// Those that went while the lock is held.
-    pub(crate) gone: Gone,
+    gone: Gone,
     /// Where calls are at work that do not hold the lock.
-    pub(crate) claims: Claims,
+    claims: Claims,
     pub(crate) domains: KVec<Domain>,
     pub(crate) windows: Windows,
     pub(crate) policy: Policy,
@@ -131,7 +133,7 @@ pub(crate) struct State {
     pub(crate) hook: Option<Hook>,
     pub(crate) follower: Arc<Follower>,
     /// The fallbacks that there had been when all was last repaired.
-    pub(crate) repaired: u64,
+    repaired: u64,
     /// By which the VMM is told.
     pub(crate) event: Option<Event>,
     /// How many mappings there may be in addition.
@@ -139,11 +141,11 @@ pub(crate) struct State {
     /// Pages of stateful mappings, and those of them that are shared.
     pub(crate) stateful: u64,
     pub(crate) shared: u64,
-    pub(crate) scratch: Scratch,
+    scratch: Scratch,
 }
 
 /// Memory that work needs, made beforehand: teardown must not fail.
-pub(crate) struct Scratch {
+struct Scratch {
     /// Empty between two uses.
     pub(crate) stretches: KVVec<Stretch>,
     pub(crate) frames: Frames,
@@ -174,6 +176,14 @@ impl Tools {
     }
 }
 
+/// What a container has that is not closed.
+fn open(state: StateGuard<'_>) -> Result<StateGuard<'_>> {
+    if state.closed {
+        return Err(EINVAL);
+    }
+    Ok(state)
+}
+
 impl Container {
     /// A container without groups, which can have `limit` mappings.
     pub(crate) fn new(extended: bool, limit: u32) -> Result<Arc<Self>> {
@@ -187,7 +197,7 @@ impl Container {
             windows: Windows::none(),
             policy: Policy::any_size(),
             hook: None,
-            follower: Follower::new(number)?,
+            follower: Follower::new(number.get())?,
             repaired: 0,
             event: None,
             avail: limit,
@@ -228,13 +238,13 @@ impl Container {
 
 impl State {
     /// The mappings that went. They are to be dropped when the lock is not held.
-    pub(crate) fn take_gone(&mut self) -> Gone {
+    fn take_gone(&mut self) -> Gone {
         core::mem::replace(&mut self.gone, Gone::none())
     }
 
     /// The domain to be read to learn what is mapped. One whose page table we can read ourselves is
     /// the quickest.
-    pub(crate) fn source(&self) -> Option<usize> {
+    fn source(&self) -> Option<usize> {
         let readable = |domain: &Domain| domain.table().is_some();
 
         self.domains

@@ -29,7 +29,7 @@ pub(crate) struct Number(u64);
 
 impl Number {
     /// Before all others.
-    pub(crate) const FIRST: Self = Self(0);
+    pub(super) const FIRST: Self = Self(0);
 
     /// One that nothing had before. Fails with `ENOSPC` when all are used up.
     pub(crate) fn new() -> Result<Self> {

@@ -19,10 +19,7 @@ use super::{
     State, //
 };
 use crate::{
-    iommu::{
-        Domain,
-        PIECE, //
-    },
+    iommu::PIECE,
     mm::{
         Buffer,
         Plain, //
@@ -256,7 +253,7 @@ impl State {
     }
 
     /// The pages of `range`, of a stateful mapping, that are private, as ranges.
-    pub(crate) fn private_in(&self, range: IovaRange) -> Result<KVVec<IovaRange>> {
+    fn private_in(&self, range: IovaRange) -> Result<KVVec<IovaRange>> {
         let mut found = KVVec::new();
         let mut free = Some(range);
         let mut left = Some(range);
@@ -265,7 +262,7 @@ impl State {
         while let (Some(todo), Some(table)) = (
             left.zip(source)
                 .and_then(|(left, source)| source.skip_holes(left)),
-            source.and_then(Domain::table),
+            source.and_then(|source| source.table()),
         ) {
             let piece = first_piece(todo, PIECE);
             for extent in table.extents_from(piece, todo) {

@@ -13,7 +13,6 @@ use super::{
 };
 use crate::{
     iommu::{
-        Domain,
         Layout,
         PageTable, //
     },
@@ -28,7 +27,8 @@ use crate::{
         PageSize,
         PageSizes,
         Stretch, //
-    }, //
+    },
+    rmp::Domain, //
 };
 
 /// `IOMMU_DEBUG_PAGEALLOC` counts what the IOMMU core maps and unmaps, and would miss these. The test
@@ -36,7 +36,7 @@ use crate::{
 const QUICK: bool = !cfg!(CONFIG_IOMMU_DEBUG_PAGEALLOC) || cfg!(VFIO_PGSIZE_TEST);
 
 /// Quick changes under way.
-pub(crate) struct Quick<'q> {
+pub(super) struct Quick<'q> {
     /// Where leaves came.
     filled: Option<IovaRange>,
     /// Where leaves went. What they translated is in the container's stretches, still pinned.
@@ -84,7 +84,7 @@ fn is_small(range: IovaRange) -> bool {
 
 impl State {
     /// Shares `range`, of `mapping`, if that is quickly done. Says whether it is.
-    pub(crate) fn share_quickly(
+    pub(super) fn share_quickly(
         &mut self,
         mapping: &Mapping,
         range: IovaRange,
@@ -154,7 +154,7 @@ impl State {
 
     /// Has devices use no page of `range`, of `mapping`, if that is quickly done. Says whether it is.
     /// The pages stay pinned until [`State::flush_quick`].
-    pub(crate) fn take_quickly(
+    pub(super) fn take_quickly(
         &mut self,
         mapping: &Mapping,
         range: IovaRange,
@@ -197,7 +197,7 @@ impl State {
     }
 
     /// Flushes what was done quickly, and unpins what was taken.
-    pub(crate) fn flush_quick(&mut self, mapping: &Mapping, quick: &mut Quick<'_>) {
+    pub(super) fn flush_quick(&mut self, mapping: &Mapping, quick: &mut Quick<'_>) {
         quick.layout = None;
         let [domain] = self.domains.as_slice() else {
             return;

@@ -40,7 +40,7 @@ use crate::{
 impl State {
     /// Whether `range` of `mapping`, as it was once, is there still: of the last group's leaving nobody
     /// is asked. Fails with `EINVAL` or, if it was made already, with `ENOENT`.
-    pub(crate) fn check(&self, mapping: &Mapping, range: IovaRange) -> Result {
+    pub(super) fn check(&self, mapping: &Mapping, range: IovaRange) -> Result {
         match self.same(mapping, range) {
             Some(_) => Ok(()),
             None if mapping.nascent.is_some() => Err(EINVAL),
@@ -49,7 +49,7 @@ impl State {
     }
 
     /// What holds `range` now, if it is `mapping`, or what is left of that.
-    pub(crate) fn same(&self, mapping: &Mapping, range: IovaRange) -> Option<&Mapping> {
+    pub(super) fn same(&self, mapping: &Mapping, range: IovaRange) -> Option<&Mapping> {
         let is_same =
             |now: &&Mapping| now.range.covers(range) && Arc::ptr_eq(&now.locked, &mapping.locked);
 
@@ -57,7 +57,7 @@ impl State {
     }
 
     /// So much of a mapping is mapped. It matters while it is nascent.
-    pub(crate) fn note_mapped(&mut self, mapping: &Mapping, mapped: Option<IovaRange>) {
+    fn note_mapped(&mut self, mapping: &Mapping, mapped: Option<IovaRange>) {
         let nascent = mapping.nascent.and_then(|nascent| {
             let start = mapping.range.start();
             self.mappings
@@ -80,7 +80,7 @@ impl Container {
     ///
     /// Errors: those of [`Pinner::next_run`] and [`Domain::map`]; and the mapping is gone, as
     /// [`State::check`] says.
-    pub(crate) fn populate(
+    pub(super) fn populate(
         &self,
         mapping: &Mapping,
         range: IovaRange,

@@ -57,7 +57,7 @@ pub(crate) fn find(data: *mut c_void) -> Option<Arc<Container>> {
 }
 
 /// The first container whose number is `number` or more.
-pub(crate) fn find_from(number: Number) -> Option<Arc<Container>> {
+pub(super) fn find_from(number: Number) -> Option<Arc<Container>> {
     let containers = CONTAINERS.lock();
     let cursor = containers.as_ref()?.cursor_lower_bound(&number)?;
 

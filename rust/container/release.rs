@@ -13,7 +13,6 @@ use super::{
 use crate::{
     iommu::{
         convert_part,
-        Domain,
         Flushed,
         Gather, //
     },
@@ -24,6 +23,7 @@ use crate::{
         PageSizes,
         Stretch, //
     },
+    rmp::Domain,
     sys::{
         sched::rest,
         testing::{
@@ -35,7 +35,7 @@ use crate::{
 
 impl State {
     /// A mapping has gone, if it is stateful with tables that pages left behind.
-    pub(crate) fn forget_state(&mut self, mapping: &Mapping) {
+    pub(super) fn forget_state(&mut self, mapping: &Mapping) {
         if !mapping.stateful {
             return;
         }

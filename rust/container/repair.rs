@@ -7,14 +7,14 @@ use core::sync::atomic::Ordering;
 use kernel::prelude::*;
 
 use super::State;
-use crate::{
-    iommu::Domain,
-    rmp::Guard, //
+use crate::rmp::{
+    Domain,
+    Guard, //
 };
 
 impl State {
     /// Maps again what the hook had to unmap, if it had to since that was last done.
-    pub(crate) fn repair_lost(&mut self) -> Result {
+    pub(super) fn repair_lost(&mut self) -> Result {
         // The hook counts before it lets the lock go.
         let guard = Guard::lock();
         let lost = self.follower.stats.fallbacks.load(Ordering::Relaxed);
@@ -44,7 +44,7 @@ impl State {
     }
 
     /// The hook has tables in reserve if it is needed, and none if not.
-    pub(crate) fn keep_reserve(&self) {
+    pub(super) fn keep_reserve(&self) {
         let node = |domain: &Domain| domain.table().map(|table| table.node());
 
         match self.domains.iter().find_map(node) {

@@ -2,8 +2,6 @@
 
 //! What there is to count of a container.
 
-#![allow(unsafe_code)]
-
 use core::sync::atomic::{
     AtomicU64,
     Ordering, //
@@ -12,6 +10,7 @@ use core::sync::atomic::{
 use super::State;
 use crate::{
     pgtable::PAGE_BYTES,
+    rmp::missed,
     sys::bindings, //
 };
 
@@ -26,8 +25,7 @@ pub(crate) fn stats(state: &State) -> bindings::vfio_pgsize_stats {
         fallbacks: number(&stats.fallbacks),
         repairs: number(&stats.repairs),
         mismatches: number(&stats.mismatches),
-        // SAFETY: It may be called from anywhere.
-        missed: unsafe { bindings::pgsize_hook_missed() },
+        missed: missed(),
         shared: state.shared.wrapping_mul(PAGE_BYTES),
         stateful: state.stateful.wrapping_mul(PAGE_BYTES),
         ..Default::default()

@@ -55,7 +55,7 @@ impl State {
     }
 
     /// Unmaps all mappings, those that are being made, too: who makes them finds them gone.
-    pub(crate) fn unmap_at_end(&mut self) {
+    pub(super) fn unmap_at_end(&mut self) {
         self.unmap_in(IovaRange::ALL, |_| true);
     }
 

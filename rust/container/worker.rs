@@ -7,8 +7,6 @@
 
 use core::sync::atomic::Ordering;
 
-use kernel::prelude::*;
-
 use super::{
     number::Number,
     registry::{
@@ -16,34 +14,25 @@ use super::{
         CONTAINERS, //
     },
     Container,
-    State,
-    StateGuard, //
+    State, //
 };
 use crate::rmp::{
+    init_work,
     work_later,
     Hook,
     Look, //
 };
 
-/// Makes the module's locks ready: once, before anything else.
-pub(crate) fn init_locks() {
+/// Gets the list of containers ready, and has the worker look after them. Once, when the module is
+/// loaded.
+pub(crate) fn init() {
     // SAFETY: It is called when the module is loaded, once.
     unsafe { CONTAINERS.init() };
-    // SAFETY: As above.
-    unsafe { crate::rmp::HOOKS.init() };
+    init_work(work);
 }
 
-/// What a container has that is not closed.
-pub(super) fn open(state: StateGuard<'_>) -> Result<StateGuard<'_>> {
-    if state.closed {
-        return Err(EINVAL);
-    }
-    Ok(state)
-}
-
-/// What was left to do: see `rmp/work.c`. It may run more than once at a time.
-#[no_mangle]
-extern "C" fn pgsize_work() {
+/// What was left to do: see [`rmp`](crate::rmp).
+extern "C" fn work() {
     let look = Hook::look();
     let mut next = Number::FIRST;
 

@@ -32,7 +32,6 @@ use crate::{
         PageSizes,
         Phys, //
     },
-    rmp::Watches,
     sys::{
         bindings,
         num::{
@@ -58,7 +57,6 @@ pub(crate) struct Domain {
     /// It refuses DMA that goes round the processors' caches.
     coherent: bool,
     groups: KVec<Group>,
-    pub(crate) watches: Watches,
 }
 
 // SAFETY: The IOMMU core's functions on domains may be called from any thread.
@@ -76,7 +74,6 @@ impl Domain {
             sizes: PageSizes::from_bits(to_u64(sizes)),
             coherent: false,
             groups: KVec::new(),
-            watches: Watches::new(),
         };
 
         domain.attach(group)?;
@@ -278,7 +275,6 @@ impl Domain {
 
 impl Drop for Domain {
     fn drop(&mut self) {
-        self.watches.remove_in(IovaRange::ALL);
         for group in &self.groups {
             // SAFETY: Domain and group are valid, and the group is attached, by the invariants.
             unsafe { bindings::iommu_detach_group(self.raw.as_ptr(), group.as_ptr()) };

@@ -15,7 +15,6 @@ use core::{
 
 use kernel::prelude::*;
 
-use super::domain::Domain;
 use crate::{
     pgtable::IovaRange,
     sys::{
@@ -70,7 +69,7 @@ pub(crate) struct Gather<'d> {
     domain: NonNull<bindings::iommu_domain>,
     /// Tables were taken out that somebody else is to free, and none that is to be freed here.
     tables: bool,
-    _domain: PhantomData<&'d Domain>,
+    _domain: PhantomData<&'d bindings::iommu_domain>,
 }
 
 impl Gather<'_> {
@@ -111,7 +110,7 @@ impl Gather<'_> {
 
     /// A table was taken out, and is kept: no cached pointer to it may survive the flush. All tables
     /// that are taken out meanwhile are kept.
-    pub(crate) fn keep_table(&mut self) {
+    pub(super) fn keep_table(&mut self) {
         self.tables = true;
     }
 
@@ -121,11 +120,11 @@ impl Gather<'_> {
     ///
     /// It came from `iommu_alloc_pages_node_sz`, and no entry that the hardware may read after the
     /// flush leads to it.
-    pub(crate) unsafe fn free_table(&mut self, table: *mut c_void) {
+    pub(super) unsafe fn free_table(&mut self, table: *mut c_void) {
         // SAFETY: The gather is valid; the table is as it is to be.
         unsafe { bindings::pgsize_list_add_table(&raw mut (*self.raw).freelist, table) };
     }
 }
 
 /// The proof that what was taken out of the domain's page table is in no IOTLB.
-pub(crate) struct Flushed<'d>(PhantomData<&'d Domain>);
+pub(crate) struct Flushed<'d>(PhantomData<&'d bindings::iommu_domain>);

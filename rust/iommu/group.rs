@@ -56,7 +56,7 @@ impl Group {
     }
 
     /// A new domain, of the kind that the group's first device wants.
-    pub(crate) fn alloc_domain(self) -> Result<NonNull<bindings::iommu_domain>> {
+    pub(super) fn alloc_domain(self) -> Result<NonNull<bindings::iommu_domain>> {
         let mut domain: *mut bindings::iommu_domain = ENODEV.to_ptr();
 
         // SAFETY: By the type invariant; `alloc_for` is given the pointer that it wants.

@@ -34,6 +34,7 @@ pub(crate) use self::table::{
 pub(crate) use self::table_pages::{
     new_table,
     Memory,
-    Ready, //
+    Ready,
+    Store, //
 };
 pub(crate) use self::windows::Windows;

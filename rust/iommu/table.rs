@@ -20,7 +20,6 @@ use kernel::{
 
 use super::{
     access::Access,
-    domain::Domain,
     flush::flushed,
     table_pages::{
         DirectMap,
@@ -58,12 +57,12 @@ use crate::{
 pub(crate) struct PageTable<'d> {
     domain: NonNull<bindings::iommu_domain>,
     layout: Layout,
-    _domain: PhantomData<&'d Domain>,
+    _domain: PhantomData<&'d bindings::iommu_domain>,
 }
 
 /// The formats that page tables may have here: one. Another makes it an `enum`, which is a
 /// [`Format`], too; then [`PageTable::of`] tells them apart.
-pub(crate) type TableFormat = AmdV1;
+type TableFormat = AmdV1;
 
 /// What is known of a page table. Its top grows as the driver maps.
 #[derive(Clone, Copy)]
@@ -128,7 +127,7 @@ impl<'d> PageTable<'d> {
     ///
     /// `layout` is of the page table of `domain`, which stays valid as long as the result is used,
     /// and nothing was mapped by the driver since.
-    pub(crate) unsafe fn with_layout(
+    pub(super) unsafe fn with_layout(
         domain: NonNull<bindings::iommu_domain>,
         layout: Layout,
     ) -> Self {
@@ -298,7 +297,7 @@ impl<'d> PageTable<'d> {
 }
 
 /// Edits a table with such a pool.
-pub(crate) type TableEditor<'e, 'p, 'd> = Editor<'e, Pool<'p, 'd>, TableFormat>;
+type TableEditor<'e, 'p, 'd> = Editor<'e, Pool<'p, 'd>, TableFormat>;
 
 /// What an edit did, and how it ended.
-pub(crate) type Edited<T> = (Changes, Result<T, EditError<AllocError>>);
+type Edited<T> = (Changes, Result<T, EditError<AllocError>>);

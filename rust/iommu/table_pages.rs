@@ -24,10 +24,6 @@ use crate::{
         Tables,
         PAGE_BYTES, //
     },
-    rmp::{
-        Follower,
-        Guard, //
-    },
     sys::{
         bindings,
         num::to_usize, //
@@ -54,7 +50,7 @@ impl Tables for DirectMap {
 }
 
 /// For edits for which no table comes or goes.
-pub(crate) struct NoPages;
+pub(super) struct NoPages;
 
 impl Tables for NoPages {
     #[inline]
@@ -82,6 +78,20 @@ pub(crate) struct Pool<'p, 'd> {
     pub(crate) memory: Memory<'p>,
 }
 
+/// Who has tables ready for edits that can not wait, and keeps those that they take out.
+pub(crate) trait Store {
+    /// A table of all zeroes; `None`: no memory. Atomic.
+    fn take(&self, node: c_int) -> Option<NonNull<c_void>>;
+
+    /// Keeps `table`, which was taken out: somebody may be reading it. Atomic.
+    ///
+    /// # Safety
+    ///
+    /// It came from `iommu_alloc_pages_node_sz`, is in no page table, and is in no IOTLB after the
+    /// flush that ends the edit.
+    unsafe fn keep(&self, table: *mut c_void);
+}
+
 /// How memory for tables is had.
 #[derive(Clone, Copy)]
 pub(crate) enum Memory<'m> {
@@ -89,9 +99,8 @@ pub(crate) enum Memory<'m> {
     Sleeping,
     /// Was waited for beforehand.
     Ready(&'m Ready),
-    /// At once, under the lock of the reverse map: from the reserve, if there is one; tables
-    /// that are taken out are kept, for somebody may be reading them.
-    Hook(&'m Follower),
+    /// At once, from a store, which also keeps the tables that are taken out.
+    Store(&'m dyn Store),
 }
 
 impl Tables for Pool<'_, '_> {
@@ -108,8 +117,7 @@ impl TablePages for Pool<'_, '_> {
         let page = match self.memory {
             Memory::Sleeping => new_table(self.node, bindings::GFP_KERNEL_ACCOUNT),
             Memory::Ready(ready) => ready.take(),
-            // SAFETY: The lock of the tree is held.
-            Memory::Hook(follower) => unsafe { follower.reserve.take(self.node) },
+            Memory::Store(store) => store.take(self.node),
         };
         let page = page.ok_or(AllocError)?;
         // SAFETY: It is in the direct map.
@@ -124,8 +132,8 @@ impl TablePages for Pool<'_, '_> {
         unsafe {
             let table = bindings::pgsize_phys_to_virt(table.phys().get());
             match self.memory {
-                Memory::Hook(follower) => {
-                    bindings::pgsize_list_add_table(follower.retired(), table);
+                Memory::Store(store) => {
+                    store.keep(table);
                     self.gather.keep_table();
                 }
                 _ => self.gather.free_table(table),
@@ -165,20 +173,15 @@ impl Ready {
         }
     }
 
-    /// Runs `edit`, which is atomic, with the lock of the tree held; again, with more tables, as long as
-    /// it fails for want of them: it is to leave all as it was then. May sleep, without the lock.
+    /// Runs `edit`, which is atomic; again, with more tables, as long as it fails for want of them: it
+    /// is to leave all as it was then. May sleep, but not within `edit`.
     ///
     /// Fails as `edit`; with `ENOMEM` if there is no memory though it was waited for.
-    pub(crate) fn edit<T>(
-        &mut self,
-        mut edit: impl FnMut(&mut Guard, Memory<'_>) -> Result<T>,
-    ) -> Result<T> {
+    pub(crate) fn edit<T>(&mut self, mut edit: impl FnMut(Memory<'_>) -> Result<T>) -> Result<T> {
         loop {
             self.fill()?;
             self.short.set(false);
-            let mut guard = Guard::lock();
-            let result = edit(&mut guard, Memory::Ready(self));
-            drop(guard);
+            let result = edit(Memory::Ready(self));
             if result.is_ok() || !self.short.get() {
                 return result;
             }

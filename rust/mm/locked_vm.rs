@@ -74,7 +74,7 @@ impl Locked {
     /// Takes the process's mmap_lock for writing. Fails with `ENOMEM` if that exceeds
     /// RLIMIT_MEMLOCK (`mm/util.c: __account_locked_vm`), which is logged, and with `EINTR` if a fatal
     /// signal came.
-    pub(crate) fn charge(&self, pages: u64) -> Result {
+    pub(super) fn charge(&self, pages: u64) -> Result {
         let part = self.take_spare(|spare| Some(pages.min(spare)));
         let more = pages.saturating_sub(part);
 

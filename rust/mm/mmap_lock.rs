@@ -34,7 +34,7 @@ use crate::{
 /// # Invariants
 ///
 /// The current task holds the lock of `0` for reading.
-pub(crate) struct ReadLock<'a>(&'a MmWithUser);
+pub(super) struct ReadLock<'a>(&'a MmWithUser);
 
 impl<'a> ReadLock<'a> {
     /// Sleeps. Fails with `EINTR` if a fatal signal came.
@@ -46,7 +46,7 @@ impl<'a> ReadLock<'a> {
     }
 
     /// Does not sleep.
-    pub(crate) fn try_now(mm: &'a MmWithUser) -> Option<Self> {
+    pub(super) fn try_now(mm: &'a MmWithUser) -> Option<Self> {
         // SAFETY: `mm` is valid, being a reference.
         let taken = unsafe { bindings::pgsize_mmap_read_trylock(mm.as_raw()) };
 
@@ -59,13 +59,13 @@ impl<'a> ReadLock<'a> {
     }
 
     /// The address without tag bits.
-    pub(crate) fn untagged(&self, address: UserAddr) -> UserAddr {
+    pub(super) fn untagged(&self, address: UserAddr) -> UserAddr {
         // SAFETY: `mm` is valid, and its lock is held, by the type invariant.
         UserAddr::new(unsafe { bindings::pgsize_untagged(self.0.as_raw(), address.get()) })
     }
 
     /// The VMA that holds an untagged address.
-    pub(crate) fn vma_at(&self, address: UserAddr) -> Option<&VmaRef> {
+    pub(super) fn vma_at(&self, address: UserAddr) -> Option<&VmaRef> {
         // SAFETY: `mm` is valid, and its lock is held, by the type invariant.
         let vma = unsafe { bindings::pgsize_vma_at(self.0.as_raw(), address.get()) };
 
@@ -86,7 +86,7 @@ impl Drop for ReadLock<'_> {
 /// # Invariants
 ///
 /// The current task holds the lock of `0` for writing.
-pub(crate) struct WriteLock<'a>(&'a MmWithUser);
+pub(super) struct WriteLock<'a>(&'a MmWithUser);
 
 impl<'a> WriteLock<'a> {
     /// Sleeps. Fails with `EINTR` if a fatal signal came.
@@ -124,7 +124,7 @@ pub(crate) struct Plain {
 impl Plain {
     /// What there is around `address` and the `pages` from there on: none, if its own VMA is not plain.
     /// All of it is in huge pages, or none.
-    pub(crate) fn around(lock: &ReadLock<'_>, address: UserAddr, pages: u64, write: bool) -> Self {
+    pub(super) fn around(lock: &ReadLock<'_>, address: UserAddr, pages: u64, write: bool) -> Self {
         let is_plain = |vma: &&VmaRef| {
             // SAFETY: It is a VMA, and mmap_lock is held.
             unsafe { bindings::pgsize_vma_is_plain(vma.as_ptr(), write) }
@@ -153,14 +153,14 @@ impl Plain {
     }
 
     /// How many pages there are from `address` on.
-    pub(crate) fn pages_from(&self, address: UserAddr) -> u64 {
+    pub(super) fn pages_from(&self, address: UserAddr) -> u64 {
         if address.get() < self.start {
             return 0;
         }
         to_u64(self.end.saturating_sub(address.get())) / PAGE_BYTES
     }
 
-    pub(crate) fn is_huge(&self) -> bool {
+    pub(super) fn is_huge(&self) -> bool {
         self.huge
     }
 }

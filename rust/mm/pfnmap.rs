@@ -22,7 +22,7 @@ use crate::{
 /// The frame behind an address of a VM_PFNMAP mapping, and how many follow it, itself included, in
 /// the same entry of the process's page table. `None`: mmap_lock was let go meanwhile, and the VMA
 /// may be gone. The address has no tag bits.
-pub(crate) fn frames_at(
+pub(super) fn frames_at(
     vma: &VmaRef,
     address: UserAddr,
     write: bool,

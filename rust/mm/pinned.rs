@@ -81,7 +81,7 @@ impl PinnedRun {
     }
 
     /// Goes on with `next`, if that is what follows; else it is given back.
-    pub(crate) fn extend(&mut self, next: Self) -> Option<Self> {
+    pub(super) fn extend(&mut self, next: Self) -> Option<Self> {
         let bytes = self.pages.wrapping_mul(PAGE_BYTES);
 
         if self.kind != next.kind || self.phys.checked_add(bytes) != Some(next.phys) {
@@ -170,7 +170,7 @@ pub(crate) fn phys_of(page: *mut bindings::page) -> Option<Phys> {
 }
 
 /// The frame of this number.
-pub(crate) fn frame(pfn: u64) -> Result<Phys> {
+pub(super) fn frame(pfn: u64) -> Result<Phys> {
     pfn.checked_mul(PAGE_BYTES)
         .and_then(Phys::new)
         .ok_or(EFAULT)

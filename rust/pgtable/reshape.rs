@@ -43,7 +43,7 @@ use super::{
     Top, //
 };
 
-impl<'p, P: TablePages, F: Format> Editor<'p, P, F> {
+impl<P: TablePages, F: Format> Editor<'_, P, F> {
     /// Splits the leaf at `iova`, whole, into leaves of the largest of `sizes` that is smaller. 4K
     /// is always allowed. Nothing happens if its size is allowed, or if nothing is mapped.
     pub fn split(

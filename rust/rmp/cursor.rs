@@ -42,7 +42,7 @@ pub(crate) enum Done {
 impl Guard {
     /// Calls `each` with every stretch that has blocks from `first` to `last`, which are numbers of
     /// blocks. It may let the lock go between two; `each` may not, and removes nothing.
-    pub(crate) fn each_in(
+    pub(super) fn each_in(
         &mut self,
         (first, last): (u32, u32),
         smash: bool,
@@ -86,7 +86,7 @@ impl Guard {
     }
 
     /// The same for the stretches that hold all of `block`, with where they have it.
-    pub(crate) fn each_over(
+    pub(super) fn each_over(
         &mut self,
         block: Block,
         smash: bool,
@@ -119,7 +119,7 @@ impl Guard {
     }
 
     /// No look is to go on at `watch`, which is to be removed.
-    pub(crate) fn send_on(&mut self, watch: &Watch) {
+    pub(super) fn send_on(&mut self, watch: &Watch) {
         let mut cursor = *self.cursors();
 
         while !cursor.is_null() {
@@ -136,7 +136,7 @@ impl Guard {
 
     /// What the `nth` of the looks that are under way and are of concern to `watch` is for: a block that
     /// gets small leaves, or nothing of that kind.
-    pub(crate) fn looked_at(&mut self, watch: &Watch, nth: usize) -> Option<Option<Block>> {
+    pub(super) fn looked_at(&mut self, watch: &Watch, nth: usize) -> Option<Option<Block>> {
         let (from, to) = watch.numbers();
         let mut cursor = *self.cursors();
         let mut left = nth;

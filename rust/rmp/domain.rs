@@ -2,6 +2,11 @@
 
 //! A domain, and what of it follows the RMP.
 
+use core::ops::{
+    Deref,
+    DerefMut, //
+};
+
 use kernel::{
     prelude::*,
     sync::Arc, //
@@ -13,12 +18,46 @@ use super::{
     watches::Watches, //
 };
 use crate::{
-    iommu::Domain,
+    iommu::{
+        self,
+        Group, //
+    },
     pgtable::IovaRange,
     policy::Rule, //
 };
 
+/// A domain, and what of it follows the RMP.
+///
+/// What is not about following is [`iommu::Domain`]'s, to which this dereferences.
+pub(crate) struct Domain {
+    // Dropped first: what is followed refers to the domain.
+    watches: Watches,
+    iommu: iommu::Domain,
+}
+
+impl Deref for Domain {
+    type Target = iommu::Domain;
+
+    fn deref(&self) -> &iommu::Domain {
+        &self.iommu
+    }
+}
+
+impl DerefMut for Domain {
+    fn deref_mut(&mut self) -> &mut iommu::Domain {
+        &mut self.iommu
+    }
+}
+
 impl Domain {
+    /// A domain of its own for `group`, which is attached to it. Nothing is followed.
+    pub(crate) fn new(group: Group) -> Result<Self> {
+        Ok(Self {
+            watches: Watches::new(),
+            iommu: iommu::Domain::new(group)?,
+        })
+    }
+
     /// Who owns what is followed here by `rule`.
     pub(crate) fn owner(&mut self, rule: Rule, follower: &Arc<Follower>) -> Result<Arc<Owner>> {
         let domain = self.raw();

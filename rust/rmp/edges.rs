@@ -7,12 +7,12 @@ use kernel::{
     sync::Arc, //
 };
 
-use super::follower::Follower;
+use super::{
+    domain::Domain,
+    follower::Follower, //
+};
 use crate::{
-    iommu::{
-        convert_part,
-        Domain, //
-    },
+    iommu::convert_part,
     pgtable::{
         Iova,
         IovaRange,

@@ -18,9 +18,9 @@ use crate::{
 };
 
 /// Frames of 4K in a block of 2M.
-pub(crate) const BLOCK: u64 = 512;
+pub(super) const BLOCK: u64 = 512;
 
-pub(crate) const BLOCK_BYTES: u64 = BLOCK * PAGE_BYTES;
+pub(super) const BLOCK_BYTES: u64 = BLOCK * PAGE_BYTES;
 
 /// Whether SNP is on: whether there is an RMP to follow.
 pub(crate) fn is_snp_on() -> bool {
@@ -64,7 +64,7 @@ pub(crate) struct Block(u64);
 
 impl Block {
     /// The block that holds the frame.
-    pub(crate) const fn of_pfn(pfn: u64) -> Self {
+    pub(super) const fn of_pfn(pfn: u64) -> Self {
         Self(pfn / BLOCK)
     }
 
@@ -74,7 +74,7 @@ impl Block {
     }
 
     /// The block of this number.
-    pub(crate) const fn numbered(number: u64) -> Self {
+    pub(super) const fn numbered(number: u64) -> Self {
         Self(number)
     }
 
@@ -84,7 +84,7 @@ impl Block {
     }
 
     /// Its frames.
-    pub(crate) fn pfns(self) -> core::ops::RangeInclusive<u64> {
+    fn pfns(self) -> core::ops::RangeInclusive<u64> {
         let first = self.0.wrapping_mul(BLOCK);
 
         first..=first.wrapping_add(BLOCK - 1)

@@ -8,6 +8,7 @@
 use core::{
     cell::UnsafeCell,
     mem::MaybeUninit,
+    ptr::NonNull,
     sync::atomic::{
         AtomicBool,
         AtomicU64,
@@ -26,7 +27,7 @@ use super::{
     work::work_now, //
 };
 use crate::{
-    container::Number,
+    iommu::Store,
     sys::{
         bindings,
         trace::{
@@ -59,10 +60,10 @@ pub(crate) struct Follower {
 }
 
 impl Follower {
-    pub(crate) fn new(number: Number) -> Result<Arc<Self>> {
+    pub(crate) fn new(id: u64) -> Result<Arc<Self>> {
         Ok(Arc::new(
             Self {
-                id: number.get(),
+                id,
                 stats: Stats::default(),
                 reserve: Reserve::new()?,
                 alarm: AtomicBool::new(false),
@@ -90,8 +91,18 @@ impl Follower {
         self.alarm();
     }
 
+    /// What the hook edits with.
+    ///
+    /// # Safety
+    ///
+    /// The lock of the tree is held as long as the result is used.
+    pub(crate) unsafe fn tables(&self) -> HookTables<'_> {
+        // INVARIANT: By the requirement.
+        HookTables(self)
+    }
+
     /// Where tables go that the hook takes out.
-    pub(crate) fn retired(&self) -> *mut bindings::iommu_pages_list {
+    fn retired(&self) -> *mut bindings::iommu_pages_list {
         self.retired.0.get()
     }
 
@@ -109,6 +120,25 @@ impl Follower {
         }
         // SAFETY: The list is valid, and by the requirement no reader is left.
         unsafe { bindings::iommu_put_pages_list(taken.as_mut_ptr()) };
+    }
+}
+
+/// What the hook edits with: a follower's tables.
+///
+/// # Invariants
+///
+/// The lock of the tree is held.
+pub(crate) struct HookTables<'f>(&'f Follower);
+
+impl Store for HookTables<'_> {
+    fn take(&self, node: c_int) -> Option<NonNull<c_void>> {
+        // SAFETY: By the type invariant.
+        unsafe { self.0.reserve.take(node) }
+    }
+
+    unsafe fn keep(&self, table: *mut c_void) {
+        // SAFETY: The list is valid, and the lock that protects it is held. The table is in no other.
+        unsafe { bindings::pgsize_list_add_table(self.0.retired(), table) };
     }
 }
 

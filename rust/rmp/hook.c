@@ -3,16 +3,96 @@
 #include <linux/panic.h>
 #include <linux/printk.h>
 #include <linux/rcupdate.h>
-#include <linux/spinlock.h>
+#include <linux/workqueue.h>
 
 #include <asm/pgtable_types.h>
 #include <asm/sev.h>
 
-#include "debugfs.h"
-#include "hook.h"
 #include "entry.h"
+#include "hook.h"
 #include "sys/testing.h"
 #include "work.h"
+
+#define LOOK	HZ
+#define IDLE	(5 * HZ)
+
+u32 pgsize_followers, pgsize_hooked;
+
+void pgsize_hook_followers(u32 number)
+{
+	WRITE_ONCE(pgsize_followers, number);
+}
+
+/* Of pgsize_hook_missed(), what the work knows of. */
+static atomic64_t known;
+
+/*
+ * Seconds since the hook was registered, or a call was missed. A call that began
+ * then may take effect a little later, for it may sleep (arch/x86/virt/svm/sev.c:
+ * rmpupdate, adjust_direct_map). So it is looked again, after one second and after
+ * ten.
+ */
+static atomic_t seconds;
+static atomic_t again;
+
+void pgsize_missed_look(void)
+{
+	if (unlikely(atomic64_read(&known) != pgsize_hook_missed()))
+		pgsize_work_now();
+}
+
+enum pgsize_look pgsize_missed_take(void)
+{
+	u64 missed = pgsize_hook_missed();
+	bool looks = atomic_xchg(&again, 0);
+	bool off = pgsize_rmp_take_off();
+
+	if (off)
+		pr_warn_ratelimited("vfio_pgsize: SNP was switched off: leaves follow nothing\n");
+	if (atomic64_xchg(&known, missed) == missed) {
+		if (off)
+			return PGSIZE_LOOK_TELL;
+		return looks ? PGSIZE_LOOK_AGAIN : PGSIZE_LOOK_NOT;
+	}
+	atomic_set(&seconds, 0);
+	/* What was missed is counted before it takes effect. */
+	synchronize_rcu_tasks();
+	return PGSIZE_LOOK_TELL;
+}
+
+static void look_fn(struct work_struct *work);
+static DECLARE_DELAYED_WORK(look, look_fn);
+
+static void look_fn(struct work_struct *work)
+{
+	int second = atomic_inc_return(&seconds);
+
+	if (pgsize_rmp_look() || second == 1 || second == 10) {
+		atomic_set(&again, 1);
+		pgsize_work_now();
+	}
+	pgsize_missed_look();
+	queue_delayed_work(system_dfl_wq, &look, LOOK);
+}
+
+static void look_start(void)
+{
+	atomic64_set(&known, 0);
+	atomic_set(&seconds, 0);
+	queue_delayed_work(system_dfl_wq, &look, LOOK);
+}
+
+static void look_stop(void)
+{
+	cancel_delayed_work_sync(&look);
+}
+
+static void idle_fn(struct work_struct *work)
+{
+	pgsize_hook_expire();
+}
+
+static DECLARE_DELAYED_WORK(idle, idle_fn);
 
 /*
  * Probed are functions of arch/x86/virt/svm/sev.c. What makes a 2M RMP entry, or
@@ -182,13 +262,13 @@ int pgsize_hook_register(void)
 		}
 	}
 	WRITE_ONCE(missed_before, 0);
-	pgsize_debug_hooked();
-	pgsize_look_start();
+	WRITE_ONCE(pgsize_hooked, pgsize_hooked + 1);
+	look_start();
 	/*
 	 * A call that began before goes by unseen: wait for it. It may sleep for
 	 * memory while it splits the kernel's own mapping (rmpupdate:
 	 * adjust_direct_map), which ends the wait: that is what the looks that
-	 * pgsize_look_start() begins are for.
+	 * look_start() begins are for.
 	 */
 	synchronize_rcu_tasks();
 	return 0;
@@ -196,9 +276,9 @@ int pgsize_hook_register(void)
 
 void pgsize_hook_idle(void)
 {
-	pgsize_look_stop();
+	look_stop();
 	pgsize_rmp_forget();
-	pgsize_idle_start();
+	mod_delayed_work(system_dfl_wq, &idle, IDLE);
 }
 
 void pgsize_hook_resume(void)
@@ -206,40 +286,24 @@ void pgsize_hook_resume(void)
 	u64 missed = missed_in_all();
 
 	/* As when it is registered: what went by unseen meanwhile may not have taken effect. */
-	if (missed != missed_before + pgsize_missed_known())
+	if (missed != missed_before + atomic64_read(&known))
 		synchronize_rcu_tasks();
 	WRITE_ONCE(missed_before, missed);
-	pgsize_look_start();
+	look_start();
+}
+
+void pgsize_hook_exit(void)
+{
+	cancel_delayed_work_sync(&idle);
 }
 
 void pgsize_hook_unregister(void)
 {
-	pgsize_look_stop();
+	look_stop();
 	unregister_first(ARRAY_SIZE(probes));
 }
 
 u64 pgsize_hook_missed(void)
 {
 	return missed_in_all() - READ_ONCE(missed_before);
-}
-
-static DEFINE_SPINLOCK(rmap_lock);
-
-unsigned long pgsize_rmap_lock(void)
-{
-	unsigned long flags;
-
-	spin_lock_irqsave(&rmap_lock, flags);
-#ifdef VFIO_PGSIZE_TEST
-	pgsize_lock_taken();
-#endif
-	return flags;
-}
-
-void pgsize_rmap_unlock(unsigned long flags)
-{
-#ifdef VFIO_PGSIZE_TEST
-	pgsize_lock_held();
-#endif
-	spin_unlock_irqrestore(&rmap_lock, flags);
 }

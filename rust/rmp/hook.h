@@ -24,11 +24,32 @@ void pgsize_hook_idle(void);
 /* May sleep. */
 void pgsize_hook_resume(void);
 
+/* pgsize_hook_expire() is not running any more when it returns, and does not come. May sleep. */
+void pgsize_hook_exit(void);
+
+/* How many follow, as was said last, and how often it was registered: debugfs shows these. */
+extern u32 pgsize_followers, pgsize_hooked;
+
+/* Says how many follow. One at a time. */
+void pgsize_hook_followers(u32 number);
+
 /* Calls that went by unseen since it was registered, or resumed. */
 u64 pgsize_hook_missed(void);
 
-unsigned long pgsize_rmap_lock(void);
-void pgsize_rmap_unlock(unsigned long flags);
+/* If a call went by unseen of which the work does not know, has it run. From anywhere. */
+void pgsize_missed_look(void);
+/*
+ * Whether one did, since this was last asked, or SNP was switched off: then the VMMs are
+ * to be told. Or whether it is time to look again: for what such calls, and calls before the
+ * hook, did late, or for SNP is on again. May sleep. Not while the hook is being registered.
+ */
+enum pgsize_look {
+	PGSIZE_LOOK_NOT,
+	PGSIZE_LOOK_AGAIN,
+	PGSIZE_LOOK_TELL,
+};
+
+enum pgsize_look pgsize_missed_take(void);
 
 /* In Rust. They run with preemption off: see smash.rs. */
 u64 pgsize_generation(u64 pfn);

@@ -11,11 +11,11 @@ use crate::sys::bindings;
 
 kernel::sync::global_lock! {
     // SAFETY: Initialised when the module is loaded, before anything else.
-    pub(crate) unsafe(uninit) static HOOKS: Mutex<Hooks> = Hooks::NONE;
+    unsafe(uninit) static HOOKS: Mutex<Hooks> = Hooks::NONE;
 }
 
 /// Who wants the hook, and whether it is there.
-pub(crate) struct Hooks {
+struct Hooks {
     users: u32,
     registered: bool,
 }
@@ -26,11 +26,40 @@ impl Hooks {
         registered: false,
     };
 
-    /// Shows in debugfs how many follow.
+    /// Says how many follow, for debugfs.
     fn tell(&self) {
         // SAFETY: The lock is held: `self` is behind it.
-        unsafe { bindings::pgsize_debug_followers(self.users) };
+        unsafe { bindings::pgsize_hook_followers(self.users) };
     }
+}
+
+/// Gets the count of hooks ready. Once, when the module is loaded.
+pub(crate) fn init() {
+    // SAFETY: It is called when the module is loaded, once.
+    unsafe { HOOKS.init() };
+}
+
+/// The end of the hook and of the worker, which nobody wants any more. May sleep. Once, when the module
+/// goes.
+pub(crate) fn exit() {
+    Hook::take_out();
+    // SAFETY: Nothing starts either again: there is nobody who follows, and no hook.
+    unsafe {
+        bindings::pgsize_hook_exit();
+        bindings::pgsize_work_cancel();
+    }
+}
+
+/// Has the worker run if a call went by unseen of which it does not know. Atomic.
+pub(crate) fn look_for_missed() {
+    // SAFETY: It may be called from anywhere.
+    unsafe { bindings::pgsize_missed_look() };
+}
+
+/// How many calls went by unseen since anybody follows.
+pub(crate) fn missed() -> u64 {
+    // SAFETY: It may be called from anywhere.
+    unsafe { bindings::pgsize_hook_missed() }
 }
 
 /// Whether what is followed is to be looked at.

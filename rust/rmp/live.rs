@@ -9,6 +9,7 @@ use kernel::{
 };
 
 use super::{
+    domain::Domain,
     entry::Block,
     follower::Follower,
     lock::Guard,
@@ -31,10 +32,7 @@ use super::{
     }, //
 };
 use crate::{
-    iommu::{
-        Domain,
-        Ready, //
-    },
+    iommu::Ready,
     pgtable::{
         blocks_of,
         ends_of,
@@ -60,7 +58,7 @@ use crate::{
 impl Domain {
     /// No leaf and no followed stretch crosses `at`, which is in one, afterwards. A block of 2M that
     /// is cut is followed no more: its leaves are small. False: a leaf is lost at `at`.
-    pub(crate) fn cut_followed(&mut self, at: Iova) -> Result<bool> {
+    pub(super) fn cut_followed(&mut self, at: Iova) -> Result<bool> {
         let page = IovaRange::block(at, PageSize::SIZE_4K);
         let Some(whole) = self.watches().first_in(page) else {
             return Ok(true);
@@ -83,7 +81,8 @@ impl Domain {
             }
         }
         let table = self.table().ok_or_else(unsupported)?;
-        let cut = Ready::new(table.node()).edit(|guard, memory| {
+        let cut = Ready::new(table.node()).edit(|memory| {
+            let guard = &mut Guard::lock();
             let (_, cut) = table.edit_with(memory, |editor| editor.cut(at, AROUND, AROUND));
             cut?;
             // With small leaves nothing is lost any more. It may have been before.
@@ -106,7 +105,7 @@ impl Domain {
     }
 
     /// Gives a block, mapped as a whole, one leaf if the RMP allows it, and follows it.
-    pub(crate) fn rejoin_followed(
+    pub(super) fn rejoin_followed(
         &mut self,
         stretch: Stretch,
         rule: Rule,
@@ -139,7 +138,7 @@ impl Domain {
 
     /// No leaf and no followed stretch crosses the ends of `range` afterwards. What has to be unmapped,
     /// if it has to be, is then followed as a whole. False: as for [`Domain::cut_followed`].
-    pub(crate) fn cut_ends_live(&mut self, range: IovaRange) -> Result<bool> {
+    pub(super) fn cut_ends_live(&mut self, range: IovaRange) -> Result<bool> {
         for at in ends_of(range) {
             let page = IovaRange::block(at, PageSize::SIZE_4K);
             if self.watches().first_in(page).is_none() {
@@ -205,7 +204,8 @@ impl Domain {
                     continue;
                 }
                 let mut noted = false;
-                let made = ready.edit(|guard, memory| {
+                let made = ready.edit(|memory| {
+                    let guard = &mut Guard::lock();
                     if let Some(leaf) = large_leaf(&table, block).filter(|_| !noted) {
                         note(watch, &leaf, frames);
                         noted = true;
@@ -249,7 +249,8 @@ impl Domain {
             let followed = follow && whole;
             let mut fit = if followed { Fit::of(frames) } else { Fit::Any };
 
-            ready.edit(|guard, memory| {
+            ready.edit(|memory| {
+                let guard = &mut Guard::lock();
                 if followed && guard.generation(frames) != generation {
                     fit = Fit::under(guard, frames);
                 }

@@ -83,7 +83,7 @@ impl Guard {
     }
 
     /// Lets others have the lock for a moment.
-    pub(crate) fn let_others(&mut self) {
+    pub(super) fn let_others(&mut self) {
         // SAFETY: By the type invariant it is held; nobody else takes it here.
         unsafe {
             bindings::pgsize_rmap_unlock(self.flags);
@@ -92,13 +92,13 @@ impl Guard {
     }
 
     /// The looks that are under way.
-    pub(crate) fn cursors(&mut self) -> &mut *mut Cursor {
+    pub(super) fn cursors(&mut self) -> &mut *mut Cursor {
         &mut self.shared().cursors
     }
 
     /// A call that may break `block` begins.
     /// Returns the generation, which is the call's. From here on who maps the block sees it.
-    pub(crate) fn begin(&mut self, block: Block) -> u64 {
+    pub(super) fn begin(&mut self, block: Block) -> u64 {
         let generation = self.pass(block);
 
         if let Some(count) = self.shared().transit.get_mut(bucket_of(block)) {
@@ -132,13 +132,13 @@ impl Guard {
     }
 
     /// Whether such a call is under way: of this block, or of one that shares its bucket.
-    pub(crate) fn is_in_transit(&mut self, block: Block) -> bool {
+    pub(super) fn is_in_transit(&mut self, block: Block) -> bool {
         self.shared().transit.get(bucket_of(block)) != Some(&0)
     }
 
     /// Changes whenever a call begins or ends that may break the block, or one that shares its bucket.
     /// If it does not while the RMP is looked at, and no call is under way then, what was seen holds.
-    pub(crate) fn generation(&mut self, block: Block) -> u64 {
+    pub(super) fn generation(&mut self, block: Block) -> u64 {
         let latest = self.shared().latest.get(bucket_of(block));
 
         latest.copied().unwrap_or(0)
@@ -146,7 +146,7 @@ impl Guard {
 
     /// No call is known to be under way: nothing was hooked until now. Calls that were hooked before
     /// that may yet end, and do not count.
-    pub(crate) fn reset(&mut self) {
+    pub(super) fn reset(&mut self) {
         let shared = self.shared();
 
         shared.transit = [0; BUCKETS];
@@ -163,10 +163,10 @@ impl Drop for Guard {
 
 /// A look that is under way.
 pub(crate) struct Cursor {
-    pub(super) first: u32,
-    pub(super) last: u32,
+    pub(crate) first: u32,
+    pub(crate) last: u32,
     /// Each block gets small leaves.
     pub(super) smash: bool,
-    pub(super) next: *mut bindings::pgsize_place,
-    pub(super) other: *mut Cursor,
+    pub(crate) next: *mut bindings::pgsize_place,
+    pub(crate) other: *mut Cursor,
 }

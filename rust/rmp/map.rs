@@ -8,6 +8,7 @@ use kernel::{
 };
 
 use super::{
+    domain::Domain,
     entry::Block,
     follower::Follower,
     lock::Guard,
@@ -26,7 +27,6 @@ use crate::{
     iommu::{
         convert_part,
         Access,
-        Domain,
         PIECE, //
     },
     pgtable::{
@@ -59,7 +59,7 @@ use crate::{
 impl Domain {
     /// Maps `range` to the frames from `phys` on with leaves of `rule`, of 4K where the RMP wants it,
     /// and follows it; all of it, or nothing.
-    pub(crate) fn map_followed(
+    fn map_followed(
         &mut self,
         range: IovaRange,
         phys: Phys,

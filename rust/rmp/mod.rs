@@ -6,7 +6,7 @@
 //! ```text
 //! hook.c   the kernel's functions, probed        entry    what the RMP says
 //!   └─ smash   at their entry and exit           lock     who may edit, and which calls are under way
-//!        ├─ rmap    block → followed stretches   watch    a followed stretch; watches: those of a domain
+//!        ├─ cursor  block → followed stretches   watch    a followed stretch; watches: those of a domain
 //!        └─ split   one block, split or merged   follower tables that the hook has ready; counters
 //!             └─ work   the rest, for later      reserve
 //!
@@ -36,6 +36,7 @@ mod watch;
 mod watches;
 mod work;
 
+pub(crate) use self::domain::Domain;
 pub(crate) use self::entry::{
     is_snp_on,
     Block,
@@ -43,12 +44,17 @@ pub(crate) use self::entry::{
 };
 pub(crate) use self::follower::Follower;
 pub(crate) use self::hook::{
+    exit,
+    init,
+    look_for_missed,
+    missed,
     Hook,
-    Look,
-    HOOKS, //
+    Look, //
 };
 pub(crate) use self::lock::Guard;
 pub(crate) use self::map::map_stretch;
 pub(crate) use self::watch::Memory;
-pub(crate) use self::watches::Watches;
-pub(crate) use self::work::work_later;
+pub(crate) use self::work::{
+    init_work,
+    work_later, //
+};

@@ -3,8 +3,31 @@
 #include <linux/rbtree.h>
 #include <linux/sizes.h>
 #include <linux/slab.h>
+#include <linux/spinlock.h>
 
 #include "places.h"
+#include "sys/testing.h"
+
+static DEFINE_SPINLOCK(rmap_lock);
+
+unsigned long pgsize_rmap_lock(void)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&rmap_lock, flags);
+#ifdef VFIO_PGSIZE_TEST
+	pgsize_lock_taken();
+#endif
+	return flags;
+}
+
+void pgsize_rmap_unlock(unsigned long flags)
+{
+#ifdef VFIO_PGSIZE_TEST
+	pgsize_lock_held();
+#endif
+	spin_unlock_irqrestore(&rmap_lock, flags);
+}
 
 #define FIRST(place)	((place)->first)
 #define LAST(place)	((place)->last)

@@ -19,7 +19,14 @@ struct pgsize_place {
 	u8 marks[4];		/* the owner's */
 };
 
-/* The rmap: the lock of hook.h is held. */
+/*
+ * The lock of the rmap, irq-safe, which everybody takes to edit leaves that are
+ * followed.
+ */
+unsigned long pgsize_rmap_lock(void);
+void pgsize_rmap_unlock(unsigned long flags);
+
+/* The rmap: its lock is held. */
 void pgsize_rmap_insert(struct pgsize_place *place);
 void pgsize_rmap_remove(struct pgsize_place *place);
 /* The first, and the next, that has any block from `first` to `last`; NULL: there is none. */

@@ -6,6 +6,7 @@
 use kernel::prelude::*;
 
 use super::{
+    domain::Domain,
     entry::Block,
     follower::count,
     lock::Guard,
@@ -13,10 +14,7 @@ use super::{
     work::work_later, //
 };
 use crate::{
-    iommu::{
-        Access,
-        Domain, //
-    },
+    iommu::Access,
     pgtable::{
         blocks_of,
         IovaRange,

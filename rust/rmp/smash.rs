@@ -109,7 +109,7 @@ extern "C" fn pgsize_became_shared(pfn: u64) {
 
 /// The hook has `watch` from now on, which takes the place of one that it had: it may have looked at the
 /// one that goes no more, and not at this one.
-pub(crate) fn take_over(guard: &mut Guard, watch: &Watch) {
+pub(super) fn take_over(guard: &mut Guard, watch: &Watch) {
     let mut nth = 0usize;
 
     guard.go_live(watch);

@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// What a split leaves around the block: leaves of 2M, whatever was there.
-pub(crate) const AROUND: PageSizes = PageSizes::only(PageSize::SIZE_2M).union(PageSizes::ONLY_4K);
+pub(super) const AROUND: PageSizes = PageSizes::only(PageSize::SIZE_2M).union(PageSizes::ONLY_4K);
 
 /// The table of a followed stretch.
 fn table(watch: &Watch) -> Option<PageTable<'_>> {
@@ -40,7 +40,7 @@ fn table(watch: &Watch) -> Option<PageTable<'_>> {
 }
 
 /// A leaf of at least 2M that translates `range`, a block.
-pub(crate) fn large_leaf(table: &PageTable<'_>, range: IovaRange) -> Option<Leaf> {
+pub(super) fn large_leaf(table: &PageTable<'_>, range: IovaRange) -> Option<Leaf> {
     table
         .view()
         .leaf_at(range.start())
@@ -50,7 +50,7 @@ pub(crate) fn large_leaf(table: &PageTable<'_>, range: IovaRange) -> Option<Leaf
 /// Gives `range`, a block of a stretch that is not pending, leaves of 4K, with tables of that memory.
 ///
 /// Fails with `ENOMEM`, and all is as it was then.
-pub(crate) fn make_small(
+pub(super) fn make_small(
     _guard: &mut Guard,
     watch: &Watch,
     range: IovaRange,
@@ -81,8 +81,11 @@ pub(crate) fn make_small(
 
 /// The same, at once. If there is no memory for the table, the leaf goes altogether: DMA that faults is
 /// better than DMA that goes on by chance.
-pub(crate) fn make_small_or_none(guard: &mut Guard, watch: &Watch, range: IovaRange) {
-    if make_small(guard, watch, range, Memory::Hook(watch.follower())).is_ok() {
+pub(super) fn make_small_or_none(guard: &mut Guard, watch: &Watch, range: IovaRange) {
+    // SAFETY: There is a guard, for longer than this is used.
+    let tables = unsafe { watch.follower().tables() };
+
+    if make_small(guard, watch, range, Memory::Store(&tables)).is_ok() {
         return;
     }
     let Some(table) = table(watch) else {
@@ -101,7 +104,7 @@ pub(crate) fn make_small_or_none(guard: &mut Guard, watch: &Watch, range: IovaRa
 
 /// Gives `range`, a block of a stretch that is not pending, which is whole, a leaf of 2M, if it has
 /// smaller ones.
-pub(crate) fn make_large(_guard: &mut Guard, watch: &Watch, range: IovaRange) {
+pub(super) fn make_large(_guard: &mut Guard, watch: &Watch, range: IovaRange) {
     let Some(table) = table(watch) else {
         return;
     };
@@ -110,8 +113,10 @@ pub(crate) fn make_large(_guard: &mut Guard, watch: &Watch, range: IovaRange) {
         return;
     }
     let mut conversion = Conversion::new(range, PageSizes::only(PageSize::SIZE_2M));
+    // SAFETY: There is a guard, for longer than this is used.
+    let tables = unsafe { watch.follower().tables() };
     // A merge allocates nothing. A block takes one step, and a hole in it ends it.
-    let (changes, _) = table.edit_with(Memory::Hook(watch.follower()), |editor| {
+    let (changes, _) = table.edit_with(Memory::Store(&tables), |editor| {
         conversion.step(editor, u32::MAX)
     });
 

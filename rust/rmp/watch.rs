@@ -50,13 +50,13 @@ impl Guard {
     }
 
     /// The hook has this stretch from now on.
-    pub(crate) fn go_live(&mut self, watch: &Watch) {
+    pub(super) fn go_live(&mut self, watch: &Watch) {
         self.marks(watch).standing = Standing::Live;
     }
 
     /// A block of this stretch has small leaves, perhaps for nothing: the worker is to look at it when
     /// things have calmed down.
-    pub(crate) fn doubt(&mut self, watch: &Watch) {
+    pub(super) fn doubt(&mut self, watch: &Watch) {
         if watch.merging() != Merging::Never {
             self.marks(watch).doubtful = true;
             work_later();
@@ -114,7 +114,7 @@ const _: () = assert!(size_of::<Watch>() == 80);
 /// Whose a stretch is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Standing {
+pub(super) enum Standing {
     /// The hook's.
     Live,
     /// The same, and another one is to take its place: its mappings are not counted twice.
@@ -129,24 +129,24 @@ pub(crate) enum Standing {
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Marks {
-    pub(crate) standing: Standing,
+    pub(super) standing: Standing,
     /// A leaf had to be unmapped.
     pub(crate) lost: bool,
     /// A block may be small for nothing: a page of it became shared, or a call was under way that broke
     /// nothing. The worker is to look.
-    pub(crate) doubtful: bool,
+    pub(super) doubtful: bool,
 }
 
 impl Marks {
     /// Nothing is noted of a stretch yet that its mapper is at work on.
-    pub(crate) const PENDING: Self = Self {
+    const PENDING: Self = Self {
         standing: Standing::Pending,
         lost: false,
         doubtful: false,
     };
 
     /// Whether it is its mapper's.
-    pub(crate) fn is_pending(&self) -> bool {
+    pub(super) fn is_pending(&self) -> bool {
         matches!(self.standing, Standing::Pending | Standing::Hit)
     }
 
@@ -255,7 +255,7 @@ impl Watch {
     }
 
     /// The first block, and the last, by their numbers.
-    pub(crate) fn numbers(&self) -> (u32, u32) {
+    pub(super) fn numbers(&self) -> (u32, u32) {
         let place = self.place.get();
 
         // SAFETY: By the type invariants they do not change.
@@ -295,7 +295,7 @@ impl Watch {
     }
 
     /// The IOVAs of a block; `None` if it is not in the stretch.
-    pub(crate) fn iovas_of(&self, block: Block) -> Option<IovaRange> {
+    pub(super) fn iovas_of(&self, block: Block) -> Option<IovaRange> {
         let (first, last) = self.blocks();
         let ahead = block
             .number()

@@ -63,7 +63,7 @@ impl NewWatch {
     }
 
     /// It is its domain's now.
-    pub(crate) fn into_place(self) -> *mut bindings::pgsize_place {
+    fn into_place(self) -> *mut bindings::pgsize_place {
         let place = self.0.cast().as_ptr();
 
         core::mem::forget(self);
@@ -75,7 +75,7 @@ impl NewWatch {
     /// # Safety
     ///
     /// It came from [`NewWatch::into_place`], and nobody has it or refers to it.
-    pub(crate) unsafe fn from_place(place: NonNull<bindings::pgsize_place>) -> Self {
+    unsafe fn from_place(place: NonNull<bindings::pgsize_place>) -> Self {
         // INVARIANT: By the requirement.
         Self(place.cast())
     }
@@ -108,6 +108,9 @@ pub(crate) struct Watches {
     /// One for each [`Merging`].
     owners: [Option<Arc<Owner>>; 3],
 }
+
+// SAFETY: The tree's nodes are its own, and may be used and freed by any thread; so may owners.
+unsafe impl Send for Watches {}
 
 impl Watches {
     pub(crate) fn new() -> Self {
@@ -292,7 +295,7 @@ pub(crate) fn watch(stretch: Stretch, owner: &Arc<Owner>) -> Result<Option<NewWa
 /// The same, of what is not followed yet.
 ///
 /// Fails with `EMLINK` if a frame has too many mappings that are followed in its container.
-pub(crate) fn watch_counted(stretch: Stretch, owner: &Arc<Owner>) -> Result<Option<NewWatch>> {
+pub(super) fn watch_counted(stretch: Stretch, owner: &Arc<Owner>) -> Result<Option<NewWatch>> {
     let new = watch(stretch, owner)?;
 
     match &new {
@@ -330,7 +333,7 @@ fn is_crowded(watch: &Watch) -> bool {
 
 /// Which leaves over a block agree with the RMP.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fit {
+pub(super) enum Fit {
     /// It is whole.
     Any,
     /// A call is under way, on this block or on another one: it may be about to break. The worker is to
@@ -349,7 +352,7 @@ impl Fit {
     }
 
     /// The same, with the lock held.
-    pub(crate) fn under(guard: &mut Guard, block: Block) -> Self {
+    pub(super) fn under(guard: &mut Guard, block: Block) -> Self {
         if guard.is_in_transit(block) {
             return Self::SmallForNow;
         }

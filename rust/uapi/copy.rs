@@ -51,7 +51,7 @@ plain!(
 );
 
 /// Reads a structure whose first field is `argsz`.
-pub(super) fn read<T: FromBytes>(user: UserPtr, argsz: impl FnOnce(&T) -> u32) -> Result<T> {
+pub(crate) fn read<T: FromBytes>(user: UserPtr, argsz: impl FnOnce(&T) -> u32) -> Result<T> {
     let request = UserSlice::new(user, size_of::<T>()).reader().read::<T>()?;
 
     if to_usize(argsz(&request).into()) < size_of::<T>() {
@@ -60,12 +60,12 @@ pub(super) fn read<T: FromBytes>(user: UserPtr, argsz: impl FnOnce(&T) -> u32) -
     Ok(request)
 }
 
-pub(super) fn write<T: AsBytes>(user: UserPtr, answer: &T) -> Result {
+pub(crate) fn write<T: AsBytes>(user: UserPtr, answer: &T) -> Result {
     UserSlice::new(user, size_of::<T>()).writer().write(answer)
 }
 
 /// `size` bytes from `iova` on: whole pages.
-pub(super) fn range(iova: u64, size: u64) -> Result<IovaRange> {
+pub(crate) fn range(iova: u64, size: u64) -> Result<IovaRange> {
     if size == 0 || (iova | size) & (PAGE_BYTES - 1) != 0 {
         return Err(EINVAL);
     }

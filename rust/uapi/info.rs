@@ -90,7 +90,7 @@ impl Chain {
     }
 }
 
-pub(crate) fn get_info(container: &Container, user: UserPtr) -> Result {
+pub(super) fn get_info(container: &Container, user: UserPtr) -> Result {
     let mut bytes = [0u8; LEAST];
     UserSlice::new(user, LEAST)
         .reader()
@@ -104,7 +104,7 @@ pub(crate) fn get_info(container: &Container, user: UserPtr) -> Result {
         return Err(EINVAL);
     }
     let state = container.lock()?;
-    let chain = state.capabilities()?;
+    let chain = capabilities(&state)?;
     let needed = WHOLE.saturating_add(chain.bytes.len());
     let mut info = bindings::vfio_iommu_type1_info {
         argsz,
@@ -125,51 +125,49 @@ pub(crate) fn get_info(container: &Container, user: UserPtr) -> Result {
     writer.write_slice(&chain.bytes)
 }
 
-impl State {
-    /// The capabilities that type1 has, as far as they are ours, and the policy.
-    fn capabilities(&self) -> Result<Chain> {
-        let mut chain = Chain::new();
-        let header = |id: u32| -> Result<_> {
-            Ok(bindings::vfio_info_cap_header {
-                id: u16::try_from(id)?,
-                version: 1,
-                next: 0,
-            })
-        };
-        let windows = self.windows.as_slice();
+/// The capabilities that type1 has, as far as they are ours, and the policy.
+fn capabilities(state: &State) -> Result<Chain> {
+    let mut chain = Chain::new();
+    let header = |id: u32| -> Result<_> {
+        Ok(bindings::vfio_info_cap_header {
+            id: u16::try_from(id)?,
+            version: 1,
+            next: 0,
+        })
+    };
+    let windows = state.windows.as_slice();
 
-        let avail = AvailCap {
-            header: header(bindings::VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL)?,
-            avail: self.avail,
-        };
-        chain.add(&[avail.as_bytes()])?;
-        if !windows.is_empty() {
-            let mut ranges = KVec::with_capacity(windows.len(), GFP_KERNEL)?;
-            for window in windows {
-                let range = bindings::vfio_iova_range {
-                    start: window.start.get(),
-                    end: window.last.get(),
-                };
-                ranges.push(range, GFP_KERNEL)?;
-            }
-            let head = header(bindings::VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE)?;
-            // The number of ranges, and 32 bits that are reserved, stand between.
-            const { assert!(size_of::<RangesCap>() == 16) };
-            let number = u64::from(u32::try_from(windows.len())?);
-            chain.add(&[
-                head.as_bytes(),
-                &number.to_le_bytes(),
-                AsBytes::as_bytes(ranges.as_slice()),
-            ])?;
+    let avail = AvailCap {
+        header: header(bindings::VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL)?,
+        avail: state.avail,
+    };
+    chain.add(&[avail.as_bytes()])?;
+    if !windows.is_empty() {
+        let mut ranges = KVec::with_capacity(windows.len(), GFP_KERNEL)?;
+        for window in windows {
+            let range = bindings::vfio_iova_range {
+                start: window.start.get(),
+                end: window.last.get(),
+            };
+            ranges.push(range, GFP_KERNEL)?;
         }
-        let policy = bindings::vfio_pgsize_info_cap {
-            header: header(bindings::VFIO_PGSIZE_INFO_CAP)?,
-            supported: self.supported().bits(),
-            pgsizes: self.policy.rule().sizes.bits(),
-            max_ranges: u32::try_from(MAX_RANGES)?,
-            nr_ranges: u32::try_from(self.policy.ranges())?,
-        };
-        chain.add(&[policy.as_bytes()])?;
-        Ok(chain)
+        let head = header(bindings::VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE)?;
+        // The number of ranges, and 32 bits that are reserved, stand between.
+        const { assert!(size_of::<RangesCap>() == 16) };
+        let number = u64::from(u32::try_from(windows.len())?);
+        chain.add(&[
+            head.as_bytes(),
+            &number.to_le_bytes(),
+            AsBytes::as_bytes(ranges.as_slice()),
+        ])?;
     }
+    let policy = bindings::vfio_pgsize_info_cap {
+        header: header(bindings::VFIO_PGSIZE_INFO_CAP)?,
+        supported: state.supported().bits(),
+        pgsizes: state.policy.rule().sizes.bits(),
+        max_ranges: u32::try_from(MAX_RANGES)?,
+        nr_ranges: u32::try_from(state.policy.ranges())?,
+    };
+    chain.add(&[policy.as_bytes()])?;
+    Ok(chain)
 }

@@ -2,8 +2,6 @@
 
 //! ioctls: arguments of userspace, checked once and made typed requests; and the answers.
 
-#![allow(unsafe_code)]
-
 mod copy;
 mod info;
 mod page_state;
@@ -32,10 +30,7 @@ use crate::{
         Scope,
         Wanted, //
     },
-    iommu::{
-        Access,
-        Domain, //
-    },
+    iommu::Access,
     mm::UserAddr,
     pgtable::{
         IovaRange,
@@ -43,6 +38,7 @@ use crate::{
         PAGE_BYTES, //
     },
     policy::Rule,
+    rmp::look_for_missed,
     sys::{
         bindings,
         eventfd::Event,
@@ -93,7 +89,11 @@ pub(crate) fn extension(number: usize, serves_type1v2: bool) -> c_long {
 fn check_extension(container: &Container, number: usize) -> Result<c_long> {
     if number == to_usize(bindings::VFIO_DMA_CC_IOMMU.into()) {
         let state = container.lock()?;
-        return Ok(state.domains.iter().all(Domain::is_coherent).into());
+        return Ok(state
+            .domains
+            .iter()
+            .all(|domain| domain.is_coherent())
+            .into());
     }
     // As type1 answers once a container is set up, whichever of its types it has.
     if number == to_usize(bindings::VFIO_TYPE1_IOMMU.into()) {
@@ -271,8 +271,7 @@ fn get_stats(container: &Container, user: UserPtr) -> Result {
     if request.flags != 0 {
         return Err(EINVAL);
     }
-    // SAFETY: It may be called from anywhere.
-    unsafe { bindings::pgsize_missed_look() };
+    look_for_missed();
     write(
         user,
         &bindings::vfio_pgsize_stats {

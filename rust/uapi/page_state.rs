@@ -36,7 +36,7 @@ const CHANGES: usize = 512;
 
 const SIZE: usize = size_of::<bindings::vfio_pgsize_state>();
 
-pub(super) fn set_state(container: &Container, user: UserPtr) -> Result {
+pub(crate) fn set_state(container: &Container, user: UserPtr) -> Result {
     let mut request = read(user, |set: &bindings::vfio_pgsize_set_state| set.argsz)?;
 
     if !container.extended {
