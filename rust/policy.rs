@@ -30,7 +30,7 @@ pub(crate) struct Rule {
 
 impl Rule {
     /// Any size, whatever the RMP says.
-    const ANY: Self = Self {
+    pub(crate) const ANY: Self = Self {
         sizes: PageSizes::ALL,
         split: false,
         merge: false,

@@ -22,7 +22,7 @@ use crate::{
 
 /// Which claim it is: they rise.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Ticket(u64);
+pub(crate) struct Ticket(u64);
 
 /// Its end can be waited for.
 #[pin_data]

@@ -37,16 +37,16 @@ pub(crate) struct Mapping {
     /// Some of its frames are no memory, and are not pinned, or that is not known yet.
     pub(crate) mixed: bool,
     /// It is being made.
-    pub(super) nascent: Option<Nascent>,
+    pub(crate) nascent: Option<Nascent>,
     /// Who pays for it.
     pub(crate) locked: Arc<Locked>,
 }
 
 /// How far a mapping is made.
 #[derive(Clone, Copy)]
-pub(super) struct Nascent {
+pub(crate) struct Nascent {
     /// By whom.
-    pub(super) claim: Ticket,
+    pub(crate) claim: Ticket,
     /// What of it is mapped: from its start on.
     pub(crate) mapped: Option<IovaRange>,
 }
@@ -59,7 +59,7 @@ impl Mapping {
     }
 
     /// Where the process has the memory of an IOVA of the mapping.
-    pub(super) fn memory_at(&self, iova: Iova) -> UserAddr {
+    pub(crate) fn memory_at(&self, iova: Iova) -> UserAddr {
         self.memory
             .after(iova.above(self.range.start()) / PAGE_BYTES)
     }
@@ -132,7 +132,7 @@ impl Mappings {
 
     /// Whether a mapping, but for those that are being made, lies in part in `range` and in part
     /// outside.
-    pub(super) fn crosses_end_of(&self, range: IovaRange) -> bool {
+    pub(crate) fn crosses_end_of(&self, range: IovaRange) -> bool {
         let crosses = |iova| {
             self.at(iova)
                 .is_some_and(|mapping| mapping.nascent.is_none() && !range.covers(mapping.range))
@@ -172,7 +172,7 @@ impl Mappings {
     }
 
     /// The mapping that begins at `iova` and is being made by `claim`.
-    pub(super) fn nascent_at(&mut self, iova: Iova, claim: Ticket) -> Option<&mut Mapping> {
+    pub(crate) fn nascent_at(&mut self, iova: Iova, claim: Ticket) -> Option<&mut Mapping> {
         let is_it = |mapping: &Mapping| {
             mapping.range.start() == iova
                 && mapping
@@ -185,7 +185,7 @@ impl Mappings {
     }
 
     /// Moves `mapping`, one of these, to `others`, with which it does not overlap.
-    fn move_to(&mut self, others: &mut Self, mapping: IovaRange) {
+    pub(crate) fn move_to(&mut self, others: &mut Self, mapping: IovaRange) {
         if let Some(node) = self.0.remove_node(&mapping.last()) {
             // INVARIANT: The key is what it was.
             others.0.insert(node);
@@ -194,7 +194,7 @@ impl Mappings {
 }
 
 /// Mappings that are gone, of which the account is to be settled when no lock is held.
-pub(super) struct Gone(Mappings);
+pub(crate) struct Gone(Mappings);
 
 impl Gone {
     pub(crate) fn none() -> Self {

@@ -23,6 +23,7 @@ from doc_names import (
     wrong_parameters,
 )
 from kernels import kernel, kernel_doc, source
+from layers import problems
 from module import build_module, sparse
 from paths import CACHE, HERE, SRC, Problem, require_build_root
 from ruff import ruff
@@ -96,6 +97,13 @@ def clippy(_: argparse.Namespace) -> None:
         command = ["cargo", "clippy", "-q", "--locked", "--all-targets"]
         command += ["--target-dir", str(CACHE / "cargo-target" / crate.name), "--", "-Dwarnings"]
         succeed(command, f"clippy complains of {crate.relative_to(SRC)}: see above", cwd=crate)
+
+
+def layers(_: argparse.Namespace) -> None:
+    """No file of rust/ knows one above it; tools/vm/layers.py prints who knows whom."""
+    found = problems(SRC / "rust")
+    if found:
+        raise Problem("rust/ is not in layers:\n" + "\n".join(found))
 
 
 def doc_comments(_: argparse.Namespace) -> None:
@@ -199,6 +207,7 @@ CHECKS: dict[str, Callable[[argparse.Namespace], None]] = {
     "spdx": spdx,
     "fmt": fmt,
     "clippy": clippy,
+    "layers": layers,
     "kernel-doc": doc_comments,
     "uapi": uapi,
     "doc": doc,

@@ -167,7 +167,7 @@ def suites() -> Iterator[Suite]:
         "tools/testing/host",
     )
     yield Suite("oracle", ["python3", "-m", "oracle.tests"], directory="tools")
-    tests = ["python3", "-m", "unittest", "-q", "test_vm", "test_doc_names"]
+    tests = ["python3", "-m", "unittest", "-q", "test_vm", "test_doc_names", "test_layers"]
     yield Suite("vm", tests, Output.STATUS, "tools/vm")
     demo = ["/demo/guest.sh", "--tap"]
     yield Suite("demo@debug", demo, guest=Guest("debug", "--oracle"))

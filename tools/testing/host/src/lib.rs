@@ -26,17 +26,20 @@ mod intervals;
 /// What mappings keep of a process's memory, and do not look into.
 #[cfg(test)]
 mod mm {
-    use std::cell::Cell;
+    use std::sync::atomic::{
+        AtomicUsize,
+        Ordering, //
+    };
 
     #[derive(Default)]
     pub(crate) struct Locked {
         /// How often it was.
-        pub(crate) settled: Cell<usize>,
+        pub(crate) settled: AtomicUsize,
     }
 
     impl Locked {
         pub(crate) fn settle(&self) {
-            self.settled.set(self.settled.get() + 1);
+            self.settled.fetch_add(1, Ordering::Relaxed);
         }
     }
 

@@ -3,6 +3,8 @@
 //! Mappings are found by each of their addresses, whatever was added, cut and taken out.
 
 use kernel::alloc::with_allocations;
+use std::sync::atomic::Ordering;
+
 use kernel::prelude::*;
 use kernel::sync::Arc;
 use proptest::prelude::*;
@@ -203,7 +205,7 @@ impl Model {
         };
         let range = self.cells.range(&self.mappings[index].0);
         let locked = self.mappings[index].1.locked.clone();
-        let settled = locked.settled.get();
+        let settled = locked.settled.load(Ordering::Relaxed);
         let mut others = Mappings::new();
 
         mappings.move_to(&mut others, range);
@@ -214,9 +216,9 @@ impl Model {
         let mut gone = Gone::none();
         gone.take(&mut others, range);
         assert!(others.first_in(IovaRange::ALL).is_none());
-        assert_eq!(locked.settled.get(), settled);
+        assert_eq!(locked.settled.load(Ordering::Relaxed), settled);
         drop(gone);
-        assert_eq!(locked.settled.get(), settled + 1);
+        assert_eq!(locked.settled.load(Ordering::Relaxed), settled + 1);
     }
 }
 

@@ -243,7 +243,7 @@ fn rule_follows_with_large_sizes_alone() {
         // Sizes of 4K and from 512K to 1G.
         let lg2s = (19..=30).filter(|lg2| bits & (1 << (lg2 - 19)) != 0);
         let lg2s: Vec<u8> = [12].into_iter().chain(lg2s).collect();
-        let sizes = lg2s.iter().fold(0, |sizes, lg2| sizes | 1u64 << lg2);
+        let sizes = lg2s.iter().fold(0, |sizes, lg2| sizes | (1u64 << lg2));
         for (split, merge) in [(false, false), (true, false), (true, true)] {
             let rule = Rule {
                 sizes: PageSizes::from_bits(sizes),
