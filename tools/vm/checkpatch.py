@@ -38,7 +38,7 @@ NOT_OUTSIDE = {
 
 # What is said wrongly of some lines: the files' names, what is said, why it is wrong.
 WRONG = (
-    (r"rust/trace\.h", "OPEN_ENDED_LINE|PARENTHESIS_ALIGNMENT", "TRACE_EVENT() is written so"),
+    (r"rust/sys/trace\.h", "OPEN_ENDED_LINE|PARENTHESIS_ALIGNMENT", "TRACE_EVENT() is written so"),
     (r"tools/testing/snp-host/.*", "STATIC_CONST_CHAR_ARRAY", "register_fprobe_syms() wants it so"),
     (r"tools/.*", r"spaces preferred around that '\*'", "FIXTURE_DATA(a) *self is no product"),
     (r"tools/.*\.c", "blank line after function/struct", "FIXTURE_VARIANT_ADD() is no struct"),

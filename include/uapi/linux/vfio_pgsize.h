@@ -303,8 +303,8 @@ struct vfio_pgsize_stats {
  * (@mismatches), or the kernel let a call go by unseen while leaves followed
  * (@missed); the counters say which. It is also signalled once if the host switches SNP
  * off while leaves follow: they go on as if there was no RMP. Several of these can be one
- * signal. What can be mended has been by then: splits that were missed are made up for, and leaves that
- * were unmapped are mapped again if there is memory.
+ * signal. The module has repaired what it can before it signals: it has split what was
+ * missed, and mapped again what was unmapped, if there is memory.
  *
  * It replaces an eventfd that was set before, and is kept until the container's
  * last group leaves, whether the VMM closes the descriptor or not.

@@ -68,7 +68,7 @@ struct snp_host_miss {
 enum snp_host_switch_op {
 	SNP_HOST_CPU_ON,	/* SNP, on some processors: as snp_prepare() does on all */
 	SNP_HOST_CPU_OFF,	/* as the firmware does on all */
-	SNP_HOST_IOMMU_OFF,	/* the IOMMU checks no DMA any more; it does from the next CPU_ON on */
+	SNP_HOST_IOMMU_OFF,	/* the IOMMU checks no DMA until the next CPU_ON */
 	SNP_HOST_LEFTOVERS,	/* entries that are not assigned keep a size that means nothing */
 };
 

@@ -100,7 +100,7 @@ static bool is_logged(int log, const char *text)
 		if (length <= 0)
 			return found;
 		record[length] = '\0';
-		found |= strstr(record, text) != NULL;
+		found |= !!strstr(record, text);
 	}
 }
 
@@ -260,6 +260,7 @@ static void *toggle(void *arg)
 /* Wherever map, query, policy and worker are when SNP goes off, they go on. */
 TEST_F_TIMEOUT(host, off_meanwhile, TIMEOUT)
 {
+	struct snp_host_raw rmpread = { .insn = SNP_HOST_RMPREAD, .spa = MIB(1) };
 	struct switcher switcher = { .guest = &self->guest };
 	struct timespec begin, now;
 	unsigned long rounds = 0, refused = 0, followed = 0;
@@ -294,13 +295,14 @@ TEST_F_TIMEOUT(host, off_meanwhile, TIMEOUT)
 	EXPECT_LT(0, refused);
 	EXPECT_LT(1, followed);
 	/* Without RMPREAD it is found off at the look of once a second, or on again. */
-	if (guest_execute(&self->guest, &(struct snp_host_raw) {
-				.insn = SNP_HOST_RMPREAD, .spa = MIB(1) }) !=
-	    SNP_HOST_UNDEFINED)
+	if (guest_execute(&self->guest, &rmpread) != SNP_HOST_UNDEFINED)
 		EXPECT_LT(0, signals(self->event, SOON));
 	/* It is on, and is found on. */
-	for (int i = 0; (ret = policy_of_all(container, FOLLOW, UPTO_2M)) && i < 100; i++)
+	ret = policy_of_all(container, FOLLOW, UPTO_2M);
+	for (int i = 0; ret && i < 100; i++) {
 		nanosleep(&(struct timespec){ .tv_nsec = 100000000 }, NULL);
+		ret = policy_of_all(container, FOLLOW, UPTO_2M);
+	}
 	EXPECT_EQ(0, ret);
 	ASSIGN(PAGE_OF(3, 1));
 	EXPECT_SOUND(is_small_soon(self, BIT(3)));

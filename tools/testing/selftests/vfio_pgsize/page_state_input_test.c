@@ -179,10 +179,11 @@ TEST_F_TIMEOUT(page_input, changes_end_early, TIMEOUT)
 	struct vfio_pgsize_state *edge = (void *)edge_of_memory();
 	struct change all[20];
 
-	for (uint32_t i = 0; i < ARRAY_SIZE(all); i++)
-		all[i] = (struct change){
-			i * KIB(64), PAGE, i % 2 ? SHARED : PRIVATE,
-		};
+	for (uint32_t i = 0; i < ARRAY_SIZE(all); i++) {
+		uint64_t place = i * KIB(64);
+
+		all[i] = (struct change){ place, PAGE, i % 2 ? SHARED : PRIVATE };
+	}
 	for (uint32_t readable = 0; readable <= 10; readable += 5) {
 		/* The next one is there in part, or not at all. */
 		for (size_t more = 0; more < sizeof(*edge); more += sizeof(*edge) / 2) {
