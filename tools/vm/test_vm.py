@@ -155,6 +155,16 @@ class Reports(unittest.TestCase):
         ):
             self.assertEqual(len(find_reports(f"[ 1] fine\n{line}\n[ 6] more\n")), 1, line)
 
+    def test_a_starved_processor_is_none_what_follows_is(self) -> None:
+        starved = (
+            "[  818.0] WARNING: kernel/time/hrtimer.c:1098 at hrtimer_forward+0x121/0x230, CPU#1\n"
+            "[  818.1]  {}+0x856/0xc90\n[  842.1] ---[ end trace 0000000000000000 ]---\n"
+        )
+        bug = "[  843.1] BUG: KASAN: slab-use-after-free in f+0x1/0x2\n"
+        self.assertEqual(find_reports(starved.format("dl_task_timer")), [])
+        self.assertEqual(len(find_reports(starved.format("dl_task_timer") + bug)), 1)
+        self.assertEqual(len(find_reports(starved.format("our_timer"))), 1)
+
     def test_is_silent_on_a_clean_log(self) -> None:
         self.assertEqual(find_reports("[    1.0] vfio_pgsize: loading out-of-tree module\n"), [])
 
