@@ -115,7 +115,7 @@ impl Model {
             && found.stateful == wanted.stateful
             && found.mixed == wanted.mixed
             && found.nascent.map(|nascent| nascent.claim) == kind.claim
-            && found.mapped() == wanted.mapped()
+            && found.mapped() == Some(wanted.range).filter(|_| kind.claim.is_none())
             && Arc::ptr_eq(&found.locked, &wanted.locked)
     }
 
