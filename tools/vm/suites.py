@@ -25,6 +25,7 @@ SELFTESTS = SRC / "tools/testing/selftests/vfio_pgsize/suites"
 KERNELS_OF = {
     "small_iommu_test": ("stock",),
     "domain_sizes_test": ("stock",),  # a probe event reads the field by BTF
+    "pin_batches_test": ("stock",),  # as well
     "parameters_test.sh": ("stock",),
     "samples_test.sh": ("stock",),
     "snp_follow_test": ("stock", "debug"),

@@ -4,18 +4,15 @@
  * all that it has, whatever was last mapped with. Intel's driver compares them with
  * those of the group's IOMMU. The kernel tells by a probe event.
  */
-#include <stdlib.h>
-
 #include "harness.h"
 #include "module.h"
-#include "text.h"
+#include "probe.h"
 #include "units.h"
 #include "vmm.h"
 
 #define AT	GIB(1)
 #define SIZE	MIB(2)
-#define TRACE	"/sys/kernel/tracing/"
-#define EVENT	"f:pgsize_test/attach iommu_attach_group sizes=domain->pgsize_bitmap:x64"
+#define ATTACH	"iommu_attach_group sizes=domain->pgsize_bitmap:x64"
 
 FIXTURE(domain_sizes) {
 	struct vmm vmm;
@@ -27,37 +24,30 @@ FIXTURE_SETUP(domain_sizes)
 	ASSERT_SOUND(module_require(""));
 	ASSERT_SOUND(memory_alloc(&self->memory, HUGETLB_2M, SIZE));
 	ASSERT_SOUND(vmm_open(&self->vmm, VFIO_PGSIZE_IOMMU, 1));
-	ASSERT_SOUND(text_write(TRACE "dynamic_events", EVENT));
-	ASSERT_SOUND(text_write(TRACE "trace", ""));
-	ASSERT_SOUND(text_write(TRACE "events/pgsize_test/attach/enable", "1"));
+	ASSERT_SOUND(probe_begin(ATTACH));
 }
 
 FIXTURE_TEARDOWN(domain_sizes)
 {
-	EXPECT_SOUND(text_write(TRACE "events/pgsize_test/attach/enable", "0"));
-	EXPECT_SOUND(text_write(TRACE "dynamic_events", ""));
+	EXPECT_SOUND(probe_end());
 	EXPECT_SOUND(vmm_close(&self->vmm));
 	memory_free(&self->memory);
 	huge_pages_release();
 }
 
+static problem says(const uint64_t *values, void *sizes)
+{
+	if (values[0] == *(uint64_t *)sizes)
+		return NULL;
+	return problem_is("a domain that has %#lx says %#lx", *(uint64_t *)sizes, values[0]);
+}
+
 /* How many attachments were there, all to domains that say that they have these sizes? */
 static problem attached(uint64_t sizes, int *count)
 {
-	char *text = text_read(TRACE "trace");
-	problem wrong = NULL;
+	static const char *const names[] = { "sizes" };
 
-	if (!text)
-		return problem_is(TRACE "trace: %m");
-	*count = 0;
-	for (char *at = text; !wrong && (at = strstr(at, "sizes=")); (*count)++) {
-		uint64_t said = strtoull(at += strlen("sizes="), NULL, 0);
-
-		if (said != sizes)
-			wrong = problem_is("a domain that has %#lx says %#lx", sizes, said);
-	}
-	free(text);
-	return wrong;
+	return probe_each(names, 1, count, says, &sizes);
 }
 
 TEST_F_TIMEOUT(domain_sizes, after_a_policy, TIMEOUT)
