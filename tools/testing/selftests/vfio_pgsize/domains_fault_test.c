@@ -7,12 +7,11 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "fail_nth.h"
 #include "harness.h"
 #include "module.h"
 #include "units.h"
 #include "vmm.h"
-
-#define DEBUGFS	"/sys/kernel/debug/"
 
 /* No call makes more allocations. */
 #define MOST	200
@@ -31,25 +30,9 @@ FIXTURE_VARIANT(domains_fault) {
 FIXTURE_VARIANT_ADD(domains_fault, anon_4k) { .backing = ANON_4K, .size = PAGE };
 FIXTURE_VARIANT_ADD(domains_fault, thp) { .backing = THP, .size = MIB(2) };
 
-static problem put(const char *path, const char *text)
-{
-	FILE *file = fopen(path, "w");
-
-	if (!file || fputs(text, file) < 0 || fclose(file))
-		return problem_is("%s: %m", path);
-	return NULL;
-}
-
 FIXTURE_SETUP(domains_fault)
 {
-	ASSERT_SOUND(put(DEBUGFS "failslab/ignore-gfp-wait", "N"));
-	ASSERT_SOUND(put(DEBUGFS "fail_page_alloc/ignore-gfp-wait", "N"));
-	ASSERT_SOUND(put(DEBUGFS "fail_page_alloc/min-order", "0"));
-	ASSERT_SOUND(put(DEBUGFS "failslab/verbose", "0"));
-	ASSERT_SOUND(put(DEBUGFS "fail_page_alloc/verbose", "0"));
-	ASSERT_SOUND(put(DEBUGFS "fail_usercopy/verbose", "0"));
-	self->nth = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
-	ASSERT_LE(0, self->nth);
+	ASSERT_SOUND(fail_nth_open(&self->nth));
 	ASSERT_SOUND(module_require("own_domains=1"));
 	ASSERT_SOUND(vmm_open(&self->vmm, VFIO_PGSIZE_IOMMU, 2));
 	ASSERT_EQ(2, vmm_domains(&self->vmm));
@@ -60,18 +43,6 @@ FIXTURE_TEARDOWN(domains_fault)
 	EXPECT_SOUND(vmm_close(&self->vmm));
 	EXPECT_SOUND(module_require(""));
 	close(self->nth);
-}
-
-/* Has the failure happened? If not, let it not happen any more. */
-static bool failed(FIXTURE_DATA(domains_fault) *self)
-{
-	char text[16] = "";
-	ssize_t length = pread(self->nth, text, sizeof(text) - 1, 0);
-
-	/* These copy, too, and may be what fails. */
-	if (length > 0 && atoi(text))
-		pwrite(self->nth, "0", 1, 0);
-	return length > 0 && !atoi(text);
 }
 
 /* Is the frame marked as written to? -1: it can not be told. */
@@ -97,17 +68,15 @@ TEST_F_TIMEOUT(domains_fault, what_the_first_domain_had_is_dirty, TIMEOUT)
 
 		for (n = 1; has_failed && n < MOST; n++) {
 			struct memory memory = {};
-			char text[16] = "";
 			int ret;
 
 			ASSERT_SOUND(memory_alloc(&memory, variant->backing, variant->size));
 			ASSERT_EQ(0, is_dirty(memory.va));
-			sprintf(text, "%d", n);
-			ASSERT_LT(0, pwrite(self->nth, text, strlen(text), 0));
+			ASSERT_SOUND(fail_nth(self->nth, n));
 			/* Each at a place of its own, where there is no table yet. */
 			ret = dma_map(self->vmm.container, (i * MOST + n) * GIB(1), memory.va,
 				      memory.size, flags[i]);
-			has_failed = failed(self);
+			has_failed = fail_nth_happened(self->nth);
 			if (ret) {
 				ASSERT_TRUE(has_failed);
 				last = is_dirty(memory.va);

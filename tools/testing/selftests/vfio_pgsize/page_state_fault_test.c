@@ -5,9 +5,9 @@
  * from and to userspace fails in turn, too.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <unistd.h>
 
+#include "fail_nth.h"
 #include "harness.h"
 #include "module.h"
 #include "pages.h"
@@ -16,7 +16,6 @@
 
 #define AT	GIB(4)
 #define SIZE	MIB(8)
-#define DEBUGFS	"/sys/kernel/debug/"
 
 /* No call makes more allocations. */
 #define MOST	20000
@@ -36,25 +35,9 @@ FIXTURE_VARIANT_ADD(page_fault, anon_4k) { .backing = ANON_4K };
 FIXTURE_VARIANT_ADD(page_fault, hugetlb_2m) { .backing = HUGETLB_2M };
 FIXTURE_VARIANT_ADD(page_fault, memfd) { .backing = MEMFD };
 
-static problem put(const char *path, const char *text)
-{
-	FILE *file = fopen(path, "w");
-
-	if (!file || fputs(text, file) < 0 || fclose(file))
-		return problem_is("%s: %m", path);
-	return NULL;
-}
-
 FIXTURE_SETUP(page_fault)
 {
-	ASSERT_SOUND(put(DEBUGFS "failslab/ignore-gfp-wait", "N"));
-	ASSERT_SOUND(put(DEBUGFS "fail_page_alloc/ignore-gfp-wait", "N"));
-	ASSERT_SOUND(put(DEBUGFS "fail_page_alloc/min-order", "0"));
-	ASSERT_SOUND(put(DEBUGFS "failslab/verbose", "0"));
-	ASSERT_SOUND(put(DEBUGFS "fail_page_alloc/verbose", "0"));
-	ASSERT_SOUND(put(DEBUGFS "fail_usercopy/verbose", "0"));
-	self->nth = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
-	ASSERT_LE(0, self->nth);
+	ASSERT_SOUND(fail_nth_open(&self->nth));
 	ASSERT_SOUND(module_require(""));
 	ASSERT_SOUND(memory_alloc(&self->memory, variant->backing, SIZE));
 	ASSERT_SOUND(vmm_open(&self->vmm, VFIO_PGSIZE_IOMMU, 1));
@@ -67,26 +50,6 @@ FIXTURE_TEARDOWN(page_fault)
 	memory_free(&self->memory);
 	huge_pages_release();
 	close(self->nth);
-}
-
-static problem fail_nth(FIXTURE_DATA(page_fault) *self, int n)
-{
-	char text[16];
-	int length = snprintf(text, sizeof(text), "%d", n);
-
-	return pwrite(self->nth, text, length, 0) == length ? NULL : problem_is("fail-nth: %m");
-}
-
-/* Has the failure happened? If not, let it not happen any more. */
-static bool failed(FIXTURE_DATA(page_fault) *self)
-{
-	char text[16] = "";
-	ssize_t length = pread(self->nth, text, sizeof(text) - 1, 0);
-
-	/* These copy, too, and may be what fails. */
-	if (length > 0 && atoi(text))
-		pwrite(self->nth, "0", 1, 0);
-	return length > 0 && !atoi(text);
 }
 
 /*
@@ -103,11 +66,11 @@ static problem call_with_failure(FIXTURE_DATA(page_fault) *self, const struct ch
 	int ret;
 
 	pages_changes(&self->pages, changes, nr, states);
-	wrong = fail_nth(self, n);
+	wrong = fail_nth(self->nth, n);
 	if (wrong)
 		return wrong;
 	ret = set_state(self->vmm.container, states, &done);
-	*has_failed = failed(self);
+	*has_failed = fail_nth_happened(self->nth);
 	if (ret && !*has_failed)
 		return problem_is("without a failure: %s, %u of %u done", strerror(-ret), done, nr);
 	if (!ret && done != nr)
@@ -208,9 +171,9 @@ TEST_F_TIMEOUT(page_fault, map, 2 * TIMEOUT)
 		for (n = 1; has_failed && n < MOST; n++) {
 			int ret;
 
-			ASSERT_SOUND(fail_nth(self, n));
+			ASSERT_SOUND(fail_nth(self->nth, n));
 			ret = dma_map(self->vmm.container, AT, self->memory.va, SIZE, flags[i]);
-			has_failed = failed(self);
+			has_failed = fail_nth_happened(self->nth);
 			if (ret) {
 				EXPECT_TRUE(has_failed && (ret == -ENOMEM || ret == -EFAULT));
 			} else {
@@ -239,9 +202,9 @@ TEST_F_TIMEOUT(page_fault, unmap_part, 2 * TIMEOUT)
 
 		ASSERT_SOUND(vmm_map(&self->vmm, AT, memory.va, SIZE, READ_WRITE));
 		ASSERT_SOUND(state_take(&self->vmm, &before));
-		ASSERT_SOUND(fail_nth(self, n));
+		ASSERT_SOUND(fail_nth(self->nth, n));
 		ret = dma_unmap(container, AT + MIB(1), &size, 0);
-		has_failed = failed(self);
+		has_failed = fail_nth_happened(self->nth);
 		if (ret == -ENOMEM || (ret == -EFAULT && account_rose(&before.account, -1024, -1024))) {
 			EXPECT_SOUND(state_is(&self->vmm, &before));
 			refused++;
@@ -284,9 +247,9 @@ TEST_F_TIMEOUT(page_fault, cut_of_large_leaf, TIMEOUT)
 		uint64_t size = MIB(8);
 		int ret;
 
-		ASSERT_SOUND(fail_nth(self, n));
+		ASSERT_SOUND(fail_nth(self->nth, n));
 		ret = dma_unmap(container, AT + MIB(1), &size, 0);
-		hit = failed(self);
+		hit = fail_nth_happened(self->nth);
 		ASSERT_TRUE(!ret || ret == -ENOMEM || ret == -EFAULT);
 		/* All is as it was; or it is done, and at most the answer could not be written. */
 		if (ret && !vmm_has_tiles(&self->vmm, AT, memory.va, LEAF, ANY_SIZE, READ_WRITE)) {

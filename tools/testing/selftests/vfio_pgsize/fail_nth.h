@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* The debug kernel's fault injection: one allocation, or copy, of this thread fails. */
+#ifndef VFIO_PGSIZE_FAIL_NTH_H
+#define VFIO_PGSIZE_FAIL_NTH_H
+
+#include <stdbool.h>
+
+#include "problem.h"
+
+/* The file that says which one fails, to be closed; all kinds of allocations count. */
+problem fail_nth_open(int *file);
+/* The n-th from now on fails. */
+problem fail_nth(int file, int n);
+/* Has the failure happened? If not, let it not happen any more. */
+bool fail_nth_happened(int file);
+
+#endif
