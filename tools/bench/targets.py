@@ -30,8 +30,11 @@ class Comparison:
     backends: dict[str, str]
     reach: int | None = None
     # The same on Debian's kernel, with all that it has switched on, for STOCK_MIB: what is
-    # measured there, and some percent.
+    # measured there, and ten percent.
     stock: int | None = None
+    # There, where the memory's physical make-up decides, which no two boots have alike: at most
+    # this part of type1's cost in the same run.
+    stock_of_type1: float | None = None
     unit: int = PAGE
     # The column whose figure is to be reached, where pinning leaves room for no other.
     like: str | None = None
@@ -48,25 +51,30 @@ class Comparison:
     def target(self, results: Results) -> float | None:
         """Instructions per unit to be reached; None if there is no target."""
         if results.is_stock:
+            type1 = self.costs(results).get("type1")
+            if self.stock_of_type1 and type1 is not None:
+                return type1 * self.stock_of_type1
             return self.stock
         return self.costs(results).get(self.like) if self.like else self.reach
 
     def is_held(self, results: Results) -> bool:
         """Is there to be a target?"""
-        return (self.stock if results.is_stock else self.reach or self.like) is not None
+        if results.is_stock:
+            return bool(self.stock or self.stock_of_type1)
+        return bool(self.reach or self.like)
 
 
 COMPARISONS = (
-    Comparison("map, hugetlb 2M", "map", "hugetlb", LARGE, 10, 13),
-    Comparison("map, THP", "map", "thp", LARGE, 10, 14),
-    Comparison("unmap, hugetlb 2M", "unmap", "hugetlb", LARGE, 5, 1),
-    Comparison("unmap, THP", "unmap", "thp", LARGE, 5, 1),
-    Comparison("map, 4K-backed", "map", "sequential", LARGE, stock=590, like="iommufd"),
-    Comparison("unmap, 4K-backed", "unmap", "sequential", LARGE, 150, 260),
+    Comparison("map, hugetlb 2M", "map", "hugetlb", LARGE, 10, 14),
+    Comparison("map, THP", "map", "thp", LARGE, 10, 15),
+    Comparison("unmap, hugetlb 2M", "unmap", "hugetlb", LARGE, 5, 2),
+    Comparison("unmap, THP", "unmap", "thp", LARGE, 5, 2),
+    Comparison("map, 4K-backed", "map", "sequential", LARGE, stock_of_type1=0.5, like="iommufd"),
+    Comparison("unmap, 4K-backed", "unmap", "sequential", LARGE, 150, stock_of_type1=0.4),
     Comparison("map, 4K-backed, scattered", "map", "scattered", LARGE),
     Comparison("unmap, 4K-backed, scattered", "unmap", "scattered", LARGE),
-    Comparison("map with 4K leaves, hugetlb", "map", "hugetlb", SMALL, 25, 22),
-    Comparison("unmap with 4K leaves, hugetlb", "unmap", "hugetlb", SMALL, 25, 26),
+    Comparison("map with 4K leaves, hugetlb", "map", "hugetlb", SMALL, 25, 23),
+    Comparison("unmap with 4K leaves, hugetlb", "unmap", "hugetlb", SMALL, 25, 29),
     Comparison("map with 4K leaves, THP", "map", "thp", SMALL),
     Comparison("unmap with 4K leaves, THP", "unmap", "thp", SMALL),
 )
@@ -100,7 +108,7 @@ class StateCost:
 
 # Instructions for a page in a batch, at most, where pages follow one another; and on Debian's
 # kernel. Where none does, each is pinned by a call of its own, which alone costs more.
-A_PAGE = 400, 500
+A_PAGE = 400, 530
 
 STATES = (
     StateCost("share every other page, 512 in a call, memfd", "share-batch", "memfd"),
@@ -196,7 +204,7 @@ def verdicts(results: Results) -> Iterator[Verdict]:
             continue
         ours, target = row.costs(results).get(OURS), row.target(results)
         said = "not measured" if ours is None else f"{ours:.1f} instructions per 4K page"
-        wanted = f"{row.like} not measured" if target is None else f"{target:.0f} to reach"
+        wanted = "what it is held against was not measured" if target is None else f"{target:.0f} to reach"
         yield Verdict(
             f"{row.text}: {said}, {wanted}",
             # As printed: no figure is known to more than a tenth.
