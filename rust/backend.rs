@@ -217,7 +217,7 @@ unsafe extern "C" fn detach_group(data: *mut c_void, group: *mut bindings::iommu
     if let (Some(container), Some(group)) = (registry::find(data), NonNull::new(group)) {
         // SAFETY: By the requirement: it is valid until we return, and is not kept.
         let group = unsafe { Group::new(group) };
-        container.at_once(|state| state.detach(group));
+        container.with_state(|state| state.detach(group));
     }
 }
 

@@ -31,7 +31,7 @@ use crate::{
     rmp::Domain,
     sys::{
         bindings,
-        sched::give_way, //
+        sched::cond_resched_killable, //
     }, //
 };
 
@@ -150,7 +150,7 @@ fn count_leaves(state: &State, domain: &Domain) -> Result<[u64; 64]> {
             let piece = first_piece(todo, PIECE);
             let mut seen = piece.last();
 
-            for run in table.view().like_runs(piece) {
+            for run in table.view().leaf_runs(piece) {
                 let lg2 = run.size.bytes().trailing_zeros();
                 let leaves = run.range.pages().wrapping_shr(lg2.wrapping_sub(PAGE_LG2));
                 if let Some(count) = counts.get_mut(lg2 as usize) {
@@ -160,7 +160,7 @@ fn count_leaves(state: &State, domain: &Domain) -> Result<[u64; 64]> {
                 seen = seen.max(run.range.last());
             }
             left = todo.behind(seen);
-            give_way()?;
+            cond_resched_killable()?;
         }
     }
     Ok(counts)

@@ -63,7 +63,7 @@
 //! state:  shared:  holes read from the table → as map → whole blocks joined
 //!         private: ends cut → as unmap
 //! apply:  policy → segments → cuts and conversions → IOTLB flushed → tables freed
-//! smash:  block → stretches → leaf → table built, one store → IOTLB flushed → then the RMP changes
+//! smash:  block → contiguous runs → leaf → table built, one store → IOTLB flushed → then the RMP changes
 //! ```
 //!
 //! Each arrow is a call, and `··►` a call of a function that was given. The page table is the only
@@ -80,7 +80,7 @@
 //!        └─ the rmap's lock (spin, irq-safe)   leaves of 2M and more that are followed
 //!             └─ the driver's locks (spin): the flush
 //!
-//! mmap_lock, Container::tools (mutex)    under none of these
+//! mmap_lock, Container::call_scratch (mutex)    under none of these
 //! claims                                 waited for under none of these
 //! ```
 //!
@@ -119,18 +119,18 @@ module! {
 /// The module, loaded: it serves containers until it is dropped.
 struct Module {
     _registration: backend::Registration,
-    _memory: rmp::Memory,
+    _watch_cache: rmp::WatchCache,
 }
 
 impl kernel::Module for Module {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         rmp::init();
         container::init();
-        let memory = rmp::Memory::new()?;
+        let watch_cache = rmp::WatchCache::new()?;
 
         Ok(Self {
             _registration: backend::Registration::new()?,
-            _memory: memory,
+            _watch_cache: watch_cache,
         })
     }
 }

@@ -25,8 +25,8 @@ use crate::{
     sys::{
         num::unsupported,
         sched::{
-            give_way,
-            rest, //
+            cond_resched,
+            cond_resched_killable, //
         }, //
     }, //
 };
@@ -80,7 +80,7 @@ impl State {
         }
         // What is split is so with tables that are there.
         self.keep_reserve();
-        let result = self.put_in_force(&policy, scope, apply);
+        let result = self.commit_policy(&policy, scope, apply);
         if result.is_ok() {
             self.policy = policy;
         }
@@ -104,7 +104,7 @@ impl State {
         for mapping in self.mappings.overlapping(scope) {
             if let Some(changed) = mapping.range.intersect(scope) {
                 for domain in &self.domains {
-                    domain.mend(changed);
+                    domain.split_mismatched(changed);
                 }
             }
         }
@@ -136,7 +136,7 @@ impl State {
         if result != Ok(true) {
             for mapping in self.mappings.overlapping(scope) {
                 for domain in &self.domains {
-                    domain.watches().set_leaving(mapping.range, false);
+                    domain.watches().set_being_replaced(mapping.range, false);
                 }
             }
             return result;
@@ -146,13 +146,13 @@ impl State {
             if let Some(domain) = self.domains.get_mut(index) {
                 domain.watches_mut().replace(range, new);
             }
-            rest();
+            cond_resched();
         }
         Ok(true)
     }
 
     /// What a new policy does to what is mapped.
-    fn put_in_force(&mut self, policy: &Policy, scope: Scope, apply: bool) -> Result {
+    fn commit_policy(&mut self, policy: &Policy, scope: Scope, apply: bool) -> Result {
         let follows = policy.follows() || self.policy.follows();
 
         if follows {
@@ -208,7 +208,7 @@ impl State {
                     if domain.watches().first_in(part).is_some() {
                         domain.convert_live(part, sizes, segment.rule.follows())?;
                     } else {
-                        cut_ends(domain, policy, part, sizes)?;
+                        split_part_boundaries(domain, policy, part, sizes)?;
                         convert_part(domain, part, sizes)?;
                     }
                 }
@@ -220,7 +220,12 @@ impl State {
 
 /// Sees to it that no leaf crosses an end of `part`, which is to have `sizes`. What lies outside of
 /// it gets leaves that the policy there allows.
-fn cut_ends(domain: &Domain, policy: &Policy, part: IovaRange, sizes: PageSizes) -> Result {
+fn split_part_boundaries(
+    domain: &Domain,
+    policy: &Policy,
+    part: IovaRange,
+    sizes: PageSizes,
+) -> Result {
     let table = domain.table().ok_or_else(unsupported)?;
     let outside = |iova| domain.usable(policy.at(iova).rule.sizes);
     let left = part.start().before().map_or(sizes, outside);
@@ -234,8 +239,8 @@ fn cut_ends(domain: &Domain, policy: &Policy, part: IovaRange, sizes: PageSizes)
             .as_ref()
             .is_some_and(crosses_both);
         let inner = if both { left } else { sizes };
-        table.edit(|editor| editor.cut(behind, inner, outside(behind)))?;
+        table.edit(|editor| editor.split_boundary(behind, inner, outside(behind)))?;
     }
-    table.edit(|editor| editor.cut(part.start(), left, sizes))?;
-    give_way()
+    table.edit(|editor| editor.split_boundary(part.start(), left, sizes))?;
+    cond_resched_killable()
 }

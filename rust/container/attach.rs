@@ -14,16 +14,16 @@ use crate::{
         Windows, //
     },
     pgtable::{
-        IovaRange,
-        Stretch, //
+        ContigRun,
+        IovaRange, //
     },
     rmp::{
-        map_stretch,
+        map_contig,
         Domain, //
     },
     sys::{
         num::unsupported,
-        sched::rest,
+        sched::cond_resched,
         testing::wants_own_domains, //
     }, //
 };
@@ -73,7 +73,7 @@ impl State {
     /// Moves `group` from `domain`, its own, to one that is there; says whether one takes it.
     fn join(&mut self, group: Group, domain: &mut Domain) -> Result<bool> {
         for other in self.domains.iter_mut() {
-            if wants_own_domains() || !other.is_like(domain) {
+            if wants_own_domains() || !other.is_compatible(domain) {
                 continue;
             }
             domain.detach(group);
@@ -100,7 +100,7 @@ impl State {
         if result.is_err() {
             let mappings = self.mappings.overlapping(IovaRange::ALL);
             for mapped in mappings.take(done).filter_map(Mapping::mapped) {
-                domain.take_back(mapped);
+                domain.unmap_present(mapped);
             }
         }
         result
@@ -112,29 +112,29 @@ impl State {
         };
         let mut found = KVVec::with_capacity(1024, GFP_KERNEL_ACCOUNT)?;
         let mut left = mapping.mapped();
-        // A stretch may go on in the next piece.
-        let mut held: Option<Stretch> = None;
+        // A contiguous run may go on in the next piece.
+        let mut held: Option<ContigRun> = None;
         let mut mapped: Option<IovaRange> = None;
-        let mut put = |stretch: Stretch, domain: &mut Domain| {
-            map_stretch(
+        let mut put = |contig: ContigRun, domain: &mut Domain| {
+            map_contig(
                 domain,
                 &self.policy,
-                stretch.range,
-                stretch.phys,
+                contig.range,
+                contig.phys,
                 mapping.access,
                 &self.follower,
             )?;
-            mapped = IovaRange::new(mapping.range.start(), stretch.range.last());
+            mapped = IovaRange::new(mapping.range.start(), contig.range.last());
             Ok(())
         };
 
         let mut result = Ok(());
         'all: while let Some(todo) = left.and_then(|left| source.skip_holes(left)) {
-            let seen = source.stretches(todo, &mut found);
-            for stretch in &found {
+            let seen = source.contig_runs(todo, &mut found);
+            for contig in &found {
                 if let Some(before) = &mut held {
-                    if before.goes_on_in(stretch) {
-                        before.range = before.range.hull(stretch.range);
+                    if before.is_followed_by(contig) {
+                        before.range = before.range.hull(contig.range);
                         continue;
                     }
                     result = put(*before, domain);
@@ -143,10 +143,10 @@ impl State {
                         break 'all;
                     }
                 }
-                held = Some(*stretch);
+                held = Some(*contig);
             }
             left = todo.behind(seen.last());
-            rest();
+            cond_resched();
         }
         if let Some(last) = held {
             result = put(last, domain);
@@ -156,7 +156,7 @@ impl State {
             result = Err(ENOMEM);
         }
         if let (Err(_), Some(range)) = (&result, mapped) {
-            domain.take_back(range);
+            domain.unmap_present(range);
         }
         result
     }
@@ -181,7 +181,7 @@ impl State {
                 // Not only freed: IOMMU_DEBUG_PAGEALLOC counts what is mapped.
                 let mappings = self.mappings.overlapping(IovaRange::ALL);
                 for mapped in mappings.filter_map(Mapping::mapped) {
-                    domain.take_back(mapped);
+                    domain.unmap_present(mapped);
                 }
             }
         }

@@ -167,7 +167,7 @@ pub(super) fn map_in_all(
         };
         if let Err(error) = map(domain) {
             for before in domains.iter_mut().take(index) {
-                before.take_back(range);
+                before.unmap_present(range);
             }
             return Err(error);
         }

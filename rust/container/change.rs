@@ -24,7 +24,7 @@ pub(crate) struct StateChange {
 
 /// Room for changes as they are read, and as they are made. It grows as it is used.
 #[derive(Default)]
-pub(crate) struct Changes {
+pub(crate) struct ChangeBuffers {
     pub(crate) bytes: KVVec<u8>,
     pub(crate) changes: KVVec<StateChange>,
 }

@@ -6,9 +6,9 @@ use kernel::prelude::*;
 
 use super::{
     claims::{
+        ClaimId,
         NewClaim,
-        Purpose,
-        Ticket, //
+        Purpose, //
     },
     Container,
     State,
@@ -25,25 +25,25 @@ impl Container {
         &self,
         range: IovaRange,
         purpose: Purpose,
-    ) -> Result<(StateGuard<'_>, Ticket)> {
+    ) -> Result<(StateGuard<'_>, ClaimId)> {
         let new = NewClaim::new()?;
         let mut state = self.lock()?;
-        let ticket = state.claims.make(range, purpose, new)?;
+        let id = state.claims.make(range, purpose, new)?;
 
-        while let Some(end) = state.claims.before(ticket, range, purpose) {
+        while let Some(end) = state.claims.before(id, range, purpose) {
             drop(state);
             let waited = end.wait();
             state = self.state.lock();
             if let Err(error) = waited {
-                state.claims.end(ticket);
+                state.claims.end(id);
                 return Err(error);
             }
         }
-        Ok((state, ticket))
+        Ok((state, id))
     }
 
     /// Runs `work`, which unmaps, when nobody is at work in `range`.
-    pub(super) fn when_free<R>(
+    pub(super) fn when_unclaimed<R>(
         &self,
         range: IovaRange,
         work: impl FnOnce(&mut State) -> Result<R>,
@@ -54,9 +54,9 @@ impl Container {
         }
         drop(state);
 
-        let (mut state, ticket) = self.claim(range, Purpose::Unmap)?;
+        let (mut state, id) = self.claim(range, Purpose::Unmap)?;
         let result = work(&mut state);
-        state.claims.end(ticket);
+        state.claims.end(id);
         result
     }
 }

@@ -22,22 +22,22 @@ use crate::{
 
 /// Which claim it is: they rise.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Ticket(u64);
+pub(crate) struct ClaimId(u64);
 
 /// Its end can be waited for.
 #[pin_data]
-pub(super) struct End {
+pub(super) struct ClaimEnd {
     #[pin]
     raw: Opaque<bindings::completion>,
 }
 
 // SAFETY: A completion is for more than one thread.
-unsafe impl Send for End {}
+unsafe impl Send for ClaimEnd {}
 
 // SAFETY: As above.
-unsafe impl Sync for End {}
+unsafe impl Sync for ClaimEnd {}
 
-impl End {
+impl ClaimEnd {
     fn new() -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
@@ -56,18 +56,18 @@ impl End {
         to_result(ret).map_err(|_| EINTR)
     }
 
-    fn come(&self) {
+    fn complete(&self) {
         // SAFETY: It is initialised.
         unsafe { bindings::complete_all(self.raw.get()) };
     }
 }
 
 /// A claim that is not made yet: all memory that it takes.
-pub(super) struct NewClaim(Arc<End>);
+pub(super) struct NewClaim(Arc<ClaimEnd>);
 
 impl NewClaim {
     pub(crate) fn new() -> Result<Self> {
-        Ok(Self(End::new()?))
+        Ok(Self(ClaimEnd::new()?))
     }
 }
 
@@ -80,14 +80,14 @@ pub(super) enum Purpose {
     Unmap,
 }
 
-struct Held {
-    ticket: Ticket,
+struct Claim {
+    id: ClaimId,
     range: IovaRange,
     purpose: Purpose,
-    end: Arc<End>,
+    end: Arc<ClaimEnd>,
 }
 
-impl Held {
+impl Claim {
     fn overlaps(&self, range: IovaRange) -> bool {
         self.range.intersect(range).is_some()
     }
@@ -95,7 +95,7 @@ impl Held {
 
 /// The claims of a container, in their order.
 pub(super) struct Claims {
-    held: KVec<Held>,
+    held: KVec<Claim>,
     next: u64,
 }
 
@@ -113,10 +113,10 @@ impl Claims {
         range: IovaRange,
         purpose: Purpose,
         new: NewClaim,
-    ) -> Result<Ticket> {
-        let ticket = Ticket(self.next);
-        let held = Held {
-            ticket,
+    ) -> Result<ClaimId> {
+        let id = ClaimId(self.next);
+        let held = Claim {
+            id,
             range,
             purpose,
             end: new.0,
@@ -124,7 +124,7 @@ impl Claims {
 
         self.held.push(held, GFP_KERNEL_ACCOUNT)?;
         self.next = self.next.wrapping_add(1);
-        Ok(ticket)
+        Ok(id)
     }
 
     /// Whether anybody is at work in `range`, or waits to unmap it.
@@ -139,16 +139,16 @@ impl Claims {
         held.any(|held| held.overlaps(range) && held.purpose == Purpose::Work)
     }
 
-    /// What is to end before `ticket` has its turn. Those that unmap do not wait for one another.
+    /// What is to end before `id` has its turn. Those that unmap do not wait for one another.
     pub(crate) fn before(
         &self,
-        ticket: Ticket,
+        id: ClaimId,
         range: IovaRange,
         purpose: Purpose,
-    ) -> Option<Arc<End>> {
+    ) -> Option<Arc<ClaimEnd>> {
         self.held
             .iter()
-            .take_while(|held| held.ticket < ticket)
+            .take_while(|held| held.id < id)
             .find(|held| {
                 held.overlaps(range) && (held.purpose == Purpose::Work || purpose == Purpose::Work)
             })
@@ -156,12 +156,12 @@ impl Claims {
     }
 
     /// The end of a claim.
-    pub(crate) fn end(&mut self, ticket: Ticket) {
+    pub(crate) fn end(&mut self, id: ClaimId) {
         self.held.retain(|held| {
-            if held.ticket == ticket {
-                held.end.come();
+            if held.id == id {
+                held.end.complete();
             }
-            held.ticket != ticket
+            held.id != id
         });
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Mapping: what a map request begins and ends with; and frames, stretch by stretch, into a domain's
+//! Mapping: what a map request begins and ends with; and frames, contiguous run by contiguous run, into a domain's
 //! page table as the policy says.
 
 use kernel::{
@@ -10,14 +10,14 @@ use kernel::{
 
 use super::{
     claims::{
+        ClaimId,
         NewClaim,
-        Purpose,
-        Ticket, //
+        Purpose, //
     },
     mapping::{
+        InProgress,
         Mapping,
-        Nascent,
-        Room, //
+        NodeReservation, //
     },
     Container,
     State, //
@@ -55,17 +55,18 @@ impl Container {
     /// Errors: those of [`State::begin_map`] and [`Container::populate`]; `EINVAL` the last group left
     /// meanwhile.
     pub(crate) fn map(&self, request: &MapRequest) -> Result {
-        let room = Room::new()?;
+        let reservation = NodeReservation::new()?;
         let new = NewClaim::new()?;
         let locked = Locked::of_current()?;
-        let (mapping, claim) = self.lock()?.begin_map(request, room, new, locked)?;
+        let (mapping, claim) = self.lock()?.begin_map(request, reservation, new, locked)?;
         let Some(claim) = claim else {
             return Ok(());
         };
 
-        let result =
-            self.with_tools(|tools| self.populate(&mapping, mapping.range, &mut tools.pins));
-        self.at_once(|state| state.end_map(&mapping, claim, result))
+        let result = self.with_call_scratch(|call_scratch| {
+            self.populate(&mapping, mapping.range, &mut call_scratch.pins)
+        });
+        self.with_state(|state| state.end_map(&mapping, claim, result))
     }
 }
 
@@ -79,10 +80,10 @@ impl State {
     fn begin_map(
         &mut self,
         request: &MapRequest,
-        room: Room,
+        reservation: NodeReservation,
         new: NewClaim,
         locked: Arc<Locked>,
-    ) -> Result<(Mapping, Option<Ticket>)> {
+    ) -> Result<(Mapping, Option<ClaimId>)> {
         if self.mappings.first_in(request.range).is_some() {
             return Err(EEXIST);
         }
@@ -103,7 +104,7 @@ impl State {
             access: request.access,
             stateful: request.stateful,
             mixed: claim.is_some(),
-            nascent: claim.map(|claim| Nascent {
+            in_progress: claim.map(|claim| InProgress {
                 claim,
                 mapped: None,
             }),
@@ -111,7 +112,7 @@ impl State {
         };
 
         // INVARIANT: All of it is private, or nothing of it is mapped yet.
-        self.mappings.insert(room, mapping.copy());
+        self.mappings.insert(reservation, mapping.copy());
         self.avail = avail;
         if mapping.stateful {
             self.stateful = self.stateful.saturating_add(mapping.range.pages());
@@ -120,9 +121,9 @@ impl State {
     }
 
     /// A mapping is made, or is not to be.
-    fn end_map(&mut self, mapping: &Mapping, claim: Ticket, result: Result<bool>) -> Result {
+    fn end_map(&mut self, mapping: &Mapping, claim: ClaimId, result: Result<bool>) -> Result {
         self.claims.end(claim);
-        let Some(made) = self.mappings.nascent_at(mapping.range.start(), claim) else {
+        let Some(made) = self.mappings.in_progress_at(mapping.range.start(), claim) else {
             return result.and(Err(EINVAL));
         };
 
@@ -130,12 +131,12 @@ impl State {
             // INVARIANT: All of it is mapped and pinned.
             Ok(mixed) => {
                 made.mixed = mixed;
-                made.nascent = None;
+                made.in_progress = None;
                 step(Step::MapInserted);
                 Ok(())
             }
             Err(error) => {
-                self.gone.take(&mut self.mappings, mapping.range);
+                self.removed.take(&mut self.mappings, mapping.range);
                 self.forget_state(mapping);
                 self.avail = self.avail.saturating_add(1);
                 Err(error)

@@ -11,7 +11,7 @@ use kernel::{
     sync::Arc, //
 };
 
-use super::claims::Ticket;
+use super::claims::ClaimId;
 use crate::{
     iommu::Access,
     mm::{
@@ -37,16 +37,16 @@ pub(crate) struct Mapping {
     /// Some of its frames are no memory, and are not pinned, or that is not known yet.
     pub(crate) mixed: bool,
     /// It is being made.
-    pub(crate) nascent: Option<Nascent>,
+    pub(crate) in_progress: Option<InProgress>,
     /// Who pays for it.
     pub(crate) locked: Arc<Locked>,
 }
 
 /// How far a mapping is made.
 #[derive(Clone, Copy)]
-pub(crate) struct Nascent {
+pub(crate) struct InProgress {
     /// By whom.
-    pub(crate) claim: Ticket,
+    pub(crate) claim: ClaimId,
     /// What of it is mapped: from its start on.
     pub(crate) mapped: Option<IovaRange>,
 }
@@ -54,8 +54,8 @@ pub(crate) struct Nascent {
 impl Mapping {
     /// Where it may be mapped: there is nothing to be found outside of it.
     pub(crate) fn mapped(&self) -> Option<IovaRange> {
-        self.nascent
-            .map_or(Some(self.range), |nascent| nascent.mapped)
+        self.in_progress
+            .map_or(Some(self.range), |in_progress| in_progress.mapped)
     }
 
     /// Where the process has the memory of an IOVA of the mapping.
@@ -81,9 +81,9 @@ impl Mapping {
 }
 
 /// Room for one more mapping.
-pub(crate) struct Room(RBTreeNodeReservation<Iova, Mapping>);
+pub(crate) struct NodeReservation(RBTreeNodeReservation<Iova, Mapping>);
 
-impl Room {
+impl NodeReservation {
     pub(crate) fn new() -> Result<Self> {
         Ok(Self(RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?))
     }
@@ -134,25 +134,26 @@ impl Mappings {
     /// outside.
     pub(crate) fn crosses_end_of(&self, range: IovaRange) -> bool {
         let crosses = |iova| {
-            self.at(iova)
-                .is_some_and(|mapping| mapping.nascent.is_none() && !range.covers(mapping.range))
+            self.at(iova).is_some_and(|mapping| {
+                mapping.in_progress.is_none() && !range.covers(mapping.range)
+            })
         };
 
         crosses(range.start()) || crosses(range.last())
     }
 
     /// Adds `mapping`, which overlaps no other.
-    pub(crate) fn insert(&mut self, room: Room, mapping: Mapping) {
+    pub(crate) fn insert(&mut self, reservation: NodeReservation, mapping: Mapping) {
         // INVARIANT: The key is the last address.
         self.0
-            .insert(room.0.into_node(mapping.range.last(), mapping));
+            .insert(reservation.0.into_node(mapping.range.last(), mapping));
     }
 
     /// Makes two of the mapping that holds `at` and begins before it, and is no longer being made. Says
     /// whether there is one.
-    pub(crate) fn cut(&mut self, at: Iova, room: Room) -> bool {
+    pub(crate) fn split_mapping(&mut self, at: Iova, reservation: NodeReservation) -> bool {
         let halves = |whole: &Mapping| {
-            if whole.nascent.is_some() {
+            if whole.in_progress.is_some() {
                 return None;
             }
             let left = IovaRange::new(whole.range.start(), at.before()?)?;
@@ -166,18 +167,18 @@ impl Mappings {
             // INVARIANT: The key is the last address, and they do not overlap.
             self.0
                 .insert(node.into_reservation().into_node(left.range.last(), left));
-            self.insert(room, right);
+            self.insert(reservation, right);
         }
         true
     }
 
     /// The mapping that begins at `iova` and is being made by `claim`.
-    pub(crate) fn nascent_at(&mut self, iova: Iova, claim: Ticket) -> Option<&mut Mapping> {
+    pub(crate) fn in_progress_at(&mut self, iova: Iova, claim: ClaimId) -> Option<&mut Mapping> {
         let is_it = |mapping: &Mapping| {
             mapping.range.start() == iova
                 && mapping
-                    .nascent
-                    .is_some_and(|nascent| nascent.claim == claim)
+                    .in_progress
+                    .is_some_and(|in_progress| in_progress.claim == claim)
         };
         let key = self.at(iova).filter(|mapping| is_it(mapping))?.range.last();
 
@@ -194,9 +195,9 @@ impl Mappings {
 }
 
 /// Mappings that are gone, of which the account is to be settled when no lock is held.
-pub(crate) struct Gone(Mappings);
+pub(crate) struct RemovedMappings(Mappings);
 
-impl Gone {
+impl RemovedMappings {
     pub(crate) fn none() -> Self {
         Self(Mappings::new())
     }
@@ -207,7 +208,7 @@ impl Gone {
     }
 }
 
-impl Drop for Gone {
+impl Drop for RemovedMappings {
     fn drop(&mut self) {
         for mapping in self.0 .0.values() {
             mapping.locked.settle();

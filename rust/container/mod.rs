@@ -10,11 +10,11 @@
 mod apply;
 mod attach;
 mod batch;
+mod boundaries;
 mod change;
 mod claiming;
 mod claims;
 mod close;
-mod edges;
 mod map;
 mod mapping;
 mod number;
@@ -31,13 +31,13 @@ mod worker;
 
 pub(crate) use self::apply::Scope;
 pub(crate) use self::change::{
-    Changes,
+    ChangeBuffers,
     PageState,
     StateChange, //
 };
 pub(crate) use self::map::MapRequest;
 pub(crate) use self::query::{
-    Question,
+    QueryOptions,
     Run,
     Wanted, //
 };
@@ -60,9 +60,9 @@ use self::{
     batch::Buffers,
     claims::Claims,
     mapping::{
-        Gone,
         Mapping,
-        Mappings, //
+        Mappings,
+        RemovedMappings, //
     },
     number::Number, //
 };
@@ -70,9 +70,9 @@ use crate::{
     iommu::Windows,
     mm::Buffer,
     pgtable::{
+        ContigRun,
         PageSizes,
-        Phys,
-        Stretch, //
+        Phys, //
     },
     policy::Policy,
     rmp::{
@@ -89,8 +89,8 @@ use crate::{
 /// What a container has, and nobody else meanwhile.
 type StateGuard<'a> = MutexGuard<'a, State>;
 
-/// Stretches that are unmapped with one flush, at most.
-const STRETCHES: usize = 1024;
+/// Contiguous runs that are unmapped with one flush, at most.
+const MAX_CONTIGS: usize = 1024;
 
 /// A container.
 #[pin_data]
@@ -98,11 +98,11 @@ pub(crate) struct Container {
     pub(crate) number: Number,
     /// It is of `VFIO_PGSIZE_IOMMU`: it does what type1 refuses.
     pub(crate) extended: bool,
-    /// What the worker has to look for, and was too busy for: a [`crate::rmp::Look`].
-    pub(crate) look: AtomicU32,
+    /// What the worker has to look for, and was too busy for: a [`crate::rmp::Recheck`].
+    pub(crate) recheck: AtomicU32,
     /// What a call that pins needs; in use if it is not there.
     #[pin]
-    tools: Mutex<Option<KBox<Tools>>>,
+    call_scratch: Mutex<Option<KBox<CallScratch>>>,
     /// Everything else: see the lock order in the crate's documentation. Calls of userspace take it by
     /// [`Container::lock`].
     #[pin]
@@ -123,7 +123,7 @@ pub(crate) struct State {
     closed: bool,
     pub(crate) mappings: Mappings,
     /// Those that went while the lock is held.
-    gone: Gone,
+    removed: RemovedMappings,
     /// Where calls are at work that do not hold the lock.
     claims: Claims,
     pub(crate) domains: KVec<Domain>,
@@ -147,15 +147,15 @@ pub(crate) struct State {
 /// Memory that work needs, made beforehand: teardown must not fail.
 struct Scratch {
     /// Empty between two uses.
-    pub(crate) stretches: KVVec<Stretch>,
+    pub(super) contigs: KVVec<ContigRun>,
     pub(crate) frames: Frames,
 }
 
 /// What a call needs that pins, which it does without the container's lock: one is kept, others are
 /// made for calls at the same time.
-pub(crate) struct Tools {
+pub(crate) struct CallScratch {
     pub(crate) pins: Pins,
-    pub(crate) changes: Changes,
+    pub(crate) changes: ChangeBuffers,
 }
 
 /// What is pinned, on its way to the page tables. Empty between two uses.
@@ -164,14 +164,14 @@ pub(crate) struct Pins {
     pub(crate) batch: Buffers,
 }
 
-impl Tools {
+impl CallScratch {
     fn new() -> Result<Self> {
         Ok(Self {
             pins: Pins {
                 pages: Buffer::new()?,
                 batch: Buffers::new()?,
             },
-            changes: Changes::default(),
+            changes: ChangeBuffers::default(),
         })
     }
 }
@@ -191,7 +191,7 @@ impl Container {
         let state = State {
             closed: false,
             mappings: Mappings::new(),
-            gone: Gone::none(),
+            removed: RemovedMappings::none(),
             claims: Claims::new(),
             domains: KVec::new(),
             windows: Windows::none(),
@@ -204,19 +204,19 @@ impl Container {
             stateful: 0,
             shared: 0,
             scratch: Scratch {
-                stretches: KVVec::with_capacity(STRETCHES, GFP_KERNEL_ACCOUNT)?,
+                contigs: KVVec::with_capacity(MAX_CONTIGS, GFP_KERNEL_ACCOUNT)?,
                 frames: Frames::new()?,
             },
         };
 
-        let tools = KBox::new(Tools::new()?, GFP_KERNEL_ACCOUNT)?;
+        let call_scratch = KBox::new(CallScratch::new()?, GFP_KERNEL_ACCOUNT)?;
 
         Arc::pin_init(
             pin_init!(Self {
                 number,
                 extended,
-                look: AtomicU32::new(0),
-                tools <- new_mutex!(Some(tools), "vfio_pgsize::Container::tools"),
+                recheck: AtomicU32::new(0),
+                call_scratch <- new_mutex!(Some(call_scratch), "vfio_pgsize::Container::call_scratch"),
                 state <- new_mutex!(state, "vfio_pgsize::Container::state"),
             }),
             GFP_KERNEL_ACCOUNT,
@@ -238,8 +238,8 @@ impl Container {
 
 impl State {
     /// The mappings that went. They are to be dropped when the lock is not held.
-    fn take_gone(&mut self) -> Gone {
-        core::mem::replace(&mut self.gone, Gone::none())
+    fn take_removed(&mut self) -> RemovedMappings {
+        core::mem::replace(&mut self.removed, RemovedMappings::none())
     }
 
     /// The domain to be read to learn what is mapped. One whose page table we can read ourselves is
@@ -263,8 +263,8 @@ impl State {
     }
 }
 
-fn is_made(mapping: &Mapping) -> bool {
-    mapping.nascent.is_none()
+fn is_complete(mapping: &Mapping) -> bool {
+    mapping.in_progress.is_none()
 }
 
 /// Pages of one change, at most: those of a table.

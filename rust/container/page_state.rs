@@ -29,7 +29,7 @@ use crate::{
         IovaRange,
         PageSize, //
     },
-    sys::sched::give_way, //
+    sys::sched::cond_resched_killable, //
 };
 
 impl Container {
@@ -86,7 +86,8 @@ impl Container {
             let Some(change) = rest.get(made) else {
                 break;
             };
-            let result = give_way().and_then(|()| self.change_slowly(mapping, *change, pins));
+            let result =
+                cond_resched_killable().and_then(|()| self.change_slowly(mapping, *change, pins));
             if result.is_err() {
                 return (done, result);
             }
@@ -135,9 +136,9 @@ impl Container {
             let Some(bounds) = state.same(mapping, *hole).map(|now| now.range) else {
                 continue;
             };
-            state.rejoin(bounds, hole.start());
+            state.try_merge_block(bounds, hole.start());
             if hole.last().align_down(PageSize::SIZE_2M) > hole.start() {
-                state.rejoin(bounds, hole.last());
+                state.try_merge_block(bounds, hole.last());
             }
         }
         Ok(())
@@ -217,9 +218,9 @@ impl State {
 
     /// Has devices use no page of `range` any more.
     ///
-    /// Fails as [`State::cut_out`], and nothing has changed then.
+    /// Fails as [`State::split_boundaries`], and nothing has changed then.
     fn make_private(&mut self, mapping: &Mapping, range: IovaRange) -> Result {
-        self.cut_out(range)?;
+        self.split_boundaries(range)?;
         self.clear(mapping, range);
         Ok(())
     }
@@ -276,7 +277,7 @@ impl State {
                 free = range.behind(extent.range.last());
             }
             left = todo.behind(piece.last());
-            give_way()?;
+            cond_resched_killable()?;
         }
         if let Some(rest) = free {
             found.push(rest, GFP_KERNEL_ACCOUNT)?;
@@ -286,13 +287,13 @@ impl State {
 }
 
 /// Changes that are one: alike, one behind the other, within a block of 2M.
-struct Group<'c> {
+struct ChangeGroup<'c> {
     change: StateChange,
     parts: &'c [StateChange],
 }
 
 /// Changes as groups, in their order.
-fn groups(changes: &[StateChange]) -> impl Iterator<Item = Group<'_>> {
+fn groups(changes: &[StateChange]) -> impl Iterator<Item = ChangeGroup<'_>> {
     let mut rest = changes;
 
     core::iter::from_fn(move || {
@@ -311,7 +312,7 @@ fn groups(changes: &[StateChange]) -> impl Iterator<Item = Group<'_>> {
         }
         let (parts, later) = rest.split_at(count);
         rest = later;
-        Some(Group { change, parts })
+        Some(ChangeGroup { change, parts })
     })
 }
 

@@ -23,10 +23,10 @@ use crate::{
         Plain, //
     },
     pgtable::{
+        ContigRun,
         IovaRange,
         PageSize,
-        PageSizes,
-        Stretch, //
+        PageSizes, //
     },
     rmp::Domain, //
 };
@@ -39,7 +39,7 @@ const QUICK: bool = !cfg!(CONFIG_IOMMU_DEBUG_PAGEALLOC) || cfg!(VFIO_PGSIZE_TEST
 pub(super) struct Quick<'q> {
     /// Where leaves came.
     filled: Option<IovaRange>,
-    /// Where leaves went. What they translated is in the container's stretches, still pinned.
+    /// Where leaves went. What they translated is in the container's contiguous runs, still pinned.
     taken: Option<IovaRange>,
     /// The page table, as long as nothing else is done to it.
     layout: Option<Layout>,
@@ -116,7 +116,7 @@ impl State {
         self.shared = self.shared.saturating_add(pages);
         add(&mut quick.filled, range);
         if whole {
-            self.rejoin(mapping.range, range.start());
+            self.try_merge_block(mapping.range, range.start());
         }
         true
     }
@@ -163,13 +163,13 @@ impl State {
         if !is_small(range) {
             return false;
         }
-        let found = &self.scratch.stretches;
+        let found = &self.scratch.contigs;
         let room = found.capacity().saturating_sub(found.len());
         if usize::try_from(range.pages()).is_ok_and(|pages| pages > room) {
             self.flush_quick(mapping, quick);
         }
 
-        let found = &mut self.scratch.stretches;
+        let found = &mut self.scratch.contigs;
         let block = IovaRange::block(range.start(), PageSize::SIZE_2M);
         let followed = |domain: &Domain| domain.watches().first_in(block).is_some();
         if self.domains.iter().any(followed) {
@@ -177,12 +177,12 @@ impl State {
         }
         let taken = quick.table(&self.domains).is_some_and(|table| {
             table.take(range, |iova, phys| {
-                let page = Stretch {
+                let page = ContigRun {
                     range: IovaRange::block(iova, PageSize::SIZE_4K),
                     phys,
                 };
                 match found.last_mut() {
-                    Some(last) if last.goes_on_in(&page) => {
+                    Some(last) if last.is_followed_by(&page) => {
                         last.range = last.range.hull(page.range)
                     }
                     // There is room.
@@ -209,14 +209,14 @@ impl State {
             return;
         };
         let ((), flushed) = domain.flushed(|gather| gather.touch(range));
-        let found = &mut self.scratch.stretches;
+        let found = &mut self.scratch.contigs;
         let mut pages = 0u64;
-        for stretch in found.iter() {
+        for contig in found.iter() {
             // SAFETY: They were mapped, so they are pinned once, and are in no domain any more.
             pages = pages.saturating_add(unsafe {
                 unpin(
-                    stretch.phys,
-                    stretch.range.pages(),
+                    contig.phys,
+                    contig.range.pages(),
                     mapping.access.write,
                     false,
                     &flushed,

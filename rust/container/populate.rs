@@ -30,7 +30,7 @@ use crate::{
         IovaRange, //
     },
     policy::Segment,
-    rmp::map_stretch,
+    rmp::map_contig,
     sys::testing::{
         step,
         Step, //
@@ -43,7 +43,7 @@ impl State {
     pub(super) fn check(&self, mapping: &Mapping, range: IovaRange) -> Result {
         match self.same(mapping, range) {
             Some(_) => Ok(()),
-            None if mapping.nascent.is_some() => Err(EINVAL),
+            None if mapping.in_progress.is_some() => Err(EINVAL),
             None => Err(ENOENT),
         }
     }
@@ -58,16 +58,16 @@ impl State {
 
     /// So much of a mapping is mapped. It matters while it is nascent.
     fn note_mapped(&mut self, mapping: &Mapping, mapped: Option<IovaRange>) {
-        let nascent = mapping.nascent.and_then(|nascent| {
+        let in_progress = mapping.in_progress.and_then(|in_progress| {
             let start = mapping.range.start();
             self.mappings
-                .nascent_at(start, nascent.claim)?
-                .nascent
+                .in_progress_at(start, in_progress.claim)?
+                .in_progress
                 .as_mut()
         });
 
-        if let Some(nascent) = nascent {
-            nascent.mapped = mapped;
+        if let Some(in_progress) = in_progress {
+            in_progress.mapped = mapped;
         }
     }
 }
@@ -218,7 +218,7 @@ impl Entered<'_, '_> {
         let (policy, follower) = (&state.policy, &state.follower);
 
         map_in_all(&mut state.domains, here, |domain| {
-            map_stretch(domain, policy, here, run.phys(), access, follower)
+            map_contig(domain, policy, here, run.phys(), access, follower)
         })
         .inspect_err(|_| run.was_mapped(access.write))?;
         self.note(Some(here), run.kind());

@@ -14,7 +14,7 @@ use crate::{
         Iova,
         IovaRange,
         Leaf,
-        LikeRun,
+        LeafRun,
         PageSize, //
     },
     rmp::{
@@ -29,8 +29,8 @@ use crate::{
             unsupported, //
         },
         sched::{
-            give_way,
-            rest, //
+            cond_resched,
+            cond_resched_killable, //
         }, //
     }, //
 };
@@ -48,7 +48,7 @@ pub(crate) enum Wanted {
 
 /// What is asked for, and how much is to be said of each leaf.
 #[derive(Clone, Copy)]
-pub(crate) struct Question {
+pub(crate) struct QueryOptions {
     pub(crate) wanted: Wanted,
     /// What the RMP says of what is under it, too.
     pub(crate) rmp: bool,
@@ -74,14 +74,14 @@ impl State {
         &self,
         domain: usize,
         range: IovaRange,
-        question: Question,
+        options: QueryOptions,
         runs: &mut KVVec<Run>,
     ) -> Result<Option<IovaRange>> {
         let domain = index_nospec(domain, self.domains.len()).ok_or(ENOENT)?;
         let table = self.domains.get(domain).ok_or(ENOENT)?;
         let view = table.table().ok_or_else(unsupported)?.view();
         let format = view.format();
-        let Question { wanted, rmp } = question;
+        let QueryOptions { wanted, rmp } = options;
         let audit = wanted == Wanted::Mismatches;
         let alone = |leaf: Leaf| {
             let run = Run::new(format, leaf.into());
@@ -115,7 +115,7 @@ impl State {
                 // Leaves that are alike in the page table may not be so in the RMP.
                 let each = (!audit && rmp).then(|| view.leaves(piece).map(alone));
                 let joined = (!audit && !rmp)
-                    .then(|| view.like_runs(piece).map(|run| Run::new(format, run)));
+                    .then(|| view.leaf_runs(piece).map(|run| Run::new(format, run)));
                 let found =
                     Iterator::chain(each.into_iter().flatten(), joined.into_iter().flatten());
                 let wrong = |leaf: &Leaf| disagrees(leaf, || view.leaf_at(leaf.iova));
@@ -125,7 +125,7 @@ impl State {
                     if !append(runs, alone(leaf)) {
                         return Ok(range.from(leaf.iova));
                     }
-                    self.follower.found_mismatch((&leaf).into());
+                    self.follower.report_mismatch((&leaf).into());
                 }
                 for run in found {
                     if let Some(gap) = gap(next, run.range.start().before()) {
@@ -146,7 +146,7 @@ impl State {
                     }
                 }
                 left = todo.behind(seen.unwrap_or(piece.last()));
-                give_way()?;
+                cond_resched_killable()?;
             }
         }
         Ok(None)
@@ -162,7 +162,7 @@ impl Run {
         }
     }
 
-    fn new(format: impl Format, run: LikeRun) -> Self {
+    fn new(format: impl Format, run: LeafRun) -> Self {
         let flag = |set: bool, flag: u32| if set { flag } else { 0 };
 
         Self {
@@ -200,7 +200,7 @@ fn rmp_flags(leaf: &Leaf) -> u32 {
             flags |= bindings::VFIO_PGSIZE_RUN_ASSIGNED;
         }
         left = todo.behind(last);
-        rest();
+        cond_resched();
     }
     flags
 }

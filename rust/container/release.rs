@@ -18,14 +18,14 @@ use crate::{
     },
     mm::unpin,
     pgtable::{
+        ContigRun,
         IovaRange,
         PageSize,
-        PageSizes,
-        Stretch, //
+        PageSizes, //
     },
     rmp::Domain,
     sys::{
-        sched::rest,
+        sched::cond_resched,
         testing::{
             step,
             Step, //
@@ -44,7 +44,7 @@ impl State {
             let mut left = Some(mapping.range);
             while let (Some(todo), Some(table)) = (left, domain.table()) {
                 left = table.drop_empty(todo);
-                rest();
+                cond_resched();
             }
         }
     }
@@ -60,22 +60,22 @@ impl State {
         let mut safe = true;
         for (index, domain) in self.domains.iter_mut().enumerate() {
             if index != source {
-                safe &= domain.take_back(range);
+                safe &= domain.unmap_present(range);
             }
         }
         let Some(domain) = self.domains.get_mut(source) else {
             return;
         };
         let (mut pages, mut memory) = (0u64, 0u64);
-        let release = |stretch: &Stretch, flushed: &Flushed<'_>| {
-            pages = pages.saturating_add(stretch.range.pages());
+        let release = |contig: &ContigRun, flushed: &Flushed<'_>| {
+            pages = pages.saturating_add(contig.range.pages());
             if safe {
                 // SAFETY: By the invariants the pages of a mapping that are mapped are pinned once
                 // if they are memory, and they are in no domain any more.
                 let unpinned = unsafe {
                     unpin(
-                        stretch.phys,
-                        stretch.range.pages(),
+                        contig.phys,
+                        contig.range.pages(),
                         mapping.access.write,
                         mapping.mixed,
                         flushed,
@@ -85,9 +85,9 @@ impl State {
             }
         };
 
-        let lost = domain.watches().hold_in(range);
+        let lost = domain.watches().set_pending_in(range);
         step(Step::UnmapHeld);
-        unmap_all_of(domain, range, lost, &mut self.scratch.stretches, release);
+        unmap_all_of(domain, range, lost, &mut self.scratch.contigs, release);
         domain.watches_mut().remove_in(range);
         step(Step::UnmapUnwatched);
         mapping.locked.release(memory);
@@ -103,8 +103,8 @@ fn unmap_all_of(
     domain: &Domain,
     range: IovaRange,
     lost: bool,
-    found: &mut KVVec<Stretch>,
-    mut release: impl FnMut(&Stretch, &Flushed<'_>),
+    found: &mut KVVec<ContigRun>,
+    mut release: impl FnMut(&ContigRun, &Flushed<'_>),
 ) {
     let mut left = Some(range);
 
@@ -120,7 +120,7 @@ fn unmap_all_of(
     };
 
     while let Some(todo) = left.and_then(next) {
-        let seen = domain.stretches(todo, found);
+        let seen = domain.contig_runs(todo, found);
         merge(domain, found);
         let (gone, flushed) = domain.flushed(|gather| {
             let gone = unmap_groups(gather, found);
@@ -130,25 +130,25 @@ fn unmap_all_of(
         step(Step::UnmapFlushed);
 
         if !kernel::warn_on!(!gone) {
-            found.iter().for_each(|stretch| release(stretch, &flushed));
+            found.iter().for_each(|contig| release(contig, &flushed));
         }
         if lost {
             holes(domain, seen, found, |hole| release(&hole, &flushed));
         }
         step(Step::UnmapUnpinned);
         left = todo.behind(seen.last());
-        rest();
+        cond_resched();
     }
     found.clear();
 }
 
-/// Unmaps stretches, with one call those that follow one another. Says whether it could.
-fn unmap_groups(gather: &mut Gather<'_>, found: &[Stretch]) -> bool {
-    let mut stretches = found.iter().map(|stretch| stretch.range).peekable();
+/// Unmaps contiguous runs, with one call those that follow one another. Says whether it could.
+fn unmap_groups(gather: &mut Gather<'_>, found: &[ContigRun]) -> bool {
+    let mut contigs = found.iter().map(|contig| contig.range).peekable();
     let mut all = true;
 
-    while let Some(mut group) = stretches.next() {
-        while let Some(next) = stretches.next_if(|next| group.last().next() == Some(next.start())) {
+    while let Some(mut group) = contigs.next() {
+        while let Some(next) = contigs.next_if(|next| group.last().next() == Some(next.start())) {
             group = group.hull(next);
         }
         all &= group.bytes() == Some(gather.unmap(group));
@@ -157,16 +157,16 @@ fn unmap_groups(gather: &mut Gather<'_>, found: &[Stretch]) -> bool {
 }
 
 /// Calls `each` with what is followed of `seen` and not among `found`.
-fn holes(domain: &Domain, seen: IovaRange, found: &[Stretch], mut each: impl FnMut(Stretch)) {
+fn holes(domain: &Domain, seen: IovaRange, found: &[ContigRun], mut each: impl FnMut(ContigRun)) {
     let mut next = Some(seen);
     let mut hole = |hole: IovaRange| followed_in(domain, hole, &mut each);
 
-    for stretch in found {
-        let gap = next.zip(stretch.range.start().before());
+    for contig in found {
+        let gap = next.zip(contig.range.start().before());
         if let Some(gap) = gap.and_then(|(todo, last)| IovaRange::new(todo.start(), last)) {
             hole(gap);
         }
-        next = seen.behind(stretch.range.last());
+        next = seen.behind(contig.range.last());
     }
     if let Some(gap) = next {
         hole(gap);
@@ -174,27 +174,27 @@ fn holes(domain: &Domain, seen: IovaRange, found: &[Stretch], mut each: impl FnM
 }
 
 /// Calls `each` with the parts of `hole` that are followed.
-fn followed_in(domain: &Domain, hole: IovaRange, each: &mut impl FnMut(Stretch)) {
+fn followed_in(domain: &Domain, hole: IovaRange, each: &mut impl FnMut(ContigRun)) {
     for watch in domain.watches().overlapping(hole) {
         let part = watch.range().intersect(hole);
         if let Some((range, phys)) =
             part.and_then(|part| Some((part, watch.phys_at(part.start())?)))
         {
-            each(Stretch { range, phys });
+            each(ContigRun { range, phys });
         }
     }
 }
 
 /// Makes 2M leaves of small ones that are to go, where they fit: a table full of leaves goes by one
 /// store then, which is several times as fast as leaf by leaf.
-fn merge(domain: &Domain, found: &[Stretch]) {
+fn merge(domain: &Domain, found: &[ContigRun]) {
     const SIZE: PageSize = PageSize::SIZE_2M;
     let Some(table) = domain.table().filter(|_| domain.sizes().allows(SIZE)) else {
         return;
     };
 
-    for stretch in found {
-        let Some(blocks) = stretch.blocks() else {
+    for contig in found {
+        let Some(blocks) = contig.blocks() else {
             continue;
         };
         let is_small = |iova| {

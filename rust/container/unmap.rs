@@ -5,10 +5,10 @@
 use kernel::prelude::*;
 
 use super::{
-    is_made,
+    is_complete,
     mapping::{
         Mapping,
-        Room, //
+        NodeReservation, //
     },
     Container,
     State, //
@@ -27,9 +27,9 @@ impl Container {
     ///
     /// Errors: those, and `EINTR` a fatal signal came before that.
     pub(crate) fn unmap(&self, range: IovaRange, parts: bool) -> Result<u64> {
-        let (bytes, gone) = self.when_free(range, |state| {
+        let (bytes, gone) = self.when_unclaimed(range, |state| {
             let bytes = state.unmap(range, parts)?;
-            Ok((bytes, state.take_gone()))
+            Ok((bytes, state.take_removed()))
         })?;
 
         drop(gone);
@@ -43,7 +43,7 @@ impl State {
     /// it came later.
     ///
     /// Errors, and nothing is unmapped then: `EINVAL`; `ENOSPC` there were too many mappings;
-    /// and those of [`State::cut_out`].
+    /// and those of [`State::split_boundaries`].
     pub(crate) fn unmap(&mut self, range: IovaRange, parts: bool) -> Result<u64> {
         if self.mappings.crosses_end_of(range) {
             if !parts || !self.domains.iter().all(|domain| domain.table().is_some()) {
@@ -51,7 +51,7 @@ impl State {
             }
             return self.unmap_parts(range);
         }
-        Ok(self.unmap_in(range, is_made))
+        Ok(self.unmap_in(range, is_complete))
     }
 
     /// Unmaps all mappings, those that are being made, too: who makes them finds them gone.
@@ -59,19 +59,19 @@ impl State {
         self.unmap_in(IovaRange::ALL, |_| true);
     }
 
-    /// Unmaps mappings in `range` that are `meant`.
-    fn unmap_in(&mut self, range: IovaRange, meant: impl Fn(&Mapping) -> bool) -> u64 {
+    /// Unmaps mappings in `range` that are `selected`.
+    fn unmap_in(&mut self, range: IovaRange, selected: impl Fn(&Mapping) -> bool) -> u64 {
         let mut bytes = 0u64;
         let mut left = Some(range);
 
         step(Step::UnmapBegins);
         while let Some(found) = left.and_then(|left| self.mappings.first_in(left)) {
             left = range.behind(found.range.last());
-            if !meant(found) {
+            if !selected(found) {
                 continue;
             }
             let mapping = found.copy();
-            self.gone.take(&mut self.mappings, mapping.range);
+            self.removed.take(&mut self.mappings, mapping.range);
             step(Step::UnmapRemoved);
             if let Some(mapped) = mapping.mapped() {
                 self.clear(&mapping, mapped);
@@ -86,27 +86,27 @@ impl State {
     /// The same where mappings lie in the range in part.
     fn unmap_parts(&mut self, range: IovaRange) -> Result<u64> {
         let makes_two = |mapping: &Mapping| {
-            is_made(mapping)
+            is_complete(mapping)
                 && mapping.range.start() < range.start()
                 && mapping.range.last() > range.last()
         };
         if self.avail == 0 && self.mappings.at(range.start()).is_some_and(makes_two) {
             return Err(ENOSPC);
         }
-        let rooms = [Room::new()?, Room::new()?];
+        let reservations = [NodeReservation::new()?, NodeReservation::new()?];
 
-        self.cut_out(range)?;
+        self.split_boundaries(range)?;
         // Nothing fails from here on: mappings end where the range does, and then are unmapped.
         let mut cuts = 0u32;
-        for (at, room) in [Some(range.start()), range.last().next()]
+        for (at, reservation) in [Some(range.start()), range.last().next()]
             .into_iter()
-            .zip(rooms)
+            .zip(reservations)
         {
-            if at.is_some_and(|at| self.mappings.cut(at, room)) {
+            if at.is_some_and(|at| self.mappings.split_mapping(at, reservation)) {
                 cuts = cuts.saturating_add(1);
             }
         }
-        let bytes = self.unmap_in(range, is_made);
+        let bytes = self.unmap_in(range, is_complete);
         self.avail = self.avail.saturating_sub(cuts);
         Ok(bytes)
     }

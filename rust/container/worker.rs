@@ -20,7 +20,7 @@ use crate::rmp::{
     init_work,
     work_later,
     Hook,
-    Look, //
+    Recheck, //
 };
 
 /// Gets the list of containers ready, and has the worker look after them. Once, when the module is
@@ -33,25 +33,25 @@ pub(crate) fn init() {
 
 /// What was left to do: see [`rmp`](crate::rmp).
 extern "C" fn work() {
-    let look = Hook::look();
+    let recheck = Hook::take_recheck();
     let mut next = Number::FIRST;
 
     // One after the other: whoever comes or goes does not wait for what is done here.
     while let Some(container) = registry::find_from(next) {
         next = container.number.next();
-        container.look_after(look);
+        container.maintain(recheck);
     }
 }
 
 impl Container {
-    fn look_after(&self, look: Look) {
-        self.look.fetch_max(look as u32, Ordering::Relaxed);
+    fn maintain(&self, recheck: Recheck) {
+        self.recheck.fetch_max(recheck as u32, Ordering::Relaxed);
         // Its VMM may make it wait as long as it likes, for memory that does not come: nobody else
         // is to wait for that.
         match self.state.try_lock() {
             Some(mut state) => {
-                let look = self.look.swap(Look::No as u32, Ordering::Relaxed);
-                state.look_after(Look::of(look));
+                let recheck = self.recheck.swap(Recheck::No as u32, Ordering::Relaxed);
+                state.maintain(Recheck::of(recheck));
             }
             None => work_later(),
         }
@@ -60,26 +60,26 @@ impl Container {
 
 impl State {
     /// Does what the hook left to do, and what it did not see.
-    fn look_after(&mut self, look: Look) {
-        if look != Look::No && self.hook.is_some() {
+    fn maintain(&mut self, recheck: Recheck) {
+        if recheck != Recheck::No && self.hook.is_some() {
             for domain in &self.domains {
-                domain.mend_missed();
+                domain.split_mismatched_missed();
             }
-            if look == Look::Tell {
-                self.follower.alarm();
+            if recheck == Recheck::Notify {
+                self.follower.notify_vmm();
             }
         }
         if self.repair_lost().is_err() {
             work_later();
         }
         for domain in &self.domains {
-            domain.merge_doubtful();
+            domain.merge_rechecked();
         }
         // SAFETY: The mutex is held, and nothing is read any more.
         unsafe { self.follower.free_retired() };
         self.keep_reserve();
         if let Some(event) = &self.event {
-            if self.follower.take_alarm() {
+            if self.follower.take_event_pending() {
                 event.signal();
             }
         }

@@ -14,7 +14,7 @@ use crate::{
     },
     sys::{
         num::unsupported,
-        sched::give_way, //
+        sched::cond_resched_killable, //
     }, //
 };
 
@@ -27,7 +27,7 @@ pub(crate) fn convert_part(domain: &Domain, part: IovaRange, sizes: PageSizes) -
     let mut conversion = Conversion::new(part, sizes);
 
     while table.edit(|editor| conversion.step(editor, WORK))? == Progress::More {
-        give_way()?;
+        cond_resched_killable()?;
     }
     Ok(())
 }

@@ -143,7 +143,7 @@ impl Domain {
     }
 
     /// Whether a group of one could be in the other: of the same driver, with the same promise.
-    pub(crate) fn is_like(&self, other: &Self) -> bool {
+    pub(crate) fn is_compatible(&self, other: &Self) -> bool {
         core::ptr::eq(self.ops(), other.ops()) && self.coherent == other.coherent
     }
 
@@ -182,7 +182,7 @@ impl Domain {
         let bytes = range.bytes().ok_or(EOVERFLOW)?;
 
         // SAFETY: By the type invariant. The driver checks addresses and size.
-        to_result(self.confined(sizes, |raw| unsafe {
+        to_result(self.with_sizes(sizes, |raw| unsafe {
             bindings::iommu_map(
                 raw,
                 to_usize(range.start().get()),
@@ -197,7 +197,7 @@ impl Domain {
     /// Runs `map` while the domain says that it has no sizes but `sizes`, and the smallest. Drivers
     /// ask what sizes it has when a group is attached, too, and when something is unmapped, so it says
     /// the truth otherwise.
-    fn confined<R>(
+    fn with_sizes<R>(
         &mut self,
         sizes: PageSizes,
         map: impl FnOnce(*mut bindings::iommu_domain) -> R,
@@ -212,7 +212,7 @@ impl Domain {
         result
     }
 
-    /// The same for memory that is in a list of stretches, none of them empty, which make up `range`.
+    /// The same for memory that is in a list of contiguous runs, none of them empty, which make up `range`.
     pub(crate) fn map_list(
         &mut self,
         range: IovaRange,
@@ -223,7 +223,7 @@ impl Domain {
         let entries = c_uint::try_from(list.len())?;
         // SAFETY: By the type invariant. The list has as many entries as is said, each with a page
         // and a length; no entry is a link or the end. The driver checks addresses and size.
-        let mapped = self.confined(sizes, |raw| unsafe {
+        let mapped = self.with_sizes(sizes, |raw| unsafe {
             bindings::iommu_map_sg(
                 raw,
                 to_usize(range.start().get()),

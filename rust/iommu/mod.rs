@@ -33,8 +33,8 @@ pub(crate) use self::table::{
 };
 pub(crate) use self::table_pages::{
     new_table,
-    Memory,
-    Ready,
-    Store, //
+    Prealloc,
+    Store,
+    TableSource, //
 };
 pub(crate) use self::windows::Windows;

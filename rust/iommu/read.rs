@@ -13,11 +13,11 @@ use super::domain::{
 use crate::{
     pgtable::{
         first_piece,
+        ContigRun,
         Iova,
         IovaRange,
         PageSize,
-        Phys,
-        Stretch, //
+        Phys, //
     },
     sys::bindings, //
 };
@@ -34,17 +34,17 @@ impl Domain {
         range.from(first.iova.max(range.start()))
     }
 
-    /// What `range` is mapped to: as many stretches from its start on as `found` has room for, and
+    /// What `range` is mapped to: as many contiguous runs from its start on as `found` has room for, and
     /// no more than a piece unless a leaf is larger. Returns how far that is: what lies between the
-    /// stretches is not mapped.
+    /// contiguous runs is not mapped.
     ///
     /// No leaf crosses an end of the range.
-    pub(crate) fn stretches(&self, range: IovaRange, found: &mut KVVec<Stretch>) -> IovaRange {
+    pub(crate) fn contig_runs(&self, range: IovaRange, found: &mut KVVec<ContigRun>) -> IovaRange {
         let piece = first_piece(range, PIECE);
 
         found.clear();
         match self.table() {
-            Some(table) => table.stretches(piece, range, found),
+            Some(table) => table.contig_runs(piece, range, found),
             None => self.look_up(piece, found),
         }
         let seen = found.last().map_or(piece, |last| last.range);
@@ -57,7 +57,7 @@ impl Domain {
     }
 
     /// The same, page by page: for formats that we can not read.
-    fn look_up(&self, piece: IovaRange, found: &mut KVVec<Stretch>) {
+    fn look_up(&self, piece: IovaRange, found: &mut KVVec<ContigRun>) {
         let mut left = Some(piece);
 
         while let Some(todo) = left {
@@ -66,11 +66,11 @@ impl Domain {
             let Some(phys) = self.translate(todo.start()) else {
                 continue;
             };
-            let stretch = Stretch { range: page, phys };
+            let contig = ContigRun { range: page, phys };
             match found.last_mut() {
-                Some(last) if last.goes_on_in(&stretch) => last.range = last.range.hull(page),
+                Some(last) if last.is_followed_by(&contig) => last.range = last.range.hull(page),
                 _ => {
-                    if found.push_within_capacity(stretch).is_err() {
+                    if found.push_within_capacity(contig).is_err() {
                         return;
                     }
                 }

@@ -23,15 +23,16 @@ use super::{
     flush::flushed,
     table_pages::{
         DirectMap,
-        Memory,
         NoPages,
-        Pool, //
+        Pool,
+        TableSource, //
     }, //
 };
 use crate::{
     pgtable::{
         AmdV1,
         Changes,
+        ContigRun,
         Editor,
         Error as EditError,
         Extent,
@@ -39,7 +40,6 @@ use crate::{
         Iova,
         IovaRange,
         Phys,
-        Stretch,
         Top,
         View, //
     },
@@ -173,7 +173,7 @@ impl<'d> PageTable<'d> {
     /// Frees tables of `range` in which there is nothing, some at a time. Returns what is left to do.
     pub(crate) fn drop_empty(&self, range: IovaRange) -> Option<IovaRange> {
         let mut rest = None;
-        let (_, dropped) = self.edit_with(Memory::Sleeping, |editor| {
+        let (_, dropped) = self.edit_with(TableSource::Sleeping, |editor| {
             let (changes, left) = editor.drop_empty(range);
             rest = left;
             (changes, Ok(()))
@@ -205,7 +205,7 @@ impl<'d> PageTable<'d> {
         &self,
         work: impl FnOnce(&mut TableEditor<'_, '_, '_>) -> Edited<T>,
     ) -> Result<T> {
-        let (_, result) = self.edit_with(Memory::Sleeping, work);
+        let (_, result) = self.edit_with(TableSource::Sleeping, work);
 
         result
     }
@@ -214,7 +214,7 @@ impl<'d> PageTable<'d> {
     /// changed, too.
     pub(crate) fn edit_with<T>(
         &self,
-        memory: Memory<'_>,
+        source: TableSource<'_>,
         work: impl FnOnce(&mut TableEditor<'_, '_, '_>) -> Edited<T>,
     ) -> (Changes, Result<T>) {
         // SAFETY: By the type invariant.
@@ -223,7 +223,7 @@ impl<'d> PageTable<'d> {
                 let mut pool = Pool {
                     gather,
                     node: self.layout.node,
-                    memory,
+                    source,
                 };
                 let (changes, result) = work(&mut Editor::new(
                     &mut pool,
@@ -243,7 +243,7 @@ impl<'d> PageTable<'d> {
             EditError::Straddles(iova) | EditError::Changed(iova) => {
                 // Leaves end where mappings and segments do, and the mutex keeps others out.
                 pr_err!(
-                    "the page table is not as it is to be at {:#x}\n",
+                    "unexpected entry at IOVA {:#x} in the page table\n",
                     iova.get()
                 );
                 EIO
@@ -253,7 +253,7 @@ impl<'d> PageTable<'d> {
     }
 
     /// Takes the leaf that holds all of `range` out, whole. Atomic.
-    pub(crate) fn take_out(&self, range: IovaRange) {
+    pub(crate) fn unmap_leaf(&self, range: IovaRange) {
         // SAFETY: By the type invariant.
         unsafe { flushed(self.domain, |gather| gather.unmap(range)) };
     }
@@ -277,19 +277,19 @@ impl<'d> PageTable<'d> {
         })
     }
 
-    /// See [`Domain::stretches`].
-    pub(crate) fn stretches(
+    /// See [`Domain::contig_runs`].
+    pub(crate) fn contig_runs(
         &self,
         piece: IovaRange,
         bounds: IovaRange,
-        found: &mut KVVec<Stretch>,
+        found: &mut KVVec<ContigRun>,
     ) {
         for extent in self.extents_from(piece, bounds) {
-            let stretch = Stretch {
+            let contig = ContigRun {
                 range: extent.range,
                 phys: extent.phys,
             };
-            if found.push_within_capacity(stretch).is_err() {
+            if found.push_within_capacity(contig).is_err() {
                 return;
             }
         }

@@ -75,7 +75,7 @@ impl TablePages for NoPages {
 pub(crate) struct Pool<'p, 'd> {
     pub(crate) gather: &'p mut Gather<'d>,
     pub(crate) node: c_int,
-    pub(crate) memory: Memory<'p>,
+    pub(crate) source: TableSource<'p>,
 }
 
 /// Who has tables ready for edits that can not wait, and keeps those that they take out.
@@ -94,11 +94,11 @@ pub(crate) trait Store {
 
 /// How memory for tables is had.
 #[derive(Clone, Copy)]
-pub(crate) enum Memory<'m> {
+pub(crate) enum TableSource<'m> {
     /// Patiently, and charged to the process.
     Sleeping,
     /// Was waited for beforehand.
-    Ready(&'m Ready),
+    Prealloc(&'m Prealloc),
     /// At once, from a store, which also keeps the tables that are taken out.
     Store(&'m dyn Store),
 }
@@ -114,10 +114,10 @@ impl TablePages for Pool<'_, '_> {
     type Error = AllocError;
 
     fn alloc(&mut self) -> Result<Table, AllocError> {
-        let page = match self.memory {
-            Memory::Sleeping => new_table(self.node, bindings::GFP_KERNEL_ACCOUNT),
-            Memory::Ready(ready) => ready.take(),
-            Memory::Store(store) => store.take(self.node),
+        let page = match self.source {
+            TableSource::Sleeping => new_table(self.node, bindings::GFP_KERNEL_ACCOUNT),
+            TableSource::Prealloc(ready) => ready.take(),
+            TableSource::Store(store) => store.take(self.node),
         };
         let page = page.ok_or(AllocError)?;
         // SAFETY: It is in the direct map.
@@ -131,8 +131,8 @@ impl TablePages for Pool<'_, '_> {
         // `iommu_alloc_pages_node_sz`: the driver's too (`generic_pt/iommu_pt.h: _table_alloc`).
         unsafe {
             let table = bindings::pgsize_phys_to_virt(table.phys().get());
-            match self.memory {
-                Memory::Store(store) => {
+            match self.source {
+                TableSource::Store(store) => {
                     store.keep(table);
                     self.gather.keep_table();
                 }
@@ -152,7 +152,7 @@ impl TablePages for Pool<'_, '_> {
 /// # Invariants
 ///
 /// They come from [`new_table`], and are nobody else's.
-pub(crate) struct Ready {
+pub(crate) struct Prealloc {
     tables: Cell<KVec<NonNull<c_void>>>,
     node: c_int,
     /// How many there are to be before an edit begins.
@@ -161,7 +161,7 @@ pub(crate) struct Ready {
     short: Cell<bool>,
 }
 
-impl Ready {
+impl Prealloc {
     /// None yet: many an edit needs none. They are to come from that node.
     pub(crate) fn new(node: c_int) -> Self {
         // INVARIANT: There are none.
@@ -177,11 +177,14 @@ impl Ready {
     /// is to leave all as it was then. May sleep, but not within `edit`.
     ///
     /// Fails as `edit`; with `ENOMEM` if there is no memory though it was waited for.
-    pub(crate) fn edit<T>(&mut self, mut edit: impl FnMut(Memory<'_>) -> Result<T>) -> Result<T> {
+    pub(crate) fn edit<T>(
+        &mut self,
+        mut edit: impl FnMut(TableSource<'_>) -> Result<T>,
+    ) -> Result<T> {
         loop {
             self.fill()?;
             self.short.set(false);
-            let result = edit(Memory::Ready(self));
+            let result = edit(TableSource::Prealloc(self));
             if result.is_ok() || !self.short.get() {
                 return result;
             }
@@ -203,7 +206,7 @@ impl Ready {
         Ok(())
     }
 
-    /// A table, for [`Ready::edit`]; it is the caller's to free.
+    /// A table, for [`Prealloc::edit`]; it is the caller's to free.
     pub(crate) fn take(&self) -> Option<NonNull<c_void>> {
         let mut tables = self.tables.replace(KVec::new());
         let table = tables.pop();
@@ -214,7 +217,7 @@ impl Ready {
     }
 }
 
-impl Drop for Ready {
+impl Drop for Prealloc {
     fn drop(&mut self) {
         for table in self.tables.get_mut().drain_all() {
             // SAFETY: By the type invariant nobody else has it.

@@ -11,7 +11,7 @@ use crate::{
         first_piece,
         IovaRange, //
     },
-    sys::sched::rest, //
+    sys::sched::cond_resched, //
 };
 
 impl Domain {
@@ -33,7 +33,7 @@ impl Domain {
                 .start()
                 .checked_add(unmapped)
                 .and_then(|next| todo.from(next));
-            rest();
+            cond_resched();
         }
         true
     }
@@ -56,7 +56,7 @@ impl Domain {
             });
             done &= !kernel::warn_on!(!all);
             left = todo.behind(last);
-            rest();
+            cond_resched();
         }
         done
     }

@@ -25,7 +25,7 @@ use crate::{
     sys::{
         bindings,
         num::to_u64,
-        sched::rest, //
+        sched::cond_resched, //
     }, //
 };
 
@@ -143,7 +143,7 @@ impl Plain {
                 Some(next) => end = next.end(),
                 None => break,
             }
-            rest();
+            cond_resched();
         }
         Self {
             start: first.start(),

@@ -30,7 +30,7 @@ use crate::sys::{
         to_u64,
         to_usize, //
     },
-    sched::give_way, //
+    sched::cond_resched_killable, //
 };
 
 /// Pages that one call of GUP is asked for where they are small, and where they are to be faulted in.
@@ -152,7 +152,7 @@ fn pin_absent(
     }
 }
 
-/// Pins a stretch of the current process's memory, run after run.
+/// Pins a range of the current process's memory, run after run.
 pub(crate) struct Pinner<'a> {
     buffer: &'a mut [*mut bindings::page],
     /// What is pinned, but in no run yet: `buffer[ready.0..ready.1]`.
@@ -241,7 +241,7 @@ impl<'a> Pinner<'a> {
 
     /// Makes the next pages ready; or returns frames that are none.
     fn refill(&mut self, locked: &Locked) -> Result<Option<PinnedRun>> {
-        give_way()?;
+        cond_resched_killable()?;
 
         let mut got = self.refill_quickly()?;
         if got == 0 {

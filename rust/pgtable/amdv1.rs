@@ -18,12 +18,12 @@
 
 use super::{
     units::PAGE_LG2,
+    AdBits,
     Attrs,
     Entry,
     Format,
     LeafEntry,
     Level,
-    Marks,
     PageSize,
     PageSizes,
     Phys,
@@ -50,7 +50,7 @@ const READ: u64 = 1 << 61;
 
 const WRITE: u64 = 1 << 62;
 
-const MARKS: u64 = ACCESSED | DIRTY;
+const AD_BITS: u64 = ACCESSED | DIRTY;
 
 /// The highest level, which holds no leaves.
 const TOP_LEVEL: u8 = 5;
@@ -109,7 +109,7 @@ impl AmdV1 {
     /// What the leaf `raw` says besides where it leads and how large it is.
     #[inline]
     const fn attrs_of(self, raw: u64) -> Attrs {
-        Attrs::from_bits(raw & !(PRESENT | MARKS | NEXT | self.address()))
+        Attrs::from_bits(raw & !(PRESENT | AD_BITS | NEXT | self.address()))
     }
 }
 
@@ -127,8 +127,8 @@ impl Format for AmdV1 {
     }
 
     #[inline]
-    fn marks(self) -> Marks {
-        Marks::from_bits(MARKS)
+    fn ad_bits(self) -> AdBits {
+        AdBits::from_bits(AD_BITS)
     }
 
     #[inline]
@@ -163,7 +163,7 @@ impl Format for AmdV1 {
             phys: Phys::from_low_bits(phys),
             size,
             attrs: self.attrs_of(raw),
-            marks: self.marks_of(raw),
+            ad_bits: self.ad_bits_of(raw),
         })
     }
 
@@ -176,20 +176,20 @@ impl Format for AmdV1 {
             phys: Phys::from_low_bits(raw & self.address()),
             size: PageSize::SIZE_4K,
             attrs: self.attrs_of(raw),
-            marks: self.marks_of(raw),
+            ad_bits: self.ad_bits_of(raw),
         })
     }
 
     #[inline]
-    fn likeness(self, raw: u64) -> u64 {
-        raw & !(self.address() | MARKS)
+    fn leaf_kind(self, raw: u64) -> u64 {
+        raw & !(self.address() | AD_BITS)
     }
 
     #[inline]
     fn leaf(self, leaf: LeafEntry, level: Level) -> u64 {
         let size = leaf.size;
         let entry =
-            PRESENT | leaf.attrs.bits() | leaf.marks.bits() | (leaf.phys.get() & self.address());
+            PRESENT | leaf.attrs.bits() | leaf.ad_bits.bits() | (leaf.phys.get() & self.address());
 
         if size.lg2() == level.entry_lg2() {
             entry

@@ -5,11 +5,12 @@
 use core::sync::atomic::Ordering;
 
 use super::{
-    stretch::{
-        Span,
-        Stretch, //
+    contig::{
+        ContigRun,
+        Tiles, //
     },
     tiling::Plan,
+    AdBits,
     Changes,
     Editor,
     Entry,
@@ -21,13 +22,12 @@ use super::{
     Leaf,
     LeafEntry,
     Level,
-    Marks,
     PageSizes,
     TablePages, //
 };
 
 /// How far one look ahead goes: at most 32 level-0 tables of leaves, or one leaf.
-const LOOK: u64 = 64 << 20;
+const LOOK_AHEAD: u64 = 64 << 20;
 
 /// Work is counted in entries. This many are in a table,
 const TABLE_WORK: u64 = 512;
@@ -126,31 +126,31 @@ impl Conversion {
 
         let known = self.known_at(&leaf);
         let sizes = self.sizes.intersect(editor.sizes());
-        let stretch = Stretch {
+        let contig = ContigRun {
             range: rest.from(leaf.iova).unwrap_or(rest),
             phys: leaf.phys(),
         };
         // The tile is no larger than this, whatever a further look would find.
-        let limit = stretch.span_at(leaf.iova, sizes);
+        let limit = contig.tiles_at(leaf.iova, sizes);
         if !known.ends && known.extent.range.last() < leaf.iova.align_last(limit.size) {
-            self.known = Some(look(editor, known, rest, work));
-            self.rest = Some(stretch.range);
+            self.known = Some(look_ahead(editor, known, rest, work));
+            self.rest = Some(contig.range);
             return Ok(());
         }
         self.known = Some(known);
 
-        let stretch = Stretch {
+        let contig = ContigRun {
             range: known.extent.range.from(leaf.iova).unwrap_or(whole),
             phys: leaf.phys(),
         };
-        let span = stretch.span_at(leaf.iova, sizes);
-        let last = if leaf.size() > span.size {
+        let tiles = contig.tiles_at(leaf.iova, sizes);
+        let last = if leaf.size() > tiles.size {
             let plan = Plan::new(editor.format, leaf, whole, sizes, sizes);
             spend(work, leaf.size().pages());
             editor.replace(&plan, changes)?;
             whole.last()
         } else {
-            put_span(editor, &leaf, span, work, changes)?
+            put_tiles(editor, &leaf, tiles, work, changes)?
         };
 
         self.rest = rest.behind(last);
@@ -176,7 +176,7 @@ impl Conversion {
 }
 
 /// Looks further ahead, within `rest`.
-fn look<P: TablePages, F: Format>(
+fn look_ahead<P: TablePages, F: Format>(
     editor: &Editor<'_, P, F>,
     known: Known,
     rest: IovaRange,
@@ -187,7 +187,7 @@ fn look<P: TablePages, F: Format>(
     let Some(ahead) = rest.behind(extent.range.last()) else {
         return ended;
     };
-    let window = IovaRange::with_len(ahead.start(), LOOK).unwrap_or(ahead);
+    let window = IovaRange::with_len(ahead.start(), LOOK_AHEAD).unwrap_or(ahead);
     let window = window.intersect(ahead).unwrap_or(ahead);
     let Some(next) = editor.view().extents(window).next() else {
         return ended;
@@ -217,46 +217,46 @@ fn look<P: TablePages, F: Format>(
 
 /// Makes of what is there, leaves no larger than the span's tiles, these tiles; up to the end of the
 /// table, or until a larger leaf is met or the work is spent. Returns the last address done.
-fn put_span<P: TablePages, F: Format>(
+fn put_tiles<P: TablePages, F: Format>(
     editor: &mut Editor<'_, P, F>,
     leaf: &Leaf,
-    span: Span,
+    tiles: Tiles,
     work: &mut u64,
     changes: &mut Changes,
 ) -> Result<Iova, Error<P::Error>> {
-    let level = Level::of(span.size);
+    let level = Level::of(tiles.size);
     let table = editor
-        .table_at(span.start, level)
-        .ok_or(Error::Changed(span.start))?;
-    let last = span.last.min(level.table_last(span.start));
+        .table_at(tiles.start, level)
+        .ok_or(Error::Changed(tiles.start))?;
+    let last = tiles.last.min(level.table_last(tiles.start));
     let mut tile = LeafEntry {
         phys: leaf.phys(),
-        size: span.size,
+        size: tiles.size,
         attrs: leaf.attrs(),
-        marks: Marks::NONE,
+        ad_bits: AdBits::NONE,
     };
-    let mut at = span.start;
+    let mut at = tiles.start;
     let mut done = None;
 
     loop {
         spend(work, 1);
-        let block = IovaRange::block(at, span.size);
+        let block = IovaRange::block(at, tiles.size);
         let found = editor
             .slot(table, level, at)
             .map_or(0, |slot| slot.load(Ordering::Acquire));
 
-        if editor.format.unmarked(found) != editor.format.leaf(tile, level) {
+        if editor.format.without_ad_bits(found) != editor.format.leaf(tile, level) {
             match editor.format.decode(found, level) {
-                Entry::Leaf(other) if other.size > span.size => break,
+                Entry::Leaf(other) if other.size > tiles.size => break,
                 Entry::Leaf(_) | Entry::Table(_) => {}
                 Entry::Absent => return Err(Error::Changed(at)),
             }
             if *work == 0 && done.is_some() {
                 break;
             }
-            spend(work, span.size.pages());
+            spend(work, tiles.size.pages());
             changes.add_touch(block);
-            editor.put(table, level, block, tile)?;
+            editor.install_leaves(table, level, block, tile)?;
             changes.add_merge(block);
         }
 

@@ -54,7 +54,7 @@ pub trait Format: Copy + Debug {
 
     /// The bits that the hardware may set in a leaf at any moment. What the driver sets in every leaf,
     /// so that the hardware has nothing to set, is an attribute.
-    fn marks(self) -> Marks;
+    fn ad_bits(self) -> AdBits;
 
     /// What the entry `raw` of a table of `level` says. A leaf whose size does not belong to the
     /// level is absent.
@@ -71,7 +71,7 @@ pub trait Format: Copy + Debug {
 
     /// The bits that plain leaves of one table have in common if they differ in nothing but where
     /// they lead and in what the hardware noted.
-    fn likeness(self, raw: u64) -> u64;
+    fn leaf_kind(self, raw: u64) -> u64;
 
     /// The attributes of leaves of memory that devices may read or write, as the driver gives them;
     /// `None` if there are no such leaves.
@@ -123,14 +123,14 @@ pub trait Format: Copy + Debug {
 
     /// The marks of an entry.
     #[inline]
-    fn marks_of(self, raw: u64) -> Marks {
-        Marks(raw & self.marks().0)
+    fn ad_bits_of(self, raw: u64) -> AdBits {
+        AdBits(raw & self.ad_bits().0)
     }
 
     /// The entry without marks.
     #[inline]
-    fn unmarked(self, raw: u64) -> u64 {
-        raw & !self.marks().0
+    fn without_ad_bits(self, raw: u64) -> u64 {
+        raw & !self.ad_bits().0
     }
 }
 
@@ -157,9 +157,9 @@ impl Attrs {
 /// What the hardware noted in a leaf: accessed, dirty, as it stands in entries of its format. Kept
 /// apart since it changes by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Marks(u64);
+pub struct AdBits(u64);
 
-impl Marks {
+impl AdBits {
     /// Nothing noted.
     pub const NONE: Self = Self(0);
 
@@ -243,7 +243,7 @@ pub struct LeafEntry {
     /// What else it says.
     pub attrs: Attrs,
     /// What the hardware noted.
-    pub marks: Marks,
+    pub ad_bits: AdBits,
 }
 
 impl LeafEntry {
@@ -253,7 +253,7 @@ impl LeafEntry {
             phys: self.phys.at(start, at),
             size,
             attrs: self.attrs,
-            marks: self.marks,
+            ad_bits: self.ad_bits,
         }
     }
 }

@@ -90,7 +90,7 @@ pub struct Extent {
 
 /// Leaves that follow one another and differ only in where they lead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LikeRun {
+pub struct LeafRun {
     /// What they cover.
     pub range: IovaRange,
     /// The size of each.
@@ -99,7 +99,7 @@ pub struct LikeRun {
     pub attrs: Attrs,
 }
 
-impl From<Leaf> for LikeRun {
+impl From<Leaf> for LeafRun {
     fn from(leaf: Leaf) -> Self {
         Self {
             range: leaf.range(),
@@ -137,8 +137,8 @@ impl<'t, T: Tables, F: Format> View<'t, T, F> {
     }
 
     /// The leaves that hold any address of `range`, joined into runs; none is cut.
-    pub fn like_runs(self, range: IovaRange) -> LikeRuns<'t, T, F> {
-        LikeRuns {
+    pub fn leaf_runs(self, range: IovaRange) -> LeafRuns<'t, T, F> {
+        LeafRuns {
             cursor: Cursor::new(self, range),
             held: None,
         }
@@ -220,7 +220,7 @@ impl<'t, T: Tables, F: Format> Cursor<'t, T, F> {
                         iova: iova.align_down(PageSize::SIZE_4K),
                         entry,
                     },
-                    self.view.format.unmarked(raw),
+                    self.view.format.without_ad_bits(raw),
                 ));
             }
             match self.view.format.decode(raw, level) {
@@ -235,7 +235,7 @@ impl<'t, T: Tables, F: Format> Cursor<'t, T, F> {
                     self.table = Some((entries, level));
                     self.pass(iova.align_last(entry.size), level);
                     let iova = iova.align_down(entry.size);
-                    return Some((Leaf { iova, entry }, self.view.format.unmarked(raw)));
+                    return Some((Leaf { iova, entry }, self.view.format.without_ad_bits(raw)));
                 }
             }
         }
@@ -317,7 +317,7 @@ impl<T: Tables, F: Format> Iterator for Extents<'_, T, F> {
             let mut expected = raw;
             if let Some(passed) = cursor.pass_while(&leaf, |raw| {
                 expected = expected.wrapping_add(step);
-                format.unmarked(raw) == expected
+                format.without_ad_bits(raw) == expected
             }) {
                 last = passed;
             }
@@ -344,29 +344,29 @@ impl<T: Tables, F: Format> Iterator for Extents<'_, T, F> {
     }
 }
 
-/// See [`View::like_runs`].
-pub struct LikeRuns<'t, T, F> {
+/// See [`View::leaf_runs`].
+pub struct LeafRuns<'t, T, F> {
     cursor: Cursor<'t, T, F>,
     held: Option<(Leaf, u64)>,
 }
 
-impl<T: Tables, F: Format> Iterator for LikeRuns<'_, T, F> {
-    type Item = LikeRun;
+impl<T: Tables, F: Format> Iterator for LeafRuns<'_, T, F> {
+    type Item = LeafRun;
 
-    fn next(&mut self) -> Option<LikeRun> {
+    fn next(&mut self) -> Option<LeafRun> {
         let cursor = &mut self.cursor;
         let (first, raw) = match self.held.take() {
             Some(held) => held,
             None => cursor.next_leaf()?,
         };
-        let like = cursor.view.format.likeness(raw);
+        let like = cursor.view.format.leaf_kind(raw);
         let mut last = first.range().last();
 
         loop {
             let format = cursor.view.format;
             // Of a leaf of several entries the size is where the address is.
             if first.size() == Level::of(first.size()).entry_size() {
-                if let Some(passed) = cursor.pass_while(&first, |raw| format.likeness(raw) == like)
+                if let Some(passed) = cursor.pass_while(&first, |raw| format.leaf_kind(raw) == like)
                 {
                     last = passed;
                 }
@@ -385,7 +385,7 @@ impl<T: Tables, F: Format> Iterator for LikeRuns<'_, T, F> {
             last = next.range().last();
         }
 
-        Some(LikeRun {
+        Some(LeafRun {
             range: IovaRange::new(first.iova, last)?,
             size: first.size(),
             attrs: first.attrs(),

@@ -27,7 +27,7 @@
 //!              |
 //!            format     entry <-> (leaf | table | absent): the seam; amdv1 is a format
 //!            /   \
-//!        leaves   stretch, tiling    what is there, and what ought to be
+//!        leaves   contiguous run, tiling    what is there, and what ought to be
 //!            \   /
 //!            editor, subtree, reshape    one leaf <-> its pieces; every store translates alike
 //!              |
@@ -45,6 +45,7 @@
 
 mod amdv1;
 mod changes;
+mod contig;
 mod convert;
 mod editor;
 mod format;
@@ -53,7 +54,6 @@ mod level;
 mod pages;
 mod range;
 mod reshape;
-mod stretch;
 mod subtree;
 mod tiling;
 mod units;
@@ -63,17 +63,18 @@ pub use self::changes::{
     Changes,
     Error, //
 };
+pub use self::contig::ContigRun;
 pub use self::convert::{
     Conversion,
     Progress, //
 };
 pub use self::editor::Editor;
 pub use self::format::{
+    AdBits,
     Attrs,
     Entry,
     Format,
     LeafEntry,
-    Marks,
     Table,
     Top, //
 };
@@ -81,9 +82,9 @@ pub use self::leaves::{
     Extent,
     Extents,
     Leaf,
+    LeafRun,
+    LeafRuns,
     Leaves,
-    LikeRun,
-    LikeRuns,
     View, //
 };
 pub use self::level::Level;
@@ -93,7 +94,6 @@ pub use self::range::{
     first_piece,
     IovaRange, //
 };
-pub use self::stretch::Stretch;
 
 pub use self::units::{
     Iova,

@@ -12,7 +12,8 @@ use core::{
 };
 
 use super::{
-    subtree::Farewell,
+    subtree::TableFree,
+    AdBits,
     Attrs,
     Changes,
     Editor,
@@ -23,14 +24,13 @@ use super::{
     IovaRange,
     LeafEntry,
     Level,
-    Marks,
     PageSize,
     Phys,
     TablePages, //
 };
 
 /// Tables that are looked at for what is in them, at a time.
-const LOOKS: u32 = 512;
+const TABLES_AT_ONCE: u32 = 512;
 
 impl<P: TablePages, F: Format> Editor<'_, P, F> {
     /// Maps `count` pages, one after the other from `at` on, as 4K leaves with `attrs`, into a level-0
@@ -70,7 +70,7 @@ impl<P: TablePages, F: Format> Editor<'_, P, F> {
                 phys: *page,
                 size: PageSize::SIZE_4K,
                 attrs,
-                marks: Marks::NONE,
+                ad_bits: AdBits::NONE,
             };
             slot.store(self.format.leaf(leaf, Level::ZERO), Ordering::Release);
         }
@@ -146,7 +146,7 @@ impl<P: TablePages, F: Format> Editor<'_, P, F> {
     pub fn drop_empty(&mut self, range: IovaRange) -> (Changes, Option<IovaRange>) {
         let mut changes = Changes::NONE;
         let mut left = Some(range);
-        let mut looks = LOOKS;
+        let mut looks = TABLES_AT_ONCE;
         let Some(above) = Level::new(1) else {
             return (changes, None);
         };
@@ -174,7 +174,7 @@ impl<P: TablePages, F: Format> Editor<'_, P, F> {
                 self.write_back(slice::from_ref(slot));
                 changes.add_touch(block);
                 // There are no marks in it.
-                let _ = self.part_from(child, Level::ZERO, Farewell::Retire);
+                let _ = self.free_subtree(child, Level::ZERO, TableFree::AfterFlush);
             }
         }
         (changes, left)

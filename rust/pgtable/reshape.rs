@@ -66,7 +66,7 @@ impl<P: TablePages, F: Format> Editor<'_, P, F> {
 
     /// Sees to it that a leaf starts at `at`, if anything is mapped there: a leaf that has `at` in
     /// its midst is replaced by the tilings of its halves, by `left` and `right`.
-    pub fn cut(
+    pub fn split_boundary(
         &mut self,
         at: Iova,
         left: PageSizes,
@@ -90,7 +90,7 @@ impl<P: TablePages, F: Format> Editor<'_, P, F> {
     /// Sees to it that no leaf crosses the ends of `range`, and that leaves in it have sizes of
     /// `inner`. A leaf that crosses gets tiles of `outer` for what lies outside. 4K is always
     /// allowed. Leaves that are good already stay; nothing is merged.
-    pub fn carve(
+    pub fn split_range(
         &mut self,
         range: IovaRange,
         inner: PageSizes,
@@ -152,35 +152,35 @@ impl<P: TablePages, F: Format> Editor<'_, P, F> {
         let (whole, level) = (leaf.range(), Level::of(leaf.size()));
         let changed = || Error::Changed(leaf.iova);
         let table = self.table_at(leaf.iova, level).ok_or_else(changed)?;
-        let marks = self.marks(table, level, whole);
+        let ad_bits = self.ad_bits(table, level, whole);
         let old = LeafEntry {
-            marks,
+            ad_bits,
             ..leaf.entry
         };
         let mut at = leaf.iova;
 
         loop {
-            let span = plan.span_at(at);
-            let tiles = span.size >= level.entry_size();
-            let last = if tiles {
-                span.last
+            let tiles = plan.tiles_at(at);
+            let is_tile = tiles.size >= level.entry_size();
+            let last = if is_tile {
+                tiles.last
             } else {
                 at.align_last(level.entry_size())
             };
             let part = IovaRange::new(at, last).ok_or_else(changed)?;
-            let done = if tiles {
-                self.put(table, level, part, old.tile(leaf.iova, at, span.size))
+            let done = if is_tile {
+                self.install_leaves(table, level, part, old.tile(leaf.iova, at, tiles.size))
             } else {
-                self.lower(table, level, part, plan, old)
+                self.install_table(table, level, part, plan, old)
             };
 
             if let Err(error) = done {
                 // What was written is written back: the run is whole again. Tiles may have been
                 // written up to an entry that somebody else took away; there it ends, too.
-                let written = if tiles { Some(last) } else { at.before() };
+                let written = if is_tile { Some(last) } else { at.before() };
                 if let Some(written) = written.and_then(|last| IovaRange::new(leaf.iova, last)) {
                     changes.add_touch(written);
-                    self.put_run(table, level, written, self.format.leaf(old, level))?;
+                    self.install_leaf(table, level, written, self.format.leaf(old, level))?;
                 }
                 return Err(error);
             }

@@ -12,6 +12,7 @@ use core::{
 
 use super::{
     tiling::Plan,
+    AdBits,
     Editor,
     Entry,
     Error,
@@ -20,24 +21,23 @@ use super::{
     IovaRange,
     LeafEntry,
     Level,
-    Marks,
     Table,
     TablePages, //
 };
 
 /// Where a subtree goes that is used no more.
 #[derive(Clone, Copy)]
-pub(super) enum Farewell {
+pub(super) enum TableFree {
     /// The hardware may be reading it.
-    Retire,
+    AfterFlush,
     /// The hardware never saw it.
-    Discard,
+    Now,
 }
 
 impl<P: TablePages, F: Format> Editor<'_, P, F> {
     /// Puts leaves like `first` in place of the entries for `range`, which they fill; tables that
     /// were there are retired.
-    pub(super) fn put(
+    pub(super) fn install_leaves(
         &mut self,
         table: Table,
         level: Level,
@@ -48,7 +48,7 @@ impl<P: TablePages, F: Format> Editor<'_, P, F> {
         let mut at = range.start();
 
         loop {
-            self.put_run(table, level, IovaRange::block(at, first.size), raw)?;
+            self.install_leaf(table, level, IovaRange::block(at, first.size), raw)?;
             raw = raw.wrapping_add(first.size.bytes());
             match at
                 .align_last(first.size)
@@ -62,21 +62,21 @@ impl<P: TablePages, F: Format> Editor<'_, P, F> {
     }
 
     /// Puts `raw` into each entry for `range`.
-    pub(super) fn put_run(
+    pub(super) fn install_leaf(
         &mut self,
         table: Table,
         level: Level,
         range: IovaRange,
         raw: u64,
     ) -> Result<(), Error<P::Error>> {
-        let done = self.exchange_run(table, level, range, raw);
+        let done = self.exchange_leaf(table, level, range, raw);
 
         self.write_back_range(table, level, range);
         done
     }
 
     /// The same, and writes nothing back.
-    fn exchange_run(
+    fn exchange_leaf(
         &mut self,
         table: Table,
         level: Level,
@@ -91,7 +91,7 @@ impl<P: TablePages, F: Format> Editor<'_, P, F> {
             let child = loop {
                 let (new, child) = match self.format.decode(old, level) {
                     Entry::Absent => return Err(Error::Changed(at)),
-                    Entry::Leaf(leaf) => (raw | leaf.marks.bits(), None),
+                    Entry::Leaf(leaf) => (raw | leaf.ad_bits.bits(), None),
                     Entry::Table(child) => (raw, Some(child)),
                 };
                 match slot.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire) {
@@ -101,9 +101,9 @@ impl<P: TablePages, F: Format> Editor<'_, P, F> {
             };
 
             if let (Some(child), Some(below)) = (child, level.below()) {
-                let marks = self.part_from(child, below, Farewell::Retire);
-                if let (Some(slot), true) = (self.slot(table, level, at), marks != Marks::NONE) {
-                    slot.fetch_or(marks.bits(), Ordering::AcqRel);
+                let ad_bits = self.free_subtree(child, below, TableFree::AfterFlush);
+                if let (Some(slot), true) = (self.slot(table, level, at), ad_bits != AdBits::NONE) {
+                    slot.fetch_or(ad_bits.bits(), Ordering::AcqRel);
                 }
             }
             match at.align_last(level.entry_size()).next() {
@@ -114,7 +114,7 @@ impl<P: TablePages, F: Format> Editor<'_, P, F> {
     }
 
     /// Puts a table with the plan's tiles in place of the one leaf entry for `block`.
-    pub(super) fn lower(
+    pub(super) fn install_table(
         &mut self,
         table: Table,
         level: Level,
@@ -125,26 +125,26 @@ impl<P: TablePages, F: Format> Editor<'_, P, F> {
         let at = block.start();
         let changed = || Error::Changed(at);
         let below = level.below().ok_or_else(changed)?;
-        let child = self.build(below, block, plan, leaf)?;
+        let child = self.build_table(below, block, plan, leaf)?;
         let pointer = self.format.table(child, below);
-        let mut known = leaf.marks;
+        let mut known = leaf.ad_bits;
 
         loop {
             let Some(slot) = self.slot(table, level, at) else {
                 break;
             };
             let old = slot.load(Ordering::Acquire);
-            let marks = self.format.marks_of(old).union(known);
+            let ad_bits = self.format.ad_bits_of(old).union(known);
             let expected = LeafEntry {
-                marks: self.format.marks_of(old),
+                ad_bits: self.format.ad_bits_of(old),
                 ..leaf
             };
             if self.format.decode(old, level) != Entry::Leaf(expected) {
                 break;
             }
-            if marks != known {
-                known = marks;
-                self.mark(child, below, known);
+            if ad_bits != known {
+                known = ad_bits;
+                self.set_ad_bits(child, below, known);
                 continue;
             }
             let order = (Ordering::AcqRel, Ordering::Relaxed);
@@ -156,12 +156,12 @@ impl<P: TablePages, F: Format> Editor<'_, P, F> {
                 return Ok(());
             }
         }
-        self.part_from(child, below, Farewell::Discard);
+        self.free_subtree(child, below, TableFree::Now);
         Err(changed())
     }
 
     /// A table of `level`, with all below it, that holds the plan's tiles for `block`.
-    fn build(
+    fn build_table(
         &mut self,
         level: Level,
         block: IovaRange,
@@ -172,28 +172,28 @@ impl<P: TablePages, F: Format> Editor<'_, P, F> {
         let mut at = block.start();
 
         loop {
-            let span = plan.span_at(at);
-            let last = if span.size >= level.entry_size() {
-                let last = span.last.min(block.last());
-                self.lay(
+            let tiles = plan.tiles_at(at);
+            let last = if tiles.size >= level.entry_size() {
+                let last = tiles.last.min(block.last());
+                self.fill_entries(
                     table,
                     level,
                     (at, last),
-                    leaf.tile(plan.leaf.iova, at, span.size),
+                    leaf.tile(plan.leaf.iova, at, tiles.size),
                 );
                 last
             } else {
                 let part = IovaRange::block(at, level.entry_size());
                 let built = match level.below() {
                     Some(below) => self
-                        .build(below, part, plan, leaf)
+                        .build_table(below, part, plan, leaf)
                         .map(|child| self.format.table(child, below)),
                     None => Err(Error::Changed(at)),
                 };
                 match (built, self.slot(table, level, at)) {
                     (Ok(pointer), Some(slot)) => slot.store(pointer, Ordering::Relaxed),
                     (Err(error), _) => {
-                        self.part_from(table, level, Farewell::Discard);
+                        self.free_subtree(table, level, TableFree::Now);
                         return Err(error);
                     }
                     (Ok(_), None) => {}
@@ -211,7 +211,7 @@ impl<P: TablePages, F: Format> Editor<'_, P, F> {
 
     /// Fills the entries for the addresses from `ends.0` to `ends.1` with leaves like `first`, in a
     /// table that the hardware does not see yet.
-    fn lay(&self, table: Table, level: Level, ends: (Iova, Iova), first: LeafEntry) {
+    fn fill_entries(&self, table: Table, level: Level, ends: (Iova, Iova), first: LeafEntry) {
         let indices = level.index(ends.0)..=level.index(ends.1);
         let slots = self.pages.entries(table).get(indices).unwrap_or(&[]);
         let step = first.size.bytes();
@@ -235,12 +235,12 @@ impl<P: TablePages, F: Format> Editor<'_, P, F> {
     /// Takes leave of `table` and all below it; returns the marks that its leaves had.
     ///
     /// Calls itself once per level at most.
-    pub(super) fn part_from(&mut self, table: Table, level: Level, farewell: Farewell) -> Marks {
-        let mut marks = Marks::NONE;
+    pub(super) fn free_subtree(&mut self, table: Table, level: Level, when: TableFree) -> AdBits {
+        let mut ad_bits = AdBits::NONE;
 
         if level == Level::ZERO {
             // Nothing below: all that is set is in leaves.
-            marks = self.marks_in(self.pages.entries(table));
+            ad_bits = self.ad_bits_in(self.pages.entries(table));
         }
         for index in 0..if level == Level::ZERO { 0 } else { 512 } {
             let Some(slot) = self.pages.entries(table).get(index) else {
@@ -249,21 +249,21 @@ impl<P: TablePages, F: Format> Editor<'_, P, F> {
             let raw = slot.load(Ordering::Acquire);
             match (self.format.decode(raw, level), level.below()) {
                 (Entry::Table(child), Some(below)) => {
-                    marks = marks.union(self.part_from(child, below, farewell));
+                    ad_bits = ad_bits.union(self.free_subtree(child, below, when));
                 }
-                (Entry::Leaf(_), _) => marks = marks.union(self.format.marks_of(raw)),
+                (Entry::Leaf(_), _) => ad_bits = ad_bits.union(self.format.ad_bits_of(raw)),
                 _ => {}
             }
         }
-        match farewell {
-            Farewell::Retire => self.pages.retire(table),
-            Farewell::Discard => self.pages.discard(table),
+        match when {
+            TableFree::AfterFlush => self.pages.retire(table),
+            TableFree::Now => self.pages.discard(table),
         }
-        marks
+        ad_bits
     }
 
     /// Gives all leaves below `table`, which the hardware does not see yet, these marks too.
-    fn mark(&self, table: Table, level: Level, marks: Marks) {
+    fn set_ad_bits(&self, table: Table, level: Level, ad_bits: AdBits) {
         let slots = self.pages.entries(table);
 
         for slot in slots {
@@ -271,9 +271,9 @@ impl<P: TablePages, F: Format> Editor<'_, P, F> {
                 self.format.decode(slot.load(Ordering::Acquire), level),
                 level.below(),
             ) {
-                (Entry::Table(child), Some(below)) => self.mark(child, below, marks),
+                (Entry::Table(child), Some(below)) => self.set_ad_bits(child, below, ad_bits),
                 (Entry::Leaf(_), _) => {
-                    slot.fetch_or(marks.bits(), Ordering::AcqRel);
+                    slot.fetch_or(ad_bits.bits(), Ordering::AcqRel);
                 }
                 _ => {}
             }
@@ -282,16 +282,16 @@ impl<P: TablePages, F: Format> Editor<'_, P, F> {
     }
 
     /// The marks of all entries of a leaf.
-    pub(super) fn marks(&self, table: Table, level: Level, leaf: IovaRange) -> Marks {
-        self.marks_in(self.slots(table, level, leaf))
+    pub(super) fn ad_bits(&self, table: Table, level: Level, leaf: IovaRange) -> AdBits {
+        self.ad_bits_in(self.slots(table, level, leaf))
     }
 
     /// The marks of leaf entries.
-    fn marks_in(&self, slots: &[AtomicU64]) -> Marks {
+    fn ad_bits_in(&self, slots: &[AtomicU64]) -> AdBits {
         let mut all = 0;
 
         each(slots, |slot| all |= slot.load(Ordering::Acquire));
-        self.format.marks_of(all)
+        self.format.ad_bits_of(all)
     }
 }
 

@@ -3,9 +3,9 @@
 //! What is to become of a leaf that is replaced by smaller ones.
 
 use super::{
-    stretch::{
-        Span,
-        Stretch, //
+    contig::{
+        ContigRun,
+        Tiles, //
     },
     Format,
     Iova,
@@ -47,8 +47,8 @@ impl Plan {
         }
     }
 
-    /// See [`Stretch::span_at`](super::Stretch::span_at): `iova` is where a tile of the plan starts.
-    pub(super) fn span_at(&self, iova: Iova) -> Span {
+    /// See [`ContigRun::tiles_at`](super::Stretch::tiles_at): `iova` is where a tile of the plan starts.
+    pub(super) fn tiles_at(&self, iova: Iova) -> Tiles {
         let whole = self.leaf.range();
         let (start, last, sizes) = if iova < self.inner.start() {
             let last = self.inner.start().before().unwrap_or(iova);
@@ -59,11 +59,11 @@ impl Plan {
             let start = self.inner.last().next().unwrap_or(iova);
             (start, whole.last(), self.outer_sizes)
         };
-        let stretch = Stretch {
+        let contig = ContigRun {
             range: IovaRange::new(start, last).unwrap_or(whole),
             phys: self.leaf.phys().at(whole.start(), start),
         };
 
-        stretch.span_at(iova, sizes)
+        contig.tiles_at(iova, sizes)
     }
 }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A look along the stretches that have certain frames, which lets the lock of the tree go between two
+//! A look along the contiguous runs that have certain frames, which lets the lock of the tree go between two
 //! of them: there may be many, and each edit takes its time.
 //!
-//! Where it is to go on is known to all: who removes that stretch sends it on to the next one. What is
+//! Where it is to go on is known to all: who removes that contiguous run sends it on to the next one. What is
 //! inserted meanwhile may be missed. So a call is counted as under way before the look begins: who maps
-//! sees that, or the hit; and who puts a stretch in another one's place, which the hook would have found,
+//! sees that, or the hit; and who puts a contiguous run in another one's place, which the hook would have found,
 //! does the hook's work for the looks that are under way (`smash.rs: take_over`).
 
 #![allow(unsafe_code)]
@@ -15,8 +15,8 @@ use core::cell::UnsafeCell;
 use super::{
     entry::Block,
     lock::{
-        Cursor,
-        Guard, //
+        Guard,
+        RmapCursor, //
     },
     watch::Watch, //
 };
@@ -25,30 +25,30 @@ use crate::{
     sys::bindings, //
 };
 
-/// Stretches that are looked at, at most, before the lock is let go.
-const AT_ONCE: u32 = 64;
+/// Contiguous runs that are looked at, at most, before the lock is let go.
+const WATCHES_PER_LOCK: u32 = 64;
 
-/// What was done with a stretch.
+/// What was done with a contiguous run.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Done {
+pub(crate) enum Visit {
     /// It was looked at.
-    Little,
+    Next,
     /// A page table was edited, perhaps, and flushed.
-    Much,
+    Edited,
     /// That is enough: no other one is to be looked at.
-    All,
+    Stop,
 }
 
 impl Guard {
-    /// Calls `each` with every stretch that has blocks from `first` to `last`, which are numbers of
+    /// Calls `each` with every contiguous run that has blocks from `first` to `last`, which are numbers of
     /// blocks. It may let the lock go between two; `each` may not, and removes nothing.
     pub(super) fn each_in(
         &mut self,
         (first, last): (u32, u32),
         smash: bool,
-        mut each: impl FnMut(&mut Self, &Watch) -> Done,
+        mut each: impl FnMut(&mut Self, &Watch) -> Visit,
     ) {
-        let cursor = UnsafeCell::new(Cursor {
+        let cursor = UnsafeCell::new(RmapCursor {
             first,
             last,
             smash,
@@ -73,24 +73,24 @@ impl Guard {
             };
             let done = each(self, watch);
             seen = seen.wrapping_add(1);
-            if done == Done::All {
+            if done == Visit::Stop {
                 break;
             }
             // SAFETY: As above.
             let more = unsafe { !(*cursor).next.is_null() };
-            if more && (done == Done::Much || seen % AT_ONCE == 0) {
-                self.let_others();
+            if more && (done == Visit::Edited || seen % WATCHES_PER_LOCK == 0) {
+                self.drop_and_retake();
             }
         }
-        self.forget(cursor);
+        self.unlink(cursor);
     }
 
-    /// The same for the stretches that hold all of `block`, with where they have it.
+    /// The same for the contiguous runs that hold all of `block`, with where they have it.
     pub(super) fn each_over(
         &mut self,
         block: Block,
         smash: bool,
-        mut each: impl FnMut(&mut Self, &Watch, IovaRange) -> Done,
+        mut each: impl FnMut(&mut Self, &Watch, IovaRange) -> Visit,
     ) {
         let Ok(number) = u32::try_from(block.number()) else {
             return;
@@ -99,14 +99,14 @@ impl Guard {
         self.each_in((number, number), smash, |guard, watch| {
             match watch.iovas_of(block) {
                 Some(range) => each(guard, watch, range),
-                None => Done::Little,
+                None => Visit::Next,
             }
         });
     }
 
     /// The look is over.
-    fn forget(&mut self, cursor: *mut Cursor) {
-        let mut link: *mut *mut Cursor = self.cursors();
+    fn unlink(&mut self, cursor: *mut RmapCursor) {
+        let mut link: *mut *mut RmapCursor = self.cursors();
 
         // SAFETY: The lock is held, and all that is linked is on the stack of somebody who waits for it,
         // or is ours. It is there.
@@ -119,11 +119,11 @@ impl Guard {
     }
 
     /// No look is to go on at `watch`, which is to be removed.
-    pub(super) fn send_on(&mut self, watch: &Watch) {
+    pub(super) fn advance_cursors(&mut self, watch: &Watch) {
         let mut cursor = *self.cursors();
 
         while !cursor.is_null() {
-            // SAFETY: As above; the stretch is in the tree still.
+            // SAFETY: As above; the contiguous run is in the tree still.
             unsafe {
                 if (*cursor).next == watch.place() {
                     let (first, last) = ((*cursor).first, (*cursor).last);
@@ -136,7 +136,7 @@ impl Guard {
 
     /// What the `nth` of the looks that are under way and are of concern to `watch` is for: a block that
     /// gets small leaves, or nothing of that kind.
-    pub(super) fn looked_at(&mut self, watch: &Watch, nth: usize) -> Option<Option<Block>> {
+    pub(super) fn nth_cursor_over(&mut self, watch: &Watch, nth: usize) -> Option<Option<Block>> {
         let (from, to) = watch.numbers();
         let mut cursor = *self.cursors();
         let mut left = nth;

@@ -78,8 +78,8 @@ impl Domain {
     /// whether it could.
     ///
     /// No leaf crosses an end of the range.
-    pub(crate) fn take_back(&mut self, range: IovaRange) -> bool {
-        self.watches.hold_in(range);
+    pub(crate) fn unmap_present(&mut self, range: IovaRange) -> bool {
+        self.watches.set_pending_in(range);
         let done = match self.table() {
             Some(_) => self.unmap_around_holes(range),
             None => self.unmap(range),

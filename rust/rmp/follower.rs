@@ -55,7 +55,7 @@ pub(crate) struct Follower {
     /// Tables that the hook needs.
     pub(crate) reserve: Reserve,
     /// The VMM is to be told.
-    alarm: AtomicBool,
+    event_pending: AtomicBool,
     retired: Retired,
 }
 
@@ -66,7 +66,7 @@ impl Follower {
                 id,
                 stats: Stats::default(),
                 reserve: Reserve::new()?,
-                alarm: AtomicBool::new(false),
+                event_pending: AtomicBool::new(false),
                 retired: Retired::new()?,
             },
             GFP_KERNEL_ACCOUNT,
@@ -74,21 +74,21 @@ impl Follower {
     }
 
     /// Has the worker tell the VMM that something went wrong. Atomic.
-    pub(crate) fn alarm(&self) {
-        self.alarm.store(true, Ordering::Release);
+    pub(crate) fn notify_vmm(&self) {
+        self.event_pending.store(true, Ordering::Release);
         work_now();
     }
 
     /// Whether the VMM is to be told, since this was last asked.
-    pub(crate) fn take_alarm(&self) -> bool {
-        self.alarm.swap(false, Ordering::Acquire)
+    pub(crate) fn take_event_pending(&self) -> bool {
+        self.event_pending.swap(false, Ordering::Acquire)
     }
 
     /// Counts a leaf that was found to disagree with the RMP, and has the VMM told. Atomic.
-    pub(crate) fn found_mismatch(&self, at: Where) {
+    pub(crate) fn report_mismatch(&self, at: Where) {
         count(&self.stats.mismatches, 1);
         trace::mismatch(self.id, at);
-        self.alarm();
+        self.notify_vmm();
     }
 
     /// What the hook edits with.

@@ -35,13 +35,13 @@ static atomic64_t known;
 static atomic_t seconds;
 static atomic_t again;
 
-void pgsize_missed_look(void)
+void pgsize_missed_check(void)
 {
 	if (unlikely(atomic64_read(&known) != pgsize_hook_missed()))
 		pgsize_work_now();
 }
 
-enum pgsize_look pgsize_missed_take(void)
+enum pgsize_recheck pgsize_missed_take(void)
 {
 	u64 missed = pgsize_hook_missed();
 	bool looks = atomic_xchg(&again, 0);
@@ -51,13 +51,13 @@ enum pgsize_look pgsize_missed_take(void)
 		pr_warn_ratelimited("vfio_pgsize: SNP was switched off: leaves follow nothing\n");
 	if (atomic64_xchg(&known, missed) == missed) {
 		if (off)
-			return PGSIZE_LOOK_TELL;
-		return looks ? PGSIZE_LOOK_AGAIN : PGSIZE_LOOK_NOT;
+			return PGSIZE_RECHECK_NOTIFY;
+		return looks ? PGSIZE_RECHECK_SILENT : PGSIZE_RECHECK_NONE;
 	}
 	atomic_set(&seconds, 0);
 	/* What was missed is counted before it takes effect. */
 	synchronize_rcu_tasks();
-	return PGSIZE_LOOK_TELL;
+	return PGSIZE_RECHECK_NOTIFY;
 }
 
 static void look_fn(struct work_struct *work);
@@ -71,7 +71,7 @@ static void look_fn(struct work_struct *work)
 		atomic_set(&again, 1);
 		pgsize_work_now();
 	}
-	pgsize_missed_look();
+	pgsize_missed_check();
 	queue_delayed_work(system_dfl_wq, &look, LOOK);
 }
 
@@ -141,7 +141,7 @@ static int psmash_entry(struct fprobe *fp, unsigned long entry_ip, unsigned long
 
 	if (is_panic())
 		return 1;	/* nor at exit */
-	pgsize_missed_look();
+	pgsize_missed_check();
 	call->pfn = ftrace_regs_get_argument(regs, 0);
 	call->began = pgsize_smash_begin(call->pfn);
 	return 0;
@@ -163,7 +163,7 @@ static int private_entry(struct fprobe *fp, unsigned long entry_ip, unsigned lon
 
 	if (is_panic())
 		return 1;	/* nor at exit */
-	pgsize_missed_look();
+	pgsize_missed_check();
 	call->pfn = ftrace_regs_get_argument(regs, 0);
 	call->large = is_large(regs, 2);
 	call->began = call->large ? pgsize_generation(call->pfn) : pgsize_smash_begin(call->pfn);
@@ -190,7 +190,7 @@ static int shared_entry(struct fprobe *fp, unsigned long entry_ip, unsigned long
 
 	if (is_panic())
 		return 1;	/* nor at exit */
-	pgsize_missed_look();
+	pgsize_missed_check();
 	call->pfn = ftrace_regs_get_argument(regs, 0);
 	call->large = is_large(regs, 1);
 	if (call->large)

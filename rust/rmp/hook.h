@@ -37,19 +37,19 @@ void pgsize_hook_followers(u32 number);
 u64 pgsize_hook_missed(void);
 
 /* If a call went by unseen of which the work does not know, has it run. From anywhere. */
-void pgsize_missed_look(void);
+void pgsize_missed_check(void);
 /*
  * Whether one did, since this was last asked, or SNP was switched off: then the VMMs are
  * to be told. Or whether it is time to look again: for what such calls, and calls before the
  * hook, did late, or for SNP is on again. May sleep. Not while the hook is being registered.
  */
-enum pgsize_look {
-	PGSIZE_LOOK_NOT,
-	PGSIZE_LOOK_AGAIN,
-	PGSIZE_LOOK_TELL,
+enum pgsize_recheck {
+	PGSIZE_RECHECK_NONE,
+	PGSIZE_RECHECK_SILENT,
+	PGSIZE_RECHECK_NOTIFY,
 };
 
-enum pgsize_look pgsize_missed_take(void);
+enum pgsize_recheck pgsize_missed_take(void);
 
 /* In Rust. They run with preemption off: see smash.rs. */
 u64 pgsize_generation(u64 pfn);

@@ -27,7 +27,7 @@ impl Hooks {
     };
 
     /// Says how many follow, for debugfs.
-    fn tell(&self) {
+    fn update_count(&self) {
         // SAFETY: The lock is held: `self` is behind it.
         unsafe { bindings::pgsize_hook_followers(self.users) };
     }
@@ -42,7 +42,7 @@ pub(crate) fn init() {
 /// The end of the hook and of the worker, which nobody wants any more. May sleep. Once, when the module
 /// goes.
 pub(crate) fn exit() {
-    Hook::take_out();
+    Hook::unregister_unused();
     // SAFETY: Nothing starts either again: there is nobody who follows, and no hook.
     unsafe {
         bindings::pgsize_hook_exit();
@@ -51,9 +51,9 @@ pub(crate) fn exit() {
 }
 
 /// Has the worker run if a call went by unseen of which it does not know. Atomic.
-pub(crate) fn look_for_missed() {
+pub(crate) fn check_missed() {
     // SAFETY: It may be called from anywhere.
-    unsafe { bindings::pgsize_missed_look() };
+    unsafe { bindings::pgsize_missed_check() };
 }
 
 /// How many calls went by unseen since anybody follows.
@@ -65,21 +65,21 @@ pub(crate) fn missed() -> u64 {
 /// Whether what is followed is to be looked at.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
-pub(crate) enum Look {
+pub(crate) enum Recheck {
     No,
     /// Calls that nobody saw may have taken effect late, or SNP is on again.
-    Again,
+    Silent,
     /// A call went by unseen, or SNP was switched off: the VMM is to be told.
-    Tell,
+    Notify,
 }
 
-impl Look {
+impl Recheck {
     /// The one that has this number.
     pub(crate) fn of(number: u32) -> Self {
         match number {
             0 => Self::No,
-            1 => Self::Again,
-            _ => Self::Tell,
+            1 => Self::Silent,
+            _ => Self::Notify,
         }
     }
 }
@@ -104,28 +104,28 @@ impl Hook {
             unsafe { bindings::pgsize_hook_resume() };
         }
         hooks.users = hooks.users.saturating_add(1);
-        hooks.tell();
+        hooks.update_count();
         Ok(Self(()))
     }
 
     /// Whether a call went by unseen since this was last asked, while anybody follows, or may have; or
     /// SNP was switched off, or on again. May sleep.
-    pub(crate) fn look() -> Look {
+    pub(crate) fn take_recheck() -> Recheck {
         let hooks = HOOKS.lock();
 
         if hooks.users == 0 {
-            return Look::No;
+            return Recheck::No;
         }
         // SAFETY: The lock is held.
         match unsafe { bindings::pgsize_missed_take() } {
-            bindings::pgsize_look_PGSIZE_LOOK_NOT => Look::No,
-            bindings::pgsize_look_PGSIZE_LOOK_AGAIN => Look::Again,
-            _ => Look::Tell,
+            bindings::pgsize_recheck_PGSIZE_RECHECK_NONE => Recheck::No,
+            bindings::pgsize_recheck_PGSIZE_RECHECK_SILENT => Recheck::Silent,
+            _ => Recheck::Notify,
         }
     }
 
     /// Takes the hook out if nobody wants it. May sleep.
-    pub(crate) fn take_out() {
+    fn unregister_unused() {
         let mut hooks = HOOKS.lock();
 
         if hooks.users == 0 && hooks.registered {
@@ -141,7 +141,7 @@ impl Drop for Hook {
         let mut hooks = HOOKS.lock();
 
         hooks.users = hooks.users.saturating_sub(1);
-        hooks.tell();
+        hooks.update_count();
         if hooks.users == 0 {
             // SAFETY: The lock is held, and it is registered.
             unsafe { bindings::pgsize_hook_idle() };
@@ -152,5 +152,5 @@ impl Drop for Hook {
 /// Nobody has wanted the hook for some seconds: see `work.c`.
 #[no_mangle]
 extern "C" fn pgsize_hook_expire() {
-    Hook::take_out();
+    Hook::unregister_unused();
 }

@@ -16,14 +16,14 @@ use super::{
     smash::take_over,
     split::{
         large_leaf,
-        make_large,
-        make_small,
-        make_small_or_none,
-        AROUND, //
+        merge_block,
+        split_block,
+        split_block_or_unmap,
+        OUTER_SIZES, //
     },
     watch::{
-        Standing,
-        Watch, //
+        Watch,
+        WatchState, //
     },
     watches::{
         watch,
@@ -32,33 +32,33 @@ use super::{
     }, //
 };
 use crate::{
-    iommu::Ready,
+    iommu::Prealloc,
     pgtable::{
         blocks_of,
         ends_of,
         first_piece,
+        ContigRun,
         Conversion,
         Iova,
         IovaRange,
         Leaf,
         PageSize,
-        PageSizes,
-        Stretch, //
+        PageSizes, //
     },
     policy::Rule,
     sys::{
         num::unsupported,
         sched::{
-            give_way,
-            rest, //
+            cond_resched,
+            cond_resched_killable, //
         }, //
     }, //
 };
 
 impl Domain {
-    /// No leaf and no followed stretch crosses `at`, which is in one, afterwards. A block of 2M that
+    /// No leaf and no followed contiguous run crosses `at`, which is in one, afterwards. A block of 2M that
     /// is cut is followed no more: its leaves are small. False: a leaf is lost at `at`.
-    pub(super) fn cut_followed(&mut self, at: Iova) -> Result<bool> {
+    pub(super) fn split_followed_at(&mut self, at: Iova) -> Result<bool> {
         let page = IovaRange::block(at, PageSize::SIZE_4K);
         let Some(whole) = self.watches().first_in(page) else {
             return Ok(true);
@@ -76,14 +76,16 @@ impl Domain {
         for range in halves.into_iter().flatten() {
             let phys = whole.phys_at(range.start()).ok_or(EFAULT)?;
             // There are as many of each frame as before.
-            if let Some(half) = watch(Stretch { range, phys }, whole.owner())? {
+            if let Some(half) = watch(ContigRun { range, phys }, whole.owner())? {
                 new.push(half, GFP_KERNEL_ACCOUNT)?;
             }
         }
         let table = self.table().ok_or_else(unsupported)?;
-        let cut = Ready::new(table.node()).edit(|memory| {
+        let cut = Prealloc::new(table.node()).edit(|source| {
             let guard = &mut Guard::lock();
-            let (_, cut) = table.edit_with(memory, |editor| editor.cut(at, AROUND, AROUND));
+            let (_, cut) = table.edit_with(source, |editor| {
+                editor.split_boundary(at, OUTER_SIZES, OUTER_SIZES)
+            });
             cut?;
             // With small leaves nothing is lost any more. It may have been before.
             if table.view().leaf_at(at).is_none() {
@@ -95,7 +97,7 @@ impl Domain {
                 *guard.marks(half) = noted;
                 take_over(guard, half);
             }
-            guard.marks(whole).hold();
+            guard.marks(whole).set_pending();
             Ok(true)
         })?;
         if cut {
@@ -105,47 +107,47 @@ impl Domain {
     }
 
     /// Gives a block, mapped as a whole, one leaf if the RMP allows it, and follows it.
-    pub(super) fn rejoin_followed(
+    pub(super) fn try_merge_followed(
         &mut self,
-        stretch: Stretch,
+        contig: ContigRun,
         rule: Rule,
         follower: &Arc<Follower>,
     ) -> Result {
-        let block = stretch.range;
+        let block = contig.range;
         if self.watches().first_in(block).is_some() {
             // It is whole as a whole, and small since the RMP wants it.
             return Ok(());
         }
         let owner = self.owner(rule, follower)?;
-        let Some(new) = watch_counted(stretch, &owner)? else {
+        let Some(new) = watch_counted(contig, &owner)? else {
             return Ok(());
         };
         self.watches_mut().insert(new);
         if let Some(watch) = self.watches().first_in(block) {
-            let fit = Fit::of(Block::of(stretch.phys));
+            let fit = Fit::of(Block::of(contig.phys));
             let mut guard = Guard::lock();
-            let hit = guard.marks(watch).standing == Standing::Hit;
+            let hit = guard.marks(watch).state == WatchState::Hit;
 
             guard.go_live(watch);
             if hit || fit == Fit::SmallForNow {
-                guard.doubt(watch);
+                guard.set_recheck(watch);
             } else if fit == Fit::Any {
-                make_large(&mut guard, watch, block);
+                merge_block(&mut guard, watch, block);
             }
         }
         Ok(())
     }
 
-    /// No leaf and no followed stretch crosses the ends of `range` afterwards. What has to be unmapped,
-    /// if it has to be, is then followed as a whole. False: as for [`Domain::cut_followed`].
-    pub(super) fn cut_ends_live(&mut self, range: IovaRange) -> Result<bool> {
+    /// No leaf and no followed contiguous run crosses the ends of `range` afterwards. What has to be unmapped,
+    /// if it has to be, is then followed as a whole. False: as for [`Domain::split_followed_at`].
+    pub(super) fn split_boundaries_live(&mut self, range: IovaRange) -> Result<bool> {
         for at in ends_of(range) {
             let page = IovaRange::block(at, PageSize::SIZE_4K);
             if self.watches().first_in(page).is_none() {
                 // It is nobody else's.
                 let table = self.table().ok_or_else(unsupported)?;
-                table.edit(|editor| editor.cut(at, AROUND, AROUND))?;
-            } else if !self.cut_followed(at)? {
+                table.edit(|editor| editor.split_boundary(at, OUTER_SIZES, OUTER_SIZES))?;
+            } else if !self.split_followed_at(at)? {
                 return Ok(false);
             }
         }
@@ -153,34 +155,34 @@ impl Domain {
     }
 
     /// Splits the leaves of `range` that begin to be followed, and disagree with the RMP.
-    pub(crate) fn mend(&self, range: IovaRange) {
-        self.mend_with(range, |_, _, _| {});
+    pub(crate) fn split_mismatched(&self, range: IovaRange) {
+        self.split_mismatched_with(range, |_, _, _| {});
     }
 
     /// Splits the followed leaves that disagree with the RMP, for the hook missed a call; and says so.
     /// What it did not see become whole is to be looked at, too.
-    pub(crate) fn mend_missed(&self) {
+    pub(crate) fn split_mismatched_missed(&self) {
         for watch in self.watches().overlapping(IovaRange::ALL) {
             if watch.merges() {
-                Guard::lock().doubt(watch);
+                Guard::lock().set_recheck(watch);
             }
         }
-        self.mend_with(IovaRange::ALL, |watch, leaf, block| {
+        self.split_mismatched_with(IovaRange::ALL, |watch, leaf, block| {
             // It is not just about to be smashed: then the hook would have split the leaf.
             if block.is_broken() {
-                watch.follower().found_mismatch(leaf.into());
+                watch.follower().report_mismatch(leaf.into());
             }
         });
     }
 
-    /// Splits the leaves of followed stretches of `range` that disagree with the RMP, or are about to;
+    /// Splits the leaves of followed contiguous runs of `range` that disagree with the RMP, or are about to;
     /// of each `note` is told before, with the lock held.
-    fn mend_with(&self, range: IovaRange, note: impl Fn(&Watch, &Leaf, Block)) {
+    fn split_mismatched_with(&self, range: IovaRange, note: impl Fn(&Watch, &Leaf, Block)) {
         let Some(table) = self.table() else {
             return;
         };
 
-        let mut ready = Ready::new(table.node());
+        let mut ready = Prealloc::new(table.node());
 
         for watch in self.watches().overlapping(range) {
             // Blocks at the ends may lie in the range in part only.
@@ -191,7 +193,7 @@ impl Domain {
                 continue;
             };
             for block in blocks_of(blocks) {
-                rest();
+                cond_resched();
                 // What becomes large meanwhile is whole.
                 if large_leaf(&table, block).is_none() {
                     continue;
@@ -204,20 +206,20 @@ impl Domain {
                     continue;
                 }
                 let mut noted = false;
-                let made = ready.edit(|memory| {
+                let made = ready.edit(|source| {
                     let guard = &mut Guard::lock();
                     if let Some(leaf) = large_leaf(&table, block).filter(|_| !noted) {
                         note(watch, &leaf, frames);
                         noted = true;
                     }
-                    make_small(guard, watch, block, memory)
+                    split_block(guard, watch, block, source)
                 });
                 let mut guard = Guard::lock();
                 if made.is_err() {
-                    make_small_or_none(&mut guard, watch, block);
+                    split_block_or_unmap(&mut guard, watch, block);
                 }
                 if fit == Fit::SmallForNow {
-                    guard.doubt(watch);
+                    guard.set_recheck(watch);
                 }
             }
         }
@@ -227,7 +229,7 @@ impl Domain {
     /// hook may be at work; of 4K where the RMP wants it, if `follow`.
     pub(crate) fn convert_live(&self, part: IovaRange, sizes: PageSizes, follow: bool) -> Result {
         let table = self.table().ok_or_else(unsupported)?;
-        let mut ready = Ready::new(table.node());
+        let mut ready = Prealloc::new(table.node());
         let mut left = Some(part);
 
         while let Some(todo) = left {
@@ -238,18 +240,18 @@ impl Domain {
             let piece = first_piece(todo, PageSize::SIZE_2M);
             left = todo.behind(piece.last());
             let at = leaf.phys().at(leaf.iova, piece.start());
-            let stretch = Stretch {
+            let contig = ContigRun {
                 range: piece,
                 phys: at,
             };
-            let whole = stretch.blocks().is_some();
-            give_way()?;
+            let whole = contig.blocks().is_some();
+            cond_resched_killable()?;
             let frames = Block::of(at);
             let generation = Guard::lock().generation(frames);
             let followed = follow && whole;
             let mut fit = if followed { Fit::of(frames) } else { Fit::Any };
 
-            ready.edit(|memory| {
+            ready.edit(|source| {
                 let guard = &mut Guard::lock();
                 if followed && guard.generation(frames) != generation {
                     fit = Fit::under(guard, frames);
@@ -264,15 +266,17 @@ impl Domain {
                 {
                     return Ok(());
                 }
-                let (_, cut) = table.edit_with(memory, |editor| editor.carve(piece, sizes, AROUND));
+                let (_, cut) = table.edit_with(source, |editor| {
+                    editor.split_range(piece, sizes, OUTER_SIZES)
+                });
                 cut?;
                 let mut conversion = Conversion::new(piece, sizes.up_to(PageSize::SIZE_2M));
-                let (_, done) = table.edit_with(memory, |editor| conversion.step(editor, u32::MAX));
+                let (_, done) = table.edit_with(source, |editor| conversion.step(editor, u32::MAX));
                 done.map(|_| ())
             })?;
             let watch = self.watches().first_in(piece);
             if let Some(watch) = watch.filter(|_| fit == Fit::SmallForNow) {
-                Guard::lock().doubt(watch);
+                Guard::lock().set_recheck(watch);
             }
         }
         Ok(())

@@ -4,8 +4,8 @@
 //!
 //! # Rules
 //!
-//! The lock, irq-safe, is the right to edit leaves of 2M and more in followed stretches. The hook has
-//! it while it edits and until the IOTLB is flushed. A stretch that is *pending* is its mapper's, who
+//! The lock, irq-safe, is the right to edit leaves of 2M and more in followed contiguous runs. The hook has
+//! it while it edits and until the IOTLB is flushed. A contiguous run that is *pending* is its mapper's, who
 //! holds the container's mutex: the hook only notes that it was *hit*, and the mapper looks at the RMP
 //! again before it lets the hook have it.
 
@@ -41,15 +41,15 @@ struct Shared {
     latest: [u64; BUCKETS],
     /// Calls of this generation, or of one before it, do not count.
     forgotten: u64,
-    cursors: *mut Cursor,
+    cursors: *mut RmapCursor,
 }
 
-struct Place(UnsafeCell<Shared>);
+struct SharedCell(UnsafeCell<Shared>);
 
 // SAFETY: It is touched under the lock only.
-unsafe impl Sync for Place {}
+unsafe impl Sync for SharedCell {}
 
-static SHARED: Place = Place(UnsafeCell::new(Shared {
+static SHARED: SharedCell = SharedCell(UnsafeCell::new(Shared {
     transit: [0; BUCKETS],
     generation: 0,
     latest: [0; BUCKETS],
@@ -83,7 +83,7 @@ impl Guard {
     }
 
     /// Lets others have the lock for a moment.
-    pub(super) fn let_others(&mut self) {
+    pub(super) fn drop_and_retake(&mut self) {
         // SAFETY: By the type invariant it is held; nobody else takes it here.
         unsafe {
             bindings::pgsize_rmap_unlock(self.flags);
@@ -92,14 +92,14 @@ impl Guard {
     }
 
     /// The looks that are under way.
-    pub(super) fn cursors(&mut self) -> &mut *mut Cursor {
+    pub(super) fn cursors(&mut self) -> &mut *mut RmapCursor {
         &mut self.shared().cursors
     }
 
     /// A call that may break `block` begins.
     /// Returns the generation, which is the call's. From here on who maps the block sees it.
     pub(super) fn begin(&mut self, block: Block) -> u64 {
-        let generation = self.pass(block);
+        let generation = self.next_generation(block);
 
         if let Some(count) = self.shared().transit.get_mut(bucket_of(block)) {
             *count = count.saturating_add(1);
@@ -108,7 +108,7 @@ impl Guard {
     }
 
     /// One generation on.
-    fn pass(&mut self, block: Block) -> u64 {
+    fn next_generation(&mut self, block: Block) -> u64 {
         let shared = self.shared();
 
         shared.generation = shared.generation.wrapping_add(1);
@@ -121,7 +121,7 @@ impl Guard {
     /// The call of generation `began` has returned. Who looked at the RMP meanwhile may not have seen
     /// what it did.
     pub(crate) fn end(&mut self, block: Block, began: u64) {
-        self.pass(block);
+        self.next_generation(block);
         let shared = self.shared();
         if began <= shared.forgotten {
             return;
@@ -162,11 +162,11 @@ impl Drop for Guard {
 }
 
 /// A look that is under way.
-pub(crate) struct Cursor {
+pub(crate) struct RmapCursor {
     pub(crate) first: u32,
     pub(crate) last: u32,
     /// Each block gets small leaves.
     pub(super) smash: bool,
     pub(crate) next: *mut bindings::pgsize_place,
-    pub(crate) other: *mut Cursor,
+    pub(crate) other: *mut RmapCursor,
 }

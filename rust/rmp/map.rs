@@ -14,9 +14,9 @@ use super::{
     lock::Guard,
     split::{
         large_leaf,
-        AROUND, //
+        OUTER_SIZES, //
     },
-    watch::Standing,
+    watch::WatchState,
     watches::{
         watch_counted,
         Fit,
@@ -32,12 +32,12 @@ use crate::{
     pgtable::{
         blocks_of,
         first_piece,
+        ContigRun,
         Iova,
         IovaRange,
         PageSize,
         PageSizes,
-        Phys,
-        Stretch, //
+        Phys, //
     },
     policy::{
         Policy,
@@ -46,8 +46,8 @@ use crate::{
     sys::{
         num::unsupported,
         sched::{
-            give_way,
-            rest, //
+            cond_resched,
+            cond_resched_killable, //
         },
         testing::{
             step,
@@ -69,8 +69,8 @@ impl Domain {
     ) -> Result {
         step(Step::MapBegins);
         // From here on what breaks is noted.
-        let stretch = Stretch { range, phys };
-        let watch = watch_counted(stretch, &self.owner(rule, follower)?)?;
+        let contig = ContigRun { range, phys };
+        let watch = watch_counted(contig, &self.owner(rule, follower)?)?;
         let blocks = watch.as_ref().map(|watch| watch.range());
         let mut left = Some(range);
         let mut mapped = None;
@@ -81,30 +81,30 @@ impl Domain {
         step(Step::MapWatched);
 
         let mut result = Ok(());
-        let mut doubtful = false;
+        let mut recheck = false;
         while let Some(todo) = left {
-            let (part, fit) = alike_part(todo, blocks, |iova| phys.at(range.start(), iova));
+            let (part, fit) = uniform_part(todo, blocks, |iova| phys.at(range.start(), iova));
             let sizes = if fit == Fit::Any {
                 rule.sizes
             } else {
                 PageSizes::ONLY_4K
             };
-            doubtful |= fit == Fit::SmallForNow;
+            recheck |= fit == Fit::SmallForNow;
             step(Step::MapLooked);
 
             let at = phys.at(range.start(), part.start());
             result = self.map(part, at, access, sizes).and_then(|()| {
                 mapped = IovaRange::new(range.start(), part.last());
                 step(Step::MapMapped);
-                give_way()
+                cond_resched_killable()
             });
             if result.is_err() {
                 break;
             }
             left = todo.behind(part.last());
         }
-        if let Some(watch) = self.watches().first_in(range).filter(|_| doubtful) {
-            Guard::lock().doubt(watch);
+        if let Some(watch) = self.watches().first_in(range).filter(|_| recheck) {
+            Guard::lock().set_recheck(watch);
         }
         let result = result.and_then(|()| self.publish(range));
         if result.is_err() {
@@ -116,18 +116,18 @@ impl Domain {
         result
     }
 
-    /// Leaves the stretches of `range` to the hook, once they agree with the RMP.
+    /// Leaves the contiguous runs of `range` to the hook, once they agree with the RMP.
     fn publish(&self, range: IovaRange) -> Result {
         for watch in self.watches().overlapping(range) {
             loop {
                 step(Step::MapPublishes);
                 {
                     let mut guard = Guard::lock();
-                    if guard.marks(watch).standing != Standing::Hit {
+                    if guard.marks(watch).state != WatchState::Hit {
                         guard.go_live(watch);
                         break;
                     }
-                    guard.marks(watch).standing = Standing::Pending;
+                    guard.marks(watch).state = WatchState::Pending;
                 }
                 step(Step::MapHit);
                 let table = self.table().ok_or_else(unsupported)?;
@@ -139,10 +139,12 @@ impl Domain {
                     }
                     let fit = Fit::of(Block::of(at));
                     if fit != Fit::Any {
-                        table.edit(|editor| editor.carve(block, PageSizes::ONLY_4K, AROUND))?;
+                        table.edit(|editor| {
+                            editor.split_range(block, PageSizes::ONLY_4K, OUTER_SIZES)
+                        })?;
                     }
                     if fit == Fit::SmallForNow {
-                        Guard::lock().doubt(watch);
+                        Guard::lock().set_recheck(watch);
                     }
                 }
             }
@@ -153,7 +155,7 @@ impl Domain {
 
     /// Makes ready to follow what is mapped in `range`, of one mapping, where `policy` says so, and
     /// nothing else. Until [`Watches::replace`](super::watches::Watches::replace) is given the result,
-    /// and if it never is ([`Watches::set_leaving`](super::watches::Watches::set_leaving)), all is
+    /// and if it never is ([`Watches::set_being_replaced`](super::watches::Watches::set_being_replaced)), all is
     /// followed as before. `None`: a leaf is lost, which is to be repaired first.
     pub(crate) fn prepare(
         &mut self,
@@ -170,24 +172,24 @@ impl Domain {
         };
 
         for segment in followed() {
-            if !self.cut_ends_live(segment.range)? {
+            if !self.split_boundaries_live(segment.range)? {
                 return Ok(None);
             }
         }
-        self.watches().set_leaving(range, true);
+        self.watches().set_being_replaced(range, true);
         for segment in followed() {
             let owner = self.owner(segment.rule, follower)?;
             let mut left = Some(segment.range);
             while let Some(todo) = left.and_then(|left| self.skip_holes(left)) {
-                let seen = self.stretches(todo, &mut found);
-                for stretch in &found {
-                    if let Some(watch) = watch_counted(*stretch, &owner)? {
+                let seen = self.contig_runs(todo, &mut found);
+                for contig in &found {
+                    if let Some(watch) = watch_counted(*contig, &owner)? {
                         new.push(watch, GFP_KERNEL_ACCOUNT)?;
                     }
                     step(Step::PolicyWatched);
                 }
                 left = todo.behind(seen.last());
-                rest();
+                cond_resched();
             }
         }
         // Only what was there could be read. What is lost from now on lies in one of the new ones, or is
@@ -197,7 +199,7 @@ impl Domain {
 }
 
 /// How far from the start of `todo` on the same leaves agree with the RMP; and which.
-fn alike_part(
+fn uniform_part(
     todo: IovaRange,
     blocks: Option<IovaRange>,
     phys_at: impl Fn(Iova) -> Phys,
@@ -220,7 +222,7 @@ fn alike_part(
             break;
         }
         last = todo.last().min(next.align_last(PageSize::SIZE_2M));
-        rest();
+        cond_resched();
     }
     (IovaRange::new(todo.start(), last).unwrap_or(todo), fit)
 }
@@ -228,7 +230,7 @@ fn alike_part(
 /// Maps `range` to the frames from `phys` on, as the policy says; all of it, or nothing.
 ///
 /// Fails as [`Domain::map`], and with `EINTR` if a fatal signal came.
-pub(crate) fn map_stretch(
+pub(crate) fn map_contig(
     domain: &mut Domain,
     policy: &Policy,
     range: IovaRange,
@@ -253,7 +255,7 @@ pub(crate) fn map_stretch(
             } else {
                 map_piece(domain, piece, at(piece.start()), access, sizes)
             };
-            let signal = give_way();
+            let signal = cond_resched_killable();
 
             if let Err(error) = result.and(signal) {
                 let end = if result.is_ok() {
@@ -262,7 +264,7 @@ pub(crate) fn map_stretch(
                     piece.start().before()
                 };
                 if let Some(mapped) = end.and_then(|last| IovaRange::new(range.start(), last)) {
-                    domain.take_back(mapped);
+                    domain.unmap_present(mapped);
                 }
                 return Err(error);
             }
@@ -284,7 +286,7 @@ fn piece_size(iova: Iova, phys: Phys, sizes: PageSizes) -> PageSize {
         .map_or(PIECE, |size| size.max(PIECE))
 }
 
-/// Maps a piece of a stretch; all of it, or nothing.
+/// Maps a piece of a contiguous run; all of it, or nothing.
 fn map_piece(
     domain: &mut Domain,
     range: IovaRange,
@@ -294,7 +296,7 @@ fn map_piece(
 ) -> Result {
     const SIZE: PageSize = PageSize::SIZE_2M;
     let large = sizes.up_to(SIZE) != sizes || sizes.allows(SIZE);
-    let blocks = Stretch { range, phys }.blocks();
+    let blocks = ContigRun { range, phys }.blocks();
 
     if large || blocks.is_none() || domain.table().is_none() {
         return domain.map(range, phys, access, sizes);

@@ -6,21 +6,21 @@
 //! ```text
 //! hook.c   the kernel's functions, probed        entry    what the RMP says
 //!   └─ smash   at their entry and exit           lock     who may edit, and which calls are under way
-//!        ├─ cursor  block → followed stretches   watch    a followed stretch; watches: those of a domain
+//!        ├─ cursor  block → followed contiguous runs   watch    a followed contiguous run; watches: those of a domain
 //!        └─ split   one block, split or merged   follower tables that the hook has ready; counters
 //!             └─ work   the rest, for later      reserve
 //!
 //! domain   a domain, and what of it is followed
-//!   map, adopt     stretches that come: mapped, or found mapped when a policy changes
+//!   map, adopt     contiguous runs that come: mapped, or found mapped when a policy changes
 //!   live, edges    edits of followed leaves in process context
 //!   repair         what the hook left to do
 //! ```
 //!
 //! What is followed, by which policy, a container says. Which containers there are, is not known here.
 
+mod boundaries;
 mod cursor;
 mod domain;
-mod edges;
 mod entry;
 mod follower;
 mod hook;
@@ -44,16 +44,16 @@ pub(crate) use self::entry::{
 };
 pub(crate) use self::follower::Follower;
 pub(crate) use self::hook::{
+    check_missed,
     exit,
     init,
-    look_for_missed,
     missed,
     Hook,
-    Look, //
+    Recheck, //
 };
 pub(crate) use self::lock::Guard;
-pub(crate) use self::map::map_stretch;
-pub(crate) use self::watch::Memory;
+pub(crate) use self::map::map_contig;
+pub(crate) use self::watch::WatchCache;
 pub(crate) use self::work::{
     init_work,
     work_later, //

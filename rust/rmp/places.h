@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Where a followed stretch is: in the tree of all, by its frames, which is the
+ * Where a followed contiguous run is: in the tree of all, by its frames, which is the
  * rmap, and in the tree of its domain, by its IOVAs. There may be half a million
  * of them for each terabyte, so they are small.
  */

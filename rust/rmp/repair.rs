@@ -10,7 +10,7 @@ use super::{
     entry::Block,
     follower::count,
     lock::Guard,
-    split::make_large,
+    split::merge_block,
     work::work_later, //
 };
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
     },
     sys::{
         num::unsupported,
-        sched::rest,
+        sched::cond_resched,
         testing::{
             step,
             Step, //
@@ -36,12 +36,12 @@ use crate::{
 
 impl Domain {
     /// Merges what is small for nothing: what became whole page by page, or never broke.
-    pub(crate) fn merge_doubtful(&self) {
+    pub(crate) fn merge_rechecked(&self) {
         for watch in self.watches().overlapping(IovaRange::ALL) {
             {
                 let mut guard = Guard::lock();
                 let marks = guard.marks(watch);
-                if !marks.doubtful {
+                if !marks.recheck {
                     continue;
                 }
                 if marks.is_pending() || marks.lost {
@@ -49,10 +49,10 @@ impl Domain {
                     work_later();
                     continue;
                 }
-                marks.doubtful = false;
+                marks.recheck = false;
             }
             for block in blocks_of(watch.range()) {
-                rest();
+                cond_resched();
                 let small = |leaf: Leaf| leaf.size() < PageSize::SIZE_2M;
                 let is_small = self
                     .table()
@@ -69,9 +69,9 @@ impl Domain {
                 let mut guard = Guard::lock();
                 if guard.generation(frames) != generation || guard.is_in_transit(frames) {
                     // It is looked at again when things have calmed down.
-                    guard.doubt(watch);
+                    guard.set_recheck(watch);
                 } else if !broken {
-                    make_large(&mut guard, watch, block);
+                    merge_block(&mut guard, watch, block);
                 }
             }
         }
@@ -134,7 +134,7 @@ impl Domain {
                 }
             }
             left = todo.behind(next);
-            rest();
+            cond_resched();
         }
         Ok(())
     }

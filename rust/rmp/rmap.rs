@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The reverse map, from frames to leaves: which stretches of which domains follow the RMP.
+//! The reverse map, from frames to leaves: which contiguous runs of which domains follow the RMP.
 //!
-//! One interval tree over the frames of all followed stretches, of all containers. A stretch, not a
+//! One interval tree over the frames of all followed contiguous runs, of all containers. A contiguous run, not a
 //! leaf, has a node: what leaves it has is read from its page table. So a contiguous terabyte is one
 //! node, and splits and merges change nothing here. The same node is in the tree of its domain, by
 //! IOVA: see [`watches`](super::watches) and `places.c`.
@@ -16,7 +16,7 @@ use super::{
 use crate::sys::bindings;
 
 impl Guard {
-    /// From now on the hook knows this stretch.
+    /// From now on the hook knows this contiguous run.
     pub(crate) fn insert(&mut self, watch: &Watch) {
         // SAFETY: It is in no tree, and stays where it is until it is removed.
         unsafe { bindings::pgsize_rmap_insert(watch.place()) };
@@ -24,7 +24,7 @@ impl Guard {
 
     /// The hook does not know it any more.
     pub(crate) fn remove(&mut self, watch: &Watch) {
-        self.send_on(watch);
+        self.advance_cursors(watch);
         // SAFETY: It is in the tree, by the invariants of `Watch`.
         unsafe { bindings::pgsize_rmap_remove(watch.place()) };
     }

@@ -9,16 +9,16 @@
 #![allow(unsafe_code)]
 
 use super::{
-    cursor::Done,
+    cursor::Visit,
     entry::Block,
     lock::Guard,
     split::{
-        make_large,
-        make_small_or_none, //
+        merge_block,
+        split_block_or_unmap, //
     },
     watch::{
-        Standing,
-        Watch, //
+        Watch,
+        WatchState, //
     }, //
 };
 use crate::sys::testing::{
@@ -45,11 +45,11 @@ extern "C" fn pgsize_smash_begin(pfn: u64) -> u64 {
     guard.each_over(block, true, |guard, watch, range| {
         let marks = guard.marks(watch);
         if marks.is_pending() {
-            marks.standing = Standing::Hit;
-            return Done::Little;
+            marks.state = WatchState::Hit;
+            return Visit::Next;
         }
-        make_small_or_none(guard, watch, range);
-        Done::Much
+        split_block_or_unmap(guard, watch, range);
+        Visit::Edited
     });
     drop(guard);
     step(Step::SmashNoted);
@@ -66,8 +66,8 @@ extern "C" fn pgsize_smash_end(pfn: u64, began: u64, refused: bool) {
     guard.end(block, began);
     if refused {
         guard.each_over(block, false, |guard, watch, _| {
-            guard.doubt(watch);
-            Done::Little
+            guard.set_recheck(watch);
+            Visit::Next
         });
     }
     drop(guard);
@@ -83,16 +83,16 @@ extern "C" fn pgsize_became_whole(pfn: u64, began: u64) {
 
     guard.each_over(block, false, |guard, watch, range| {
         if !watch.merges() {
-            return Done::Little;
+            return Visit::Next;
         }
         let busy = guard.is_in_transit(block) || guard.generation(block) != began;
         if busy || guard.marks(watch).is_pending() {
             // The worker looks at it when things have calmed down.
-            guard.doubt(watch);
-            return Done::Little;
+            guard.set_recheck(watch);
+            return Visit::Next;
         }
-        make_large(guard, watch, range);
-        Done::Much
+        merge_block(guard, watch, range);
+        Visit::Edited
     });
 }
 
@@ -101,9 +101,9 @@ extern "C" fn pgsize_became_whole(pfn: u64, began: u64) {
 extern "C" fn pgsize_became_shared(pfn: u64) {
     Guard::lock().each_over(Block::of_pfn(pfn), false, |guard, watch, _| {
         if watch.merges() {
-            guard.doubt(watch);
+            guard.set_recheck(watch);
         }
-        Done::Little
+        Visit::Next
     });
 }
 
@@ -113,11 +113,11 @@ pub(super) fn take_over(guard: &mut Guard, watch: &Watch) {
     let mut nth = 0usize;
 
     guard.go_live(watch);
-    while let Some(look) = guard.looked_at(watch, nth) {
+    while let Some(look) = guard.nth_cursor_over(watch, nth) {
         match look.and_then(|block| watch.iovas_of(block)) {
-            Some(range) => make_small_or_none(guard, watch, range),
+            Some(range) => split_block_or_unmap(guard, watch, range),
             // It may be for what became whole.
-            None if watch.merges() => guard.doubt(watch),
+            None if watch.merges() => guard.set_recheck(watch),
             None => {}
         }
         nth = nth.wrapping_add(1);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! One block of a followed stretch: small leaves, or one large leaf.
+//! One block of a followed contiguous run: small leaves, or one large leaf.
 
 #![allow(unsafe_code)]
 
@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     iommu::{
-        Memory,
-        PageTable, //
+        PageTable,
+        TableSource, //
     },
     pgtable::{
         Conversion,
@@ -31,9 +31,10 @@ use crate::{
 };
 
 /// What a split leaves around the block: leaves of 2M, whatever was there.
-pub(super) const AROUND: PageSizes = PageSizes::only(PageSize::SIZE_2M).union(PageSizes::ONLY_4K);
+pub(super) const OUTER_SIZES: PageSizes =
+    PageSizes::only(PageSize::SIZE_2M).union(PageSizes::ONLY_4K);
 
-/// The table of a followed stretch.
+/// The table of a followed contiguous run.
 fn table(watch: &Watch) -> Option<PageTable<'_>> {
     // SAFETY: A watch's domain is valid as long as the watch is.
     unsafe { PageTable::of(watch.domain()) }
@@ -47,14 +48,14 @@ pub(super) fn large_leaf(table: &PageTable<'_>, range: IovaRange) -> Option<Leaf
         .filter(|leaf| leaf.size() >= PageSize::SIZE_2M)
 }
 
-/// Gives `range`, a block of a stretch that is not pending, leaves of 4K, with tables of that memory.
+/// Gives `range`, a block of a contiguous run that is not pending, leaves of 4K, with tables of that memory.
 ///
 /// Fails with `ENOMEM`, and all is as it was then.
-pub(super) fn make_small(
+pub(super) fn split_block(
     _guard: &mut Guard,
     watch: &Watch,
     range: IovaRange,
-    memory: Memory<'_>,
+    source: TableSource<'_>,
 ) -> Result {
     let Some(table) = table(watch) else {
         return Ok(());
@@ -62,8 +63,8 @@ pub(super) fn make_small(
     let Some(leaf) = large_leaf(&table, range) else {
         return Ok(());
     };
-    let (changes, result) = table.edit_with(memory, |editor| {
-        editor.carve(range, PageSizes::ONLY_4K, AROUND)
+    let (changes, result) = table.edit_with(source, |editor| {
+        editor.split_range(range, PageSizes::ONLY_4K, OUTER_SIZES)
     });
 
     count(&watch.stats().splits, changes.splits());
@@ -81,11 +82,11 @@ pub(super) fn make_small(
 
 /// The same, at once. If there is no memory for the table, the leaf goes altogether: DMA that faults is
 /// better than DMA that goes on by chance.
-pub(super) fn make_small_or_none(guard: &mut Guard, watch: &Watch, range: IovaRange) {
+pub(super) fn split_block_or_unmap(guard: &mut Guard, watch: &Watch, range: IovaRange) {
     // SAFETY: There is a guard, for longer than this is used.
     let tables = unsafe { watch.follower().tables() };
 
-    if make_small(guard, watch, range, Memory::Store(&tables)).is_ok() {
+    if split_block(guard, watch, range, TableSource::Store(&tables)).is_ok() {
         return;
     }
     let Some(table) = table(watch) else {
@@ -94,17 +95,17 @@ pub(super) fn make_small_or_none(guard: &mut Guard, watch: &Watch, range: IovaRa
     let Some(leaf) = large_leaf(&table, range) else {
         return;
     };
-    table.take_out(leaf.range());
+    table.unmap_leaf(leaf.range());
     trace::fallback(watch.follower().id, (&leaf).into());
     guard.marks(watch).lost = true;
     count(&watch.stats().fallbacks, 1);
     // The worker also repairs it.
-    watch.follower().alarm();
+    watch.follower().notify_vmm();
 }
 
-/// Gives `range`, a block of a stretch that is not pending, which is whole, a leaf of 2M, if it has
+/// Gives `range`, a block of a contiguous run that is not pending, which is whole, a leaf of 2M, if it has
 /// smaller ones.
-pub(super) fn make_large(_guard: &mut Guard, watch: &Watch, range: IovaRange) {
+pub(super) fn merge_block(_guard: &mut Guard, watch: &Watch, range: IovaRange) {
     let Some(table) = table(watch) else {
         return;
     };
@@ -116,7 +117,7 @@ pub(super) fn make_large(_guard: &mut Guard, watch: &Watch, range: IovaRange) {
     // SAFETY: There is a guard, for longer than this is used.
     let tables = unsafe { watch.follower().tables() };
     // A merge allocates nothing. A block takes one step, and a hole in it ends it.
-    let (changes, _) = table.edit_with(Memory::Store(&tables), |editor| {
+    let (changes, _) = table.edit_with(TableSource::Store(&tables), |editor| {
         conversion.step(editor, u32::MAX)
     });
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A followed stretch: what the rmap and the tree of its domain have in common.
+//! A followed contiguous run: what the rmap and the tree of its domain have in common.
 //!
 //! There may be half a million of them for each terabyte: each is one object of 80 bytes, in both
 //! trees.
@@ -42,29 +42,29 @@ use crate::{
 };
 
 impl Guard {
-    /// What is noted of a stretch.
-    pub(crate) fn marks<'g>(&'g mut self, watch: &'g Watch) -> &'g mut Marks {
+    /// What is noted of a contiguous run.
+    pub(super) fn marks<'g>(&'g mut self, watch: &'g Watch) -> &'g mut Marks {
         // SAFETY: By the invariants of `Watch` these are `Marks`. The lock is held, and the borrow of the
         // guard keeps others out.
         unsafe { &mut *(&raw mut (*watch.place()).marks).cast() }
     }
 
-    /// The hook has this stretch from now on.
+    /// The hook has this contiguous run from now on.
     pub(super) fn go_live(&mut self, watch: &Watch) {
-        self.marks(watch).standing = Standing::Live;
+        self.marks(watch).state = WatchState::Live;
     }
 
-    /// A block of this stretch has small leaves, perhaps for nothing: the worker is to look at it when
+    /// A block of this contiguous run has small leaves, perhaps for nothing: the worker is to look at it when
     /// things have calmed down.
-    pub(super) fn doubt(&mut self, watch: &Watch) {
+    pub(super) fn set_recheck(&mut self, watch: &Watch) {
         if watch.merging() != Merging::Never {
-            self.marks(watch).doubtful = true;
+            self.marks(watch).recheck = true;
             work_later();
         }
     }
 }
 
-/// Whose stretches are, and what becomes of them.
+/// Whose contiguous runs are, and what becomes of them.
 pub(crate) struct Owner {
     domain: NonNull<bindings::iommu_domain>,
     follower: Arc<Follower>,
@@ -94,7 +94,7 @@ impl Owner {
     }
 }
 
-/// A followed stretch: blocks of one domain, from an IOVA on, that are contiguous.
+/// A followed contiguous run: blocks of one domain, from an IOVA on, that are contiguous.
 ///
 /// # Invariants
 ///
@@ -111,64 +111,59 @@ pub(crate) struct Watch {
 // A terabyte can have half a million of them.
 const _: () = assert!(size_of::<Watch>() == 80);
 
-/// Whose a stretch is.
+/// Whose a contiguous run is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Standing {
+pub(super) enum WatchState {
     /// The hook's.
     Live,
     /// The same, and another one is to take its place: its mappings are not counted twice.
-    Leaving,
+    BeingReplaced,
     /// Its mapper's, who is at work: the hook keeps its hands off.
     Pending,
     /// The same, and a smash came meanwhile.
     Hit,
 }
 
-/// What the hook and the worker tell each other of a stretch.
+/// What the hook and the worker tell each other of a contiguous run.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Marks {
-    pub(super) standing: Standing,
+    pub(super) state: WatchState,
     /// A leaf had to be unmapped.
     pub(crate) lost: bool,
     /// A block may be small for nothing: a page of it became shared, or a call was under way that broke
     /// nothing. The worker is to look.
-    pub(super) doubtful: bool,
+    pub(super) recheck: bool,
 }
 
 impl Marks {
-    /// Nothing is noted of a stretch yet that its mapper is at work on.
+    /// Nothing is noted of a contiguous run yet that its mapper is at work on.
     const PENDING: Self = Self {
-        standing: Standing::Pending,
+        state: WatchState::Pending,
         lost: false,
-        doubtful: false,
+        recheck: false,
     };
 
     /// Whether it is its mapper's.
     pub(super) fn is_pending(&self) -> bool {
-        matches!(self.standing, Standing::Pending | Standing::Hit)
+        matches!(self.state, WatchState::Pending | WatchState::Hit)
     }
 
     /// It is its mapper's.
-    pub(crate) fn hold(&mut self) {
+    pub(super) fn set_pending(&mut self) {
         if !self.is_pending() {
-            self.standing = Standing::Pending;
+            self.state = WatchState::Pending;
         }
     }
 
     fn bytes(self) -> [u8; 4] {
-        [
-            self.standing as u8,
-            self.lost.into(),
-            self.doubtful.into(),
-            0,
-        ]
+        [self.state as u8, self.lost.into(), self.recheck.into(), 0]
     }
 }
 
 impl Watch {
-    /// The stretch that a place of the trees is of.
+    /// The contiguous run that a place of the trees is of.
     ///
     /// # Safety
     ///
@@ -282,7 +277,7 @@ impl Watch {
             .unwrap_or(IovaRange::block(self.start(), PageSize::SIZE_2M))
     }
 
-    /// Where an IOVA of the stretch is.
+    /// Where an IOVA of the contiguous run is.
     pub(crate) fn phys_at(&self, iova: Iova) -> Option<Phys> {
         let offset = iova.above(self.start());
 
@@ -294,7 +289,7 @@ impl Watch {
         )
     }
 
-    /// The IOVAs of a block; `None` if it is not in the stretch.
+    /// The IOVAs of a block; `None` if it is not in the contiguous run.
     pub(super) fn iovas_of(&self, block: Block) -> Option<IovaRange> {
         let (first, last) = self.blocks();
         let ahead = block
@@ -307,10 +302,10 @@ impl Watch {
     }
 }
 
-/// Memory for stretches; there as long as the module is loaded.
-pub(crate) struct Memory(());
+/// Memory for contiguous runs; there as long as the module is loaded.
+pub(crate) struct WatchCache(());
 
-impl Memory {
+impl WatchCache {
     pub(crate) fn new() -> Result<Self> {
         const SIZE: u32 = size_of::<Watch>() as u32;
         // SAFETY: It is called once, when the module is loaded.
@@ -319,9 +314,9 @@ impl Memory {
     }
 }
 
-impl Drop for Memory {
+impl Drop for WatchCache {
     fn drop(&mut self) {
-        // SAFETY: The module goes: there are no stretches any more.
+        // SAFETY: The module goes: there are no contiguous runs any more.
         unsafe { bindings::pgsize_places_exit() };
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The followed stretches of a domain, by IOVA, each of which the hook knows as long as it exists.
+//! The followed contiguous runs of a domain, by IOVA, each of which the hook knows as long as it exists.
 
 #![allow(unsafe_code)]
 
@@ -15,31 +15,31 @@ use kernel::{
 };
 
 use super::{
-    cursor::Done,
+    cursor::Visit,
     entry::Block,
     follower::Follower,
     lock::Guard,
     smash::take_over,
     watch::{
         Owner,
-        Standing,
-        Watch, //
+        Watch,
+        WatchState, //
     }, //
 };
 use crate::{
     pgtable::{
+        ContigRun,
         IovaRange,
-        Phys,
-        Stretch, //
+        Phys, //
     },
     policy::Merging,
     sys::{
         bindings,
-        sched::rest, //
+        sched::cond_resched, //
     }, //
 };
 
-/// A stretch that the hook knows, and no domain does: it is followed until this is dropped.
+/// A contiguous run that the hook knows, and no domain does: it is followed until this is dropped.
 ///
 /// # Invariants
 ///
@@ -98,7 +98,7 @@ impl Drop for NewWatch {
     }
 }
 
-/// The followed stretches of a domain, by IOVA.
+/// The followed contiguous runs of a domain, by IOVA.
 ///
 /// # Invariants
 ///
@@ -121,7 +121,7 @@ impl Watches {
         }
     }
 
-    /// The owner of stretches of `domain`, in which these are.
+    /// The owner of contiguous runs of `domain`, in which these are.
     pub(crate) fn owner(
         &mut self,
         domain: NonNull<bindings::iommu_domain>,
@@ -189,25 +189,25 @@ impl Watches {
     }
 
     /// The hook leaves what overlaps `range` alone. Says whether it had to unmap anything there.
-    pub(crate) fn hold_in(&self, range: IovaRange) -> bool {
+    pub(crate) fn set_pending_in(&self, range: IovaRange) -> bool {
         let mut lost = false;
 
         for watch in self.overlapping(range) {
             let mut guard = Guard::lock();
             let marks = guard.marks(watch);
-            marks.hold();
+            marks.set_pending();
             lost |= marks.lost;
         }
         lost
     }
 
-    /// Others are to take the place of what overlaps `range`, or, if not `leaving`, are not after all.
-    pub(crate) fn set_leaving(&self, range: IovaRange, leaving: bool) {
+    /// Others are to take the place of what overlaps `range`, or, if not `replaced`, are not after all.
+    pub(crate) fn set_being_replaced(&self, range: IovaRange, replaced: bool) {
         for watch in self.overlapping(range) {
-            Guard::lock().marks(watch).standing = if leaving {
-                Standing::Leaving
+            Guard::lock().marks(watch).state = if replaced {
+                WatchState::BeingReplaced
             } else {
-                Standing::Live
+                WatchState::Live
             };
         }
     }
@@ -233,9 +233,9 @@ impl Watches {
         for new in &new {
             take_over(&mut Guard::lock(), new);
         }
-        self.hold_in(range);
+        self.set_pending_in(range);
         for new in &new {
-            self.hand_on(new);
+            self.inherit_marks(new);
         }
         let mut left = Some(range);
         while let Some(place) = left.and_then(|left| self.place_in(left)) {
@@ -260,14 +260,14 @@ impl Watches {
     }
 
     /// `new` takes over what was noted of those that it replaces.
-    fn hand_on(&self, new: &NewWatch) {
+    fn inherit_marks(&self, new: &NewWatch) {
         for before in self.overlapping(new.range()) {
             let mut guard = Guard::lock();
             let noted = *guard.marks(before);
             let marks = guard.marks(new);
 
             marks.lost |= noted.lost;
-            marks.doubtful |= noted.doubtful;
+            marks.recheck |= noted.recheck;
         }
     }
 }
@@ -278,14 +278,14 @@ impl Drop for Watches {
     }
 }
 
-/// Has the hook watch `stretch`, as pending, if there are blocks in it that leaves of 2M can have.
+/// Has the hook watch `contig`, as pending, if there are blocks in it that leaves of 2M can have.
 ///
 /// `owner` is the domain's in which the result is dropped or put.
-pub(crate) fn watch(stretch: Stretch, owner: &Arc<Owner>) -> Result<Option<NewWatch>> {
-    let Some(blocks) = stretch.blocks() else {
+pub(crate) fn watch(contig: ContigRun, owner: &Arc<Owner>) -> Result<Option<NewWatch>> {
+    let Some(blocks) = contig.blocks() else {
         return Ok(None);
     };
-    let at = stretch.phys_at(blocks.start());
+    let at = contig.phys_at(blocks.start());
     // SAFETY: The domain drops its watches before it is freed.
     let new = unsafe { NewWatch::new(blocks, at, owner.clone()) }?;
 
@@ -295,8 +295,8 @@ pub(crate) fn watch(stretch: Stretch, owner: &Arc<Owner>) -> Result<Option<NewWa
 /// The same, of what is not followed yet.
 ///
 /// Fails with `EMLINK` if a frame has too many mappings that are followed in its container.
-pub(super) fn watch_counted(stretch: Stretch, owner: &Arc<Owner>) -> Result<Option<NewWatch>> {
-    let new = watch(stretch, owner)?;
+pub(super) fn watch_counted(contig: ContigRun, owner: &Arc<Owner>) -> Result<Option<NewWatch>> {
+    let new = watch(contig, owner)?;
 
     match &new {
         Some(watch) if is_crowded(watch) => Err(EMLINK),
@@ -314,15 +314,15 @@ fn is_crowded(watch: &Watch) -> bool {
         let mut count = 0u32;
         Guard::lock().each_in(blocks, false, |guard, other| {
             let counts = core::ptr::eq(other.follower(), watch.follower())
-                && guard.marks(other).standing != Standing::Leaving;
+                && guard.marks(other).state != WatchState::BeingReplaced;
             count = count.saturating_add(counts.into());
             if count > MOST {
-                Done::All
+                Visit::Stop
             } else {
-                Done::Little
+                Visit::Next
             }
         });
-        rest();
+        cond_resched();
         count > MOST
     };
     let (first, last) = watch.numbers();

@@ -9,8 +9,8 @@ use kernel::prelude::*;
 use super::bindings;
 
 /// Lets others run, if they want to; fails with `EINTR` if a fatal signal came.
-pub(crate) fn give_way() -> Result {
-    rest();
+pub(crate) fn cond_resched_killable() -> Result {
+    cond_resched();
     // SAFETY: It has no requirements.
     if unsafe { bindings::pgsize_fatal_signal_pending() } {
         return Err(EINTR);
@@ -19,7 +19,7 @@ pub(crate) fn give_way() -> Result {
 }
 
 /// Lets others run, if they want to.
-pub(crate) fn rest() {
+pub(crate) fn cond_resched() {
     // SAFETY: Everything here runs in process context, with mutexes held at most.
     unsafe { bindings::pgsize_cond_resched() };
 }

@@ -35,7 +35,7 @@ enum {
 	PGSIZE_STEP_MERGE_BEGINS,	/* the worker has found a small block that may be whole */
 	PGSIZE_STEP_MERGE_LOOKED,	/* it has looked at the RMP */
 
-	PGSIZE_STEP_POLICY_WATCHED,	/* SET_POLICY has made a stretch ready to be followed */
+	PGSIZE_STEP_POLICY_WATCHED,	/* SET_POLICY has made a watch ready */
 
 	PGSIZE_STEP_SMASH_BEGINS,	/* the call is made; the hook knows nothing yet */
 	PGSIZE_STEP_SMASH_NOTED,	/* the hook has done its work; the RMP is as it was */

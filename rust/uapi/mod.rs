@@ -25,7 +25,7 @@ use crate::{
         stats,
         Container,
         MapRequest,
-        Question,
+        QueryOptions,
         Run,
         Scope,
         Wanted, //
@@ -38,7 +38,7 @@ use crate::{
         PAGE_BYTES, //
     },
     policy::Rule,
-    rmp::look_for_missed,
+    rmp::check_missed,
     sys::{
         bindings,
         eventfd::Event,
@@ -233,7 +233,7 @@ fn query(container: &Container, user: UserPtr) -> Result {
         _ => return Err(EINVAL),
     };
 
-    let question = Question {
+    let options = QueryOptions {
         wanted,
         rmp: request.flags & bindings::VFIO_PGSIZE_QUERY_RMP != 0,
     };
@@ -248,7 +248,7 @@ fn query(container: &Container, user: UserPtr) -> Result {
     let domain = to_usize(request.domain.into());
     let left = container
         .lock()?
-        .query(domain, range, question, &mut found)?;
+        .query(domain, range, options, &mut found)?;
 
     for run in &found {
         runs.push(report(run), GFP_KERNEL_ACCOUNT)?;
@@ -271,7 +271,7 @@ fn get_stats(container: &Container, user: UserPtr) -> Result {
     if request.flags != 0 {
         return Err(EINVAL);
     }
-    look_for_missed();
+    check_missed();
     write(
         user,
         &bindings::vfio_pgsize_stats {

@@ -18,16 +18,16 @@ use super::copy::{
 };
 use crate::{
     container::{
-        Changes,
+        CallScratch,
+        ChangeBuffers,
         Container,
         PageState,
-        StateChange,
-        Tools, //
+        StateChange, //
     },
     sys::{
         bindings,
         num::to_usize,
-        sched::give_way, //
+        sched::cond_resched_killable, //
     }, //
 };
 
@@ -45,8 +45,8 @@ pub(crate) fn set_state(container: &Container, user: UserPtr) -> Result {
     if request.flags != 0 || request.reserved != 0 || request.nr == 0 {
         return Err(EINVAL);
     }
-    let (done, result) =
-        container.with_tools(|tools| Ok(make_changes(container, &request, tools)))?;
+    let (done, result) = container
+        .with_call_scratch(|call_scratch| Ok(make_changes(container, &request, call_scratch)))?;
 
     request.nr = u32::try_from(done)?;
     write(user, &request)?;
@@ -57,12 +57,12 @@ pub(crate) fn set_state(container: &Container, user: UserPtr) -> Result {
 fn make_changes(
     container: &Container,
     request: &bindings::vfio_pgsize_set_state,
-    tools: &mut Tools,
+    call_scratch: &mut CallScratch,
 ) -> (usize, Result) {
     let number = to_usize(request.nr.into());
     let room = number.min(CHANGES);
-    let Tools { pins, changes } = tools;
-    let Changes { bytes, changes } = changes;
+    let CallScratch { pins, changes } = call_scratch;
+    let ChangeBuffers { bytes, changes } = changes;
     let mut done = 0usize;
     let mut result = Ok(());
 
@@ -81,7 +81,7 @@ fn make_changes(
         // What is wrong with a change comes to light when those before it are done.
         result = end.and(good);
         if result.is_ok() && done < number {
-            result = give_way();
+            result = cond_resched_killable();
         }
     }
     (done, result)

@@ -8,5 +8,5 @@ pub(crate) mod mapping;
 
 pub(crate) mod claims {
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    pub(crate) struct Ticket(pub(crate) u64);
+    pub(crate) struct ClaimId(pub(crate) u64);
 }

@@ -9,13 +9,13 @@ use kernel::prelude::*;
 use kernel::sync::Arc;
 use proptest::prelude::*;
 
-use crate::container::claims::Ticket;
+use crate::container::claims::ClaimId;
 use crate::container::mapping::{
-    Gone,
+    InProgress,
     Mapping,
     Mappings,
-    Nascent,
-    Room, //
+    NodeReservation,
+    RemovedMappings, //
 };
 use crate::iommu::Access;
 use crate::mm::Locked;
@@ -39,15 +39,15 @@ struct Kind {
     stateful: bool,
     mixed: bool,
     /// Who is making it.
-    claim: Option<Ticket>,
+    claim: Option<ClaimId>,
     locked: Arc<Locked>,
 }
 
 impl Kind {
     /// The `count`th one.
-    fn new(count: u64, is_nascent: bool) -> Self {
+    fn new(count: u64, is_in_progress: bool) -> Self {
         Self {
-            claim: is_nascent.then_some(Ticket(count)),
+            claim: is_in_progress.then_some(ClaimId(count)),
             memory: UserAddr(count << 32),
             access: Access(count as u8),
             stateful: count % 2 == 0,
@@ -63,7 +63,7 @@ impl Kind {
             access: self.access,
             stateful: self.stateful,
             mixed: self.mixed,
-            nascent: self.claim.map(|claim| Nascent {
+            in_progress: self.claim.map(|claim| InProgress {
                 claim,
                 mapped: None,
             }),
@@ -114,7 +114,7 @@ impl Model {
             && found.access == wanted.access
             && found.stateful == wanted.stateful
             && found.mixed == wanted.mixed
-            && found.nascent.map(|nascent| nascent.claim) == kind.claim
+            && found.in_progress.map(|in_progress| in_progress.claim) == kind.claim
             && found.mapped() == Some(wanted.range).filter(|_| kind.claim.is_none())
             && Arc::ptr_eq(&found.locked, &wanted.locked)
     }
@@ -158,16 +158,16 @@ impl Model {
 
     fn insert(&mut self, mappings: &mut Mappings, some: cells::Span, kind: Kind) {
         if self.overlapping(&some).is_empty() {
-            let room = Room::new().expect("memory");
-            mappings.insert(room, kind.mapping(self.cells.range(&some)));
+            let reservation = NodeReservation::new().expect("memory");
+            mappings.insert(reservation, kind.mapping(self.cells.range(&some)));
             self.mappings.push((some, kind));
         }
     }
 
-    fn cut(&mut self, mappings: &mut Mappings, cell: usize) {
+    fn split_mapping(&mut self, mappings: &mut Mappings, cell: usize) {
         let at = Iova::new(self.cells.first(cell));
-        let room = Room::new().expect("memory");
-        let is_cut = mappings.cut(at, room);
+        let reservation = NodeReservation::new().expect("memory");
+        let is_cut = mappings.split_mapping(at, reservation);
 
         let is_whole = |index: &usize| {
             let (span, kind) = &self.mappings[*index];
@@ -183,8 +183,8 @@ impl Model {
     }
 
     /// What is being made from a cell on is made, if this is who makes it.
-    fn finish(&mut self, mappings: &mut Mappings, cell: usize, claim: Ticket) {
-        let found = mappings.nascent_at(Iova::new(self.cells.first(cell)), claim);
+    fn finish(&mut self, mappings: &mut Mappings, cell: usize, claim: ClaimId) {
+        let found = mappings.in_progress_at(Iova::new(self.cells.first(cell)), claim);
         let is_it = |index: &usize| {
             let (span, kind) = &self.mappings[*index];
             *span.start() == cell && kind.claim == Some(claim)
@@ -193,7 +193,7 @@ impl Model {
 
         assert!(self.are(found.as_deref(), index));
         if let (Some(found), Some(index)) = (found, index) {
-            found.nascent = None;
+            found.in_progress = None;
             self.mappings[index].1.claim = None;
         }
     }
@@ -213,7 +213,7 @@ impl Model {
         self.mappings.swap_remove(index);
         self.check(mappings);
 
-        let mut gone = Gone::none();
+        let mut gone = RemovedMappings::none();
         gone.take(&mut others, range);
         assert!(others.first_in(IovaRange::ALL).is_none());
         assert_eq!(locked.settled.load(Ordering::Relaxed), settled);
@@ -234,7 +234,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
     let some = || Model::new().cells.any();
     let cell = || 0..Model::new().cells.count();
     let op = prop_oneof![
-        4 => (some(), prop::bool::weighted(0.3)).prop_map(|(some, nascent)| Op::Insert(some, nascent)),
+        4 => (some(), prop::bool::weighted(0.3)).prop_map(|(some, in_progress)| Op::Insert(some, in_progress)),
         2 => cell().prop_map(Op::Cut),
         2 => (cell(), 1..6u64).prop_map(|(cell, claim)| Op::Finish(cell, claim)),
         1 => some().prop_map(Op::Remove),
@@ -252,11 +252,11 @@ proptest! {
 
         for (op, count) in ops.into_iter().zip(1..) {
             match op {
-                Op::Insert(some, nascent) => {
-                    model.insert(&mut mappings, some, Kind::new(count, nascent));
+                Op::Insert(some, in_progress) => {
+                    model.insert(&mut mappings, some, Kind::new(count, in_progress));
                 }
-                Op::Cut(cell) => model.cut(&mut mappings, cell),
-                Op::Finish(cell, claim) => model.finish(&mut mappings, cell, Ticket(claim)),
+                Op::Cut(cell) => model.split_mapping(&mut mappings, cell),
+                Op::Finish(cell, claim) => model.finish(&mut mappings, cell, ClaimId(claim)),
                 Op::Remove(some) => model.remove(&mut mappings, &some),
             }
             model.check(&mappings);
@@ -266,15 +266,18 @@ proptest! {
 
 #[test]
 fn only_room_needs_memory() {
-    assert_eq!(with_allocations(0, Room::new).err(), Some(ENOMEM));
+    assert_eq!(
+        with_allocations(0, NodeReservation::new).err(),
+        Some(ENOMEM)
+    );
 
-    let room = || Room::new().expect("memory");
-    let (first, second) = (room(), room());
+    let reservation = || NodeReservation::new().expect("memory");
+    let (first, second) = (reservation(), reservation());
     let mut mappings = Mappings::new();
     let page = Iova::new(4096);
     with_allocations(0, || {
         mappings.insert(first, Kind::new(1, false).mapping(IovaRange::ALL));
-        assert!(mappings.cut(page, second));
+        assert!(mappings.split_mapping(page, second));
     });
     assert_eq!(mappings.overlapping(IovaRange::ALL).count(), 2);
 }
@@ -287,7 +290,7 @@ fn mapping_of_all_addresses_is_cut_everywhere() {
 
     model.insert(&mut mappings, all.clone(), Kind::new(1, false));
     for cell in all.clone() {
-        model.cut(&mut mappings, cell);
+        model.split_mapping(&mut mappings, cell);
         model.check(&mappings);
     }
     for _ in all.clone() {
@@ -306,15 +309,15 @@ fn what_is_being_made_is_its_makers() {
     model.insert(&mut mappings, some.clone(), Kind::new(1, true));
     model.check(&mappings);
     for cell in 0..model.cells.count() {
-        model.cut(&mut mappings, cell);
-        model.finish(&mut mappings, cell, Ticket(2));
+        model.split_mapping(&mut mappings, cell);
+        model.finish(&mut mappings, cell, ClaimId(2));
     }
     model.check(&mappings);
-    model.finish(&mut mappings, 2, Ticket(1));
-    model.finish(&mut mappings, 1, Ticket(1));
+    model.finish(&mut mappings, 2, ClaimId(1));
+    model.finish(&mut mappings, 1, ClaimId(1));
     assert!(model.mappings[0].1.claim.is_none());
     model.check(&mappings);
-    model.cut(&mut mappings, 2);
+    model.split_mapping(&mut mappings, 2);
     assert_eq!(model.mappings.len(), 2);
     model.check(&mappings);
 }

@@ -199,12 +199,15 @@ fn splits_between_steps_do_no_harm<S: Spec>() {
                 world.arena.settle();
             }
             // The leaf that was marked may have been in parts when others had its mark.
-            let marks = world
+            let ad_bits = world
                 .leaves()
                 .iter()
-                .fold(0, |marks, leaf| marks | leaf.marks);
-            assert_eq!(marks, S::DIRTY);
-            let bare = |tile: &Tile| Tile { marks: 0, ..*tile };
+                .fold(0, |ad_bits, leaf| ad_bits | leaf.ad_bits);
+            assert_eq!(ad_bits, S::DIRTY);
+            let bare = |tile: &Tile| Tile {
+                ad_bits: 0,
+                ..*tile
+            };
             let found: Vec<_> = world.leaves().iter().map(bare).collect();
             assert_eq!(
                 found,
@@ -264,9 +267,17 @@ fn a_larger_leaf_in_the_way_is_split() {
 
 /// Wherever in a block two pieces meet that differ: the looks ahead begin and end at every page.
 fn nothing_is_merged_across_a_difference_at_any_page<S: Spec>() {
-    const LOOK: u64 = 64 * M;
+    const LOOK_AHEAD: u64 = 64 * M;
     let only_4k = set(&[12]);
-    for at in [PAGE, 2 * PAGE, M, 2 * M - PAGE, LOOK, LOOK + PAGE, LOOK + M] {
+    for at in [
+        PAGE,
+        2 * PAGE,
+        M,
+        2 * M - PAGE,
+        LOOK_AHEAD,
+        LOOK_AHEAD + PAGE,
+        LOOK_AHEAD + M,
+    ] {
         // Which attributes follow, how much further on in memory, and behind how large a hole.
         for (rest, further, hole) in [
             (S::READ | S::WRITE, 0, 0),
@@ -275,7 +286,7 @@ fn nothing_is_merged_across_a_difference_at_any_page<S: Spec>() {
             (S::READ, 0, PAGE),
         ] {
             let mut world = World::<S>::new(2);
-            let bytes = LOOK + 4 * M;
+            let bytes = LOOK_AHEAD + 4 * M;
             world.map(0, at, G, S::READ, only_4k);
             let next = at + hole;
             world.map(next, bytes - next, G + next + further, rest, only_4k);

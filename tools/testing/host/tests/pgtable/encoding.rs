@@ -85,15 +85,15 @@ fn every_leaf_of_every_level_is_read_and_written_alike() {
                     }
                     let word = spec::AmdV1::leaf(phys, lg2, rest, at);
                     assert_eq!(encode(format, phys, lg2, rest, at), word);
-                    for marks in [0, spec::DIRTY, spec::ACCESSED, spec::MARKS] {
-                        let Entry::Leaf(leaf) = format.decode(word | marks, level(at)) else {
+                    for ad_bits in [0, spec::DIRTY, spec::ACCESSED, spec::AD_BITS] {
+                        let Entry::Leaf(leaf) = format.decode(word | ad_bits, level(at)) else {
                             panic!("{word:#x} at {at} is a leaf");
                         };
                         assert_eq!((leaf.phys.get(), u32::from(leaf.size.lg2())), (phys, lg2));
                         assert_eq!(format.readable(leaf.attrs), rest & IR != 0);
                         assert_eq!(format.writable(leaf.attrs), rest & IW != 0);
-                        assert_eq!(leaf.marks.bits(), marks);
-                        assert_eq!(format.leaf(leaf, level(at)), word | marks);
+                        assert_eq!(leaf.ad_bits.bits(), ad_bits);
+                        assert_eq!(format.leaf(leaf, level(at)), word | ad_bits);
                         assert_eq!(
                             spec::AmdV1::read(word, at, c_bit),
                             Word::Leaf(phys, lg2, rest)

@@ -102,11 +102,11 @@ fn split_cut_and_carve_that_fail_change_no_leaf<S: Spec>() {
                     0 => world.editor().split(Iova::new(at), sizes(small)),
                     1 => {
                         let editor = &mut world.editor();
-                        editor.cut(Iova::new(at), sizes(small), sizes(small))
+                        editor.split_boundary(Iova::new(at), sizes(small), sizes(small))
                     }
                     _ => {
                         let editor = &mut world.editor();
-                        editor.carve(range(first, last), sizes(small), sizes(small))
+                        editor.split_range(range(first, last), sizes(small), sizes(small))
                     }
                 };
                 if allowed < tables {

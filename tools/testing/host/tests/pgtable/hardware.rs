@@ -54,7 +54,11 @@ fn parts_of_a_leaf_have_its_marks<S: Spec>() {
             let (_, result) = world.editor().split(Iova::new(iova), sizes(to));
             assert_eq!(result, Ok(()));
             world.check();
-            assert!(world.model.tiles.iter().all(|tile| tile.marks == S::DIRTY));
+            assert!(world
+                .model
+                .tiles
+                .iter()
+                .all(|tile| tile.ad_bits == S::DIRTY));
         }
     }
 }
@@ -70,7 +74,7 @@ fn marks_that_appear_during_a_split_are_kept<S: Spec>() {
         assert_eq!(result, Ok(()));
         world.model.split(iova, only_4k);
         for tile in &mut world.model.tiles {
-            tile.marks = S::DIRTY;
+            tile.ad_bits = S::DIRTY;
         }
         world.check();
     }

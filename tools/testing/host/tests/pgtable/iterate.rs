@@ -5,7 +5,7 @@
 use pgtable_host::pgtable::{
     Extent,
     Iova,
-    LikeRun, //
+    LeafRun, //
 };
 
 use crate::spec::{
@@ -34,13 +34,13 @@ fn extents(world: &World, first: u64, last: u64) -> Vec<(u64, u64, u64)> {
 }
 
 fn runs(world: &World, first: u64, last: u64) -> Vec<(u64, u64, u32)> {
-    let plain = |r: LikeRun| {
+    let plain = |r: LeafRun| {
         let size = r.size.lg2().into();
         (r.range.start().get(), r.range.last().get(), size)
     };
     world
         .view()
-        .like_runs(range(first, last))
+        .leaf_runs(range(first, last))
         .map(plain)
         .collect()
 }
@@ -154,7 +154,7 @@ fn marks_of_the_hardware_end_nothing() {
     let mut world = World::new(2);
     world.map(0, 4 * M, 16 * M, IR | IW, set(&[12]));
     for page in [0, 1, 7, 511, 512, 1023] {
-        world.mark(page * PAGE, spec::MARKS);
+        world.mark(page * PAGE, spec::AD_BITS);
     }
     assert_eq!(extents(&world, 0, u64::MAX), vec![(0, 4 * M - 1, 16 * M)]);
     assert_eq!(runs(&world, 0, u64::MAX), vec![(0, 4 * M - 1, 12)]);

@@ -67,7 +67,9 @@ fn edits<S: Spec>() -> impl Iterator<Item = Edit<S>> {
             from: 8 * M,
             edit: |world| {
                 let all = sizes(u64::MAX);
-                world.editor().cut(Iova::new(AT + 3 * M), all, all)
+                world
+                    .editor()
+                    .split_boundary(Iova::new(AT + 3 * M), all, all)
             },
         },
         Edit {
@@ -151,7 +153,7 @@ fn a_mark_at_any_moment_is_kept<S: Spec>() {
                 let mut holds = leaves.iter().filter(|leaf| leaf.iova <= iova);
                 let leaf = holds.next_back().unwrap();
                 assert_eq!(
-                    leaf.marks,
+                    leaf.ad_bits,
                     S::DIRTY,
                     "{}: the mark of {iova:#x}, made at look {moment}, is lost",
                     edit.name

@@ -11,7 +11,7 @@ pub struct Tile {
     pub phys: u64,
     pub lg2: u32,
     pub rest: u64,
-    pub marks: u64,
+    pub ad_bits: u64,
 }
 
 impl Tile {
@@ -26,7 +26,7 @@ impl Tile {
 
 /// Addresses that are contiguous in physical memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stretch {
+pub struct ContigRun {
     pub first: u64,
     pub last: u64,
     pub phys: u64,
@@ -35,33 +35,33 @@ pub struct Stretch {
 
 /// The tile that covers `iova`, by the definition: the largest allowed size whose aligned block
 /// around `iova` is wholly in the stretch, and that divides the distance to physical memory.
-fn tile_of(iova: u64, stretch: Stretch, sizes: u64) -> Tile {
-    let delta = stretch.phys.wrapping_sub(stretch.first);
+fn tile_of(iova: u64, contig: ContigRun, sizes: u64) -> Tile {
+    let delta = contig.phys.wrapping_sub(contig.first);
     let lg2 = (12..64)
         .filter(|lg2| sizes & (1 << lg2) != 0)
         .filter(|lg2| {
             let first = iova >> lg2 << lg2;
             let last = first + ((1 << lg2) - 1);
-            stretch.first <= first && last <= stretch.last && delta % (1 << lg2) == 0
+            contig.first <= first && last <= contig.last && delta % (1 << lg2) == 0
         })
         .max()
         .expect("4K always fits");
     let start = iova >> lg2 << lg2;
     Tile {
         iova: start,
-        phys: stretch.phys + (start - stretch.first),
+        phys: contig.phys + (start - contig.first),
         lg2,
-        rest: stretch.rest,
-        marks: 0,
+        rest: contig.rest,
+        ad_bits: 0,
     }
 }
 
 /// All tiles of a stretch.
-fn tiling(stretch: Stretch, sizes: u64) -> Vec<Tile> {
+fn tiling(contig: ContigRun, sizes: u64) -> Vec<Tile> {
     let mut tiles = Vec::new();
-    let mut next = Some(stretch.first);
-    while let Some(iova) = next.filter(|iova| *iova <= stretch.last) {
-        let tile = tile_of(iova, stretch, sizes);
+    let mut next = Some(contig.first);
+    while let Some(iova) = next.filter(|iova| *iova <= contig.last) {
+        let tile = tile_of(iova, contig, sizes);
         assert_eq!(tile.iova, iova, "tiles overlap");
         next = tile.last().checked_add(1);
         tiles.push(tile);
@@ -87,16 +87,16 @@ impl Model {
     }
 
     /// The tiles of a stretch, of those of these sizes that there can be.
-    pub fn tiling(&self, stretch: Stretch, sizes: u64) -> Vec<Tile> {
-        tiling(stretch, sizes & self.sizes)
+    pub fn tiling(&self, contig: ContigRun, sizes: u64) -> Vec<Tile> {
+        tiling(contig, sizes & self.sizes)
     }
 
     /// The maximal stretches in what is mapped from `first` to `last`, cut to that.
-    pub fn stretches(&self, first: u64, last: u64) -> Vec<Stretch> {
-        let mut found: Vec<Stretch> = Vec::new();
+    pub fn contig_runs(&self, first: u64, last: u64) -> Vec<ContigRun> {
+        let mut found: Vec<ContigRun> = Vec::new();
         for tile in self.overlapping(first, last) {
             let start = tile.iova.max(first);
-            let piece = Stretch {
+            let piece = ContigRun {
                 first: start,
                 last: tile.last().min(last),
                 phys: tile.phys + (start - tile.iova),
@@ -126,9 +126,9 @@ impl Model {
         let new: Vec<Tile> = new
             .into_iter()
             .map(|tile| {
-                let marks = self.overlapping(tile.iova, tile.last()).iter();
+                let ad_bits = self.overlapping(tile.iova, tile.last()).iter();
                 Tile {
-                    marks: marks.fold(0, |marks, old| marks | old.marks),
+                    ad_bits: ad_bits.fold(0, |ad_bits, old| ad_bits | old.ad_bits),
                     ..tile
                 }
             })
@@ -154,9 +154,9 @@ impl Model {
     }
 
     /// Adds what a map makes.
-    pub fn map(&mut self, stretch: Stretch, sizes: u64) {
-        assert!(self.is_free(stretch.first, stretch.last));
-        self.tiles.extend(self.tiling(stretch, sizes));
+    pub fn map(&mut self, contig: ContigRun, sizes: u64) {
+        assert!(self.is_free(contig.first, contig.last));
+        self.tiles.extend(self.tiling(contig, sizes));
         self.tiles.sort_by_key(|tile| tile.iova);
     }
 
@@ -167,21 +167,21 @@ impl Model {
 
     /// Converts what is mapped from `first` to `last`.
     pub fn convert(&mut self, first: u64, last: u64, sizes: u64) {
-        for stretch in self.stretches(first, last) {
-            self.put(self.tiling(stretch, sizes | PAGE));
+        for contig in self.contig_runs(first, last) {
+            self.put(self.tiling(contig, sizes | PAGE));
         }
     }
 
     /// The tile becomes three tilings: before `first`, from there to `last`, and behind.
     fn carve_tile(&mut self, tile: Tile, first: u64, last: u64, inner: u64, outer: u64) {
         let part = |first: u64, last: u64, sizes: u64| {
-            let stretch = Stretch {
+            let contig = ContigRun {
                 first,
                 last,
                 phys: tile.phys + (first - tile.iova),
                 rest: tile.rest,
             };
-            self.tiling(stretch, (sizes | PAGE) & ((2 << tile.lg2) - 1))
+            self.tiling(contig, (sizes | PAGE) & ((2 << tile.lg2) - 1))
         };
         let mut new = Vec::new();
         if tile.iova < first {
@@ -202,13 +202,13 @@ impl Model {
         }
     }
 
-    pub fn cut(&mut self, at: u64, left: u64, right: u64) {
+    pub fn split_boundary(&mut self, at: u64, left: u64, right: u64) {
         if let Some(tile) = self.tile_at(at).filter(|tile| tile.iova != at) {
             self.carve_tile(tile, at, tile.last(), right, left);
         }
     }
 
-    pub fn carve(&mut self, first: u64, last: u64, inner: u64, outer: u64) {
+    pub fn split_range(&mut self, first: u64, last: u64, inner: u64, outer: u64) {
         for tile in self.tiles.clone() {
             let within = first <= tile.iova && tile.last() <= last;
             if tile.overlaps(first, last) && !(within && inner & (1 << tile.lg2) != 0) {

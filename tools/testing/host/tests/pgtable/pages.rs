@@ -12,7 +12,7 @@ use pgtable_host::pgtable::{
 };
 
 use crate::arena::NoMemory;
-use crate::model::Stretch;
+use crate::model::ContigRun;
 use crate::spec::{
     AmdV1,
     Spec,
@@ -72,13 +72,13 @@ fn fill_maps_scattered_pages_or_refuses<S: Spec>() {
         world.arena.accept();
         for (n, phys) in (0..).zip(&phys[..count]) {
             let (first, rest) = (at + n * PAGE, S::READ | S::WRITE);
-            let stretch = Stretch {
+            let contig = ContigRun {
                 first,
                 last: first + (PAGE - 1),
                 phys: phys.get(),
                 rest,
             };
-            world.model.map(stretch, PAGE);
+            world.model.map(contig, PAGE);
         }
         world.check();
     }

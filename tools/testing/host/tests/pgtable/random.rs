@@ -221,10 +221,10 @@ fn apply<S: Spec>(world: &mut World<S>, base: u64, op: &Op, memory: Option<usize
             attempt(
                 world,
                 memory,
-                |model| model.carve(first, last, inner, outer),
+                |model| model.split_range(first, last, inner, outer),
                 |world| {
                     let editor = &mut world.editor();
-                    editor.carve(range(first, last), sizes(inner), sizes(outer))
+                    editor.split_range(range(first, last), sizes(inner), sizes(outer))
                 },
             );
         }
@@ -233,10 +233,10 @@ fn apply<S: Spec>(world: &mut World<S>, base: u64, op: &Op, memory: Option<usize
             attempt(
                 world,
                 memory,
-                |model| model.cut(at, left, right),
+                |model| model.split_boundary(at, left, right),
                 |world| {
                     let editor = &mut world.editor();
-                    editor.cut(Iova::new(at), sizes(left), sizes(right))
+                    editor.split_boundary(Iova::new(at), sizes(left), sizes(right))
                 },
             );
         }
@@ -250,8 +250,8 @@ fn apply<S: Spec>(world: &mut World<S>, base: u64, op: &Op, memory: Option<usize
             );
         }
         Op::Mark { at, dirty_alone } => {
-            let marks = if dirty_alone { S::DIRTY } else { S::MARKS };
-            world.mark(base + at * PAGE, marks);
+            let ad_bits = if dirty_alone { S::DIRTY } else { S::AD_BITS };
+            world.mark(base + at * PAGE, ad_bits);
         }
     }
 }
@@ -265,7 +265,7 @@ fn check_iterators<S: Spec>(world: &World<S>, first: u64, last: u64) {
         .map(|e: Extent| (e.range.start().get(), e.range.last().get(), e.phys.get()))
         .collect();
     let wanted: Vec<_> = model
-        .stretches(first, last)
+        .contig_runs(first, last)
         .into_iter()
         .map(|s| (s.first, s.last, s.phys))
         .collect();
@@ -293,7 +293,7 @@ fn check_iterators<S: Spec>(world: &World<S>, first: u64, last: u64) {
     }
     let found: Vec<_> = world
         .view()
-        .like_runs(range(first, last))
+        .leaf_runs(range(first, last))
         .map(|run| {
             (
                 run.range.start().get(),

@@ -83,7 +83,9 @@ fn a_4k_leaf_is_never_split<S: Spec>() {
         let (changes, result) = world.editor().split(Iova::new(5 * PAGE), sizes(allowed));
         assert_eq!((result, changes), (Ok(()), Changes::NONE));
         let all = range(0, (1 << 30) - 1);
-        let (changes, result) = world.editor().carve(all, sizes(allowed), sizes(allowed));
+        let (changes, result) = world
+            .editor()
+            .split_range(all, sizes(allowed), sizes(allowed));
         assert_eq!((result, changes), (Ok(()), Changes::NONE));
         let (changes, _, result) = world.convert(all, allowed, 1);
         assert_eq!((result, changes), (Ok(()), Changes::NONE));
@@ -161,9 +163,10 @@ fn cut_of_each_size_at_each_boundary<S: Spec>() {
             for (left, right) in [(0, 0), (2, 2), (0, 2), (3, 0)] {
                 let (left, right) = (sets[left], sets[right]);
                 let (mut world, iova) = world_with::<S>(lg2, 0);
-                world.model.cut(iova + at, left, right);
+                world.model.split_boundary(iova + at, left, right);
                 let editor = &mut world.editor();
-                let (changes, result) = editor.cut(Iova::new(iova + at), sizes(left), sizes(right));
+                let (changes, result) =
+                    editor.split_boundary(Iova::new(iova + at), sizes(left), sizes(right));
                 assert_eq!((result, changes.splits()), (Ok(()), 1));
                 world.check();
                 assert_eq!(world.model.tile_at(iova + at).unwrap().iova, iova + at);
@@ -176,11 +179,15 @@ fn cut_of_each_size_at_each_boundary<S: Spec>() {
 fn cut_where_a_leaf_starts_or_none_is_does_nothing() {
     let (mut world, iova) = world_with::<AmdV1>(22, 0);
     for at in [iova, 0, iova - (1 << 22)] {
-        let (changes, result) = world.editor().cut(Iova::new(at), sizes(0), sizes(0));
+        let (changes, result) = world
+            .editor()
+            .split_boundary(Iova::new(at), sizes(0), sizes(0));
         assert_eq!((result, changes.touched()), (Ok(()), None));
     }
     // Not the start of a page: no leaf can start there.
-    let (changes, result) = world.editor().cut(Iova::new(iova + 1), sizes(0), sizes(0));
+    let (changes, result) = world
+        .editor()
+        .split_boundary(Iova::new(iova + 1), sizes(0), sizes(0));
     assert_eq!(
         (result, changes.touched()),
         (Err(Error::Straddles(Iova::new(iova))), None)
@@ -198,12 +205,12 @@ fn carve_of_2m_out_of_each_larger_size<S: Spec>() {
             let (mut world, iova) = world_with::<S>(lg2, 0);
             let (first, last) = (iova + (n << 21), iova + (n << 21) + (1 << 21) - 1);
             let outer = u64::MAX;
-            world.model.carve(first, last, set(&[12]), outer);
+            world.model.split_range(first, last, set(&[12]), outer);
             let before = world.arena.live();
             let (changes, result) =
                 world
                     .editor()
-                    .carve(range(first, last), sizes(set(&[12])), sizes(outer));
+                    .split_range(range(first, last), sizes(set(&[12])), sizes(outer));
             assert_eq!((result, changes.splits()), (Ok(()), 1));
             world.check();
             let tables = world.arena.live() - before;
@@ -236,11 +243,11 @@ fn carve_over_many_leaves<S: Spec>() {
             let (first, last) = (base + first * PAGE, base + last * PAGE + (PAGE - 1));
             let old = world.model.clone();
             let outer = set(&[12, 13, 21]);
-            world.model.carve(first, last, inner, outer);
+            world.model.split_range(first, last, inner, outer);
             let (changes, result) =
                 world
                     .editor()
-                    .carve(range(first, last), sizes(inner), sizes(outer));
+                    .split_range(range(first, last), sizes(inner), sizes(outer));
             assert_eq!(result, Ok(()));
             world.check();
             world.check_changes(&old, changes);

@@ -7,12 +7,12 @@
 //! the processors' caches.
 
 use pgtable_host::pgtable::{
+    AdBits,
     Attrs,
     Entry,
     Format,
     LeafEntry,
     Level,
-    Marks,
     PageSizes,
     Phys,
     Table, //
@@ -32,7 +32,7 @@ const ACCESSED: u64 = 1 << 8;
 const DIRTY: u64 = 1 << 9;
 const SNOOP: u64 = 1 << 11;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
-const MARKS: u64 = ACCESSED | DIRTY;
+const AD_BITS: u64 = ACCESSED | DIRTY;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SecondStage;
@@ -48,8 +48,8 @@ impl Format for SecondStage {
         PageSizes::from_bits((1 << 12) | (1 << 21) | (1 << 30))
     }
 
-    fn marks(self) -> Marks {
-        Marks::from_bits(MARKS)
+    fn ad_bits(self) -> AdBits {
+        AdBits::from_bits(AD_BITS)
     }
 
     fn decode(self, raw: u64, level: Level) -> Entry {
@@ -66,22 +66,22 @@ impl Format for SecondStage {
         Entry::Leaf(LeafEntry {
             phys: Phys::from_low_bits(raw & !size.mask()),
             size,
-            attrs: Attrs::from_bits(raw & !(ADDRESS | MARKS | LARGE)),
-            marks: self.marks_of(raw),
+            attrs: Attrs::from_bits(raw & !(ADDRESS | AD_BITS | LARGE)),
+            ad_bits: self.ad_bits_of(raw),
         })
     }
 
     fn leaf(self, leaf: LeafEntry, level: Level) -> u64 {
         let large = if level == Level::ZERO { 0 } else { LARGE };
-        leaf.phys.get() | leaf.attrs.bits() | leaf.marks.bits() | large
+        leaf.phys.get() | leaf.attrs.bits() | leaf.ad_bits.bits() | large
     }
 
     fn table(self, table: Table, _: Level) -> u64 {
         table.phys().get() | READ | WRITE
     }
 
-    fn likeness(self, raw: u64) -> u64 {
-        raw & !(ADDRESS | MARKS)
+    fn leaf_kind(self, raw: u64) -> u64 {
+        raw & !(ADDRESS | AD_BITS)
     }
 
     fn attrs(self, read: bool, write: bool) -> Option<Attrs> {
@@ -108,7 +108,7 @@ impl Spec for SecondStage {
     const READ: u64 = 1;
     const WRITE: u64 = 2;
     const DIRTY: u64 = 0x200;
-    const MARKS: u64 = 0x300;
+    const AD_BITS: u64 = 0x300;
     const C_BITS: &'static [u64] = &[0];
 
     fn format(c_bit: u64) -> Self {

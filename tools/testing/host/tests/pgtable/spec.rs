@@ -55,7 +55,7 @@ pub trait Spec: Copy + Debug + 'static {
     /// A device wrote.
     const DIRTY: u64;
     /// All that the hardware notes.
-    const MARKS: u64;
+    const AD_BITS: u64;
     /// Bits that say that memory is encrypted: each is a variant of the format, 0 is none.
     const C_BITS: &'static [u64];
 
@@ -79,7 +79,7 @@ pub trait Spec: Copy + Debug + 'static {
 
 pub const DIRTY: u64 = 1 << 6;
 pub const ACCESSED: u64 = 1 << 5;
-pub const MARKS: u64 = DIRTY | ACCESSED;
+pub const AD_BITS: u64 = DIRTY | ACCESSED;
 pub const FC: u64 = 1 << 60;
 pub const IR: u64 = 1 << 61;
 pub const IW: u64 = 1 << 62;
@@ -101,7 +101,7 @@ impl Spec for AmdV1 {
     const READ: u64 = IR;
     const WRITE: u64 = IW;
     const DIRTY: u64 = DIRTY;
-    const MARKS: u64 = MARKS;
+    const AD_BITS: u64 = AD_BITS;
     const C_BITS: &'static [u64] = &[0, 1 << 47];
 
     fn format(c_bit: u64) -> pgtable::AmdV1 {
@@ -113,7 +113,7 @@ impl Spec for AmdV1 {
             return Word::Absent;
         }
         let field = word & 0x000f_ffff_ffff_f000 & !c_bit;
-        let rest = word & !(0x000f_ffff_ffff_f000 & !c_bit) & !MARKS & !1 & !(7 << 9);
+        let rest = word & !(0x000f_ffff_ffff_f000 & !c_bit) & !AD_BITS & !1 & !(7 << 9);
         match (word >> 9) & 7 {
             0 => Word::Leaf(field, shift(level), rest),
             7 => {

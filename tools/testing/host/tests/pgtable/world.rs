@@ -21,8 +21,8 @@ use crate::arena::{
     NoMemory, //
 };
 use crate::model::{
+    ContigRun,
     Model,
-    Stretch,
     Tile, //
 };
 use crate::spec::{
@@ -73,14 +73,14 @@ impl<S: Spec> World<S> {
     /// Maps as the driver would.
     pub fn map(&mut self, first: u64, bytes: u64, phys: u64, rest: u64, sizes: u64) {
         let last = first + (bytes - 1);
-        let stretch = Stretch {
+        let contig = ContigRun {
             first,
             last,
             phys,
             rest,
         };
-        self.model.map(stretch, sizes);
-        for tile in self.model.tiling(stretch, sizes) {
+        self.model.map(contig, sizes);
+        for tile in self.model.tiling(contig, sizes) {
             self.arena
                 .install(tile.iova, tile.phys, tile.lg2, tile.rest);
         }
@@ -93,11 +93,11 @@ impl<S: Spec> World<S> {
     }
 
     /// A device writes at `iova`, or reads.
-    pub fn mark(&mut self, iova: u64, marks: u64) {
-        self.arena.mark(iova, marks);
+    pub fn mark(&mut self, iova: u64, ad_bits: u64) {
+        self.arena.mark(iova, ad_bits);
         for tile in &mut self.model.tiles {
             if tile.iova <= iova && iova <= tile.last() {
-                tile.marks |= marks;
+                tile.ad_bits |= ad_bits;
             }
         }
     }
@@ -145,22 +145,22 @@ impl<S: Spec> World<S> {
                 phys,
                 lg2,
                 rest,
-                marks: self.marks(iova, lg2),
+                ad_bits: self.ad_bits(iova, lg2),
             }
         };
         self.view().leaves(IovaRange::ALL).map(tile).collect()
     }
 
     /// The marks of a leaf: those of all its entries.
-    fn marks(&self, iova: u64, lg2: u32) -> u64 {
+    fn ad_bits(&self, iova: u64, lg2: u32) -> u64 {
         let entry = spec::shift(spec::level_of(lg2));
-        (0..1u64 << (lg2 - entry)).fold(0, |marks, n| {
+        (0..1u64 << (lg2 - entry)).fold(0, |ad_bits, n| {
             let (_, _, size, own) = self
                 .arena
                 .walk(iova + (n << entry))
                 .expect("a run with a hole");
             assert_eq!(size, lg2, "a run of unequal entries");
-            marks | own
+            ad_bits | own
         })
     }
 
@@ -215,7 +215,10 @@ impl<S: Spec> World<S> {
         let leaves = self.leaves();
         let mut next = None;
         for leaf in &leaves {
-            let bare = |tile: &Tile| Tile { marks: 0, ..*tile };
+            let bare = |tile: &Tile| Tile {
+                ad_bits: 0,
+                ..*tile
+            };
             let known =
                 |model: &Model| model.tile_at(leaf.iova).as_ref().map(bare) == Some(bare(leaf));
             assert!(known(old) || known(new), "{leaf:x?} is neither old nor new");

@@ -78,8 +78,8 @@ impl<S: Spec> Arena<S> {
     /// of the one entry that it reads.
     pub fn walk(&self, iova: u64) -> Option<(u64, u64, u32, u64)> {
         let found = self.find(iova, Page::word)?;
-        let marks = self.pages[found.slot].word(found.index) & S::MARKS;
-        Some((found.exact, found.rest, found.lg2, marks))
+        let ad_bits = self.pages[found.slot].word(found.index) & S::AD_BITS;
+        Some((found.exact, found.rest, found.lg2, ad_bits))
     }
 
     /// As the driver does: writes a leaf, with the tables above it.
@@ -127,8 +127,8 @@ impl<S: Spec> Arena<S> {
     }
 
     /// As the hardware does: marks the one entry that translates `iova`.
-    pub fn mark(&self, iova: u64, marks: u64) {
-        self.poke(iova, |word| word | marks);
+    pub fn mark(&self, iova: u64, ad_bits: u64) {
+        self.poke(iova, |word| word | ad_bits);
     }
 
     /// Writes the entry of a leaf that is there otherwise: it must mean the same.
@@ -136,7 +136,7 @@ impl<S: Spec> Arena<S> {
         self.poke(iova, |_| word);
     }
 
-    pub(super) fn mark_all(&self, marks: u64) {
+    pub(super) fn mark_all(&self, ad_bits: u64) {
         for page in &self.pages {
             let mut place = page.place.borrow_mut();
             let Some(Place { level, words, .. }) = place.as_mut() else {
@@ -146,9 +146,9 @@ impl<S: Spec> Arena<S> {
             let all = words.iter_mut().zip(page.words.iter());
             for ((seen, word), memory) in all.zip(memory.iter_mut()) {
                 if matches!(S::read(*seen, *level, self.c_bit), Word::Leaf(..)) {
-                    word.fetch_or(marks, SeqCst);
-                    *seen |= marks;
-                    *memory |= marks;
+                    word.fetch_or(ad_bits, SeqCst);
+                    *seen |= ad_bits;
+                    *memory |= ad_bits;
                 }
             }
         }
@@ -157,7 +157,7 @@ impl<S: Spec> Arena<S> {
     /// Does what is to be done when the time has come.
     pub(super) fn meddle(&self) {
         match self.meddling.take() {
-            Some((0, iova, Meddling::Mark(marks))) => self.mark(iova, marks),
+            Some((0, iova, Meddling::Mark(ad_bits))) => self.mark(iova, ad_bits),
             Some((0, iova, Meddling::Clear)) => {
                 self.is_broken.set(true);
                 self.poke(iova, |_| 0);

@@ -24,10 +24,10 @@ impl State {
     ///
     /// Fails with `ENOMEM`, and where leaves were cut they are joined again; but for followed ones of more
     /// than 2M, which have smaller ones then.
-    pub(super) fn cut_out(&mut self, range: IovaRange) -> Result {
+    pub(super) fn split_boundaries(&mut self, range: IovaRange) -> Result {
         self.repair_lost()?;
         let large = self.large_across(range)?;
-        let result = ends_of(range).try_for_each(|at| self.cut_at(at));
+        let result = ends_of(range).try_for_each(|at| self.split_at(at));
 
         if result.is_err() {
             for (index, leaf) in large {
@@ -38,7 +38,7 @@ impl State {
             }
             for at in [range.start(), range.last()] {
                 if let Some(bounds) = self.mappings.at(at).map(|mapping| mapping.range) {
-                    self.rejoin(bounds, at);
+                    self.try_merge_block(bounds, at);
                 }
             }
         }
@@ -66,11 +66,11 @@ impl State {
         Ok(found)
     }
 
-    fn cut_at(&mut self, at: Iova) -> Result {
+    fn split_at(&mut self, at: Iova) -> Result {
         for index in 0..self.domains.len() {
             let cut = |state: &mut Self| {
                 let domain = state.domains.get_mut(index);
-                domain.map_or(Ok(true), |domain| domain.cut_at(at, &state.policy))
+                domain.map_or(Ok(true), |domain| domain.split_at(at, &state.policy))
             };
             if !cut(self)? {
                 // What is repaired has small leaves, which are not lost again.
@@ -85,7 +85,7 @@ impl State {
 
     /// Gives the block of 2M that holds `at`, of a mapping at `bounds`, one leaf in each domain, if it
     /// is mapped as a whole and the policy allows it. If there is no memory, it stays as it is.
-    pub(crate) fn rejoin(&mut self, bounds: IovaRange, at: Iova) {
+    pub(crate) fn try_merge_block(&mut self, bounds: IovaRange, at: Iova) {
         const SIZE: PageSize = PageSize::SIZE_2M;
         let block = IovaRange::block(at, SIZE);
         if !bounds.covers(block) {
@@ -97,7 +97,7 @@ impl State {
         }
 
         for domain in self.domains.iter_mut() {
-            let _ = domain.rejoin(block, segment.rule, &self.follower);
+            let _ = domain.try_merge_block(block, segment.rule, &self.follower);
         }
     }
 }

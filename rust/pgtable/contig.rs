@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Stretches, which are contiguous in physical memory, and the leaves that one ought to have.
+//! Contiguous runs, and the leaves that one ought to have.
 //!
 //! The tile of an address is the largest allowed size whose aligned block around the address lies
-//! wholly in the stretch, and to which IOVA and physical address are aligned alike:
+//! wholly in the contiguous run, and to which IOVA and physical address are aligned alike:
 //!
 //! ```text
-//! stretch       |----------------------------------------------|
+//! contiguous run       |----------------------------------------------|
 //! 2M blocks     .  |           |           |           |          .
 //! tiles         |..|     2M    |     2M    |     2M    |4K 4K 4K..|
 //! ```
@@ -24,20 +24,20 @@ use super::{
 
 /// IOVAs that are contiguous in physical memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stretch {
+pub struct ContigRun {
     pub range: IovaRange,
     /// Where `range.start()` is.
     pub phys: Phys,
 }
 
-impl Stretch {
-    /// Where an IOVA of the stretch is.
+impl ContigRun {
+    /// Where an IOVA of the contiguous run is.
     pub fn phys_at(&self, iova: Iova) -> Phys {
         self.phys.at(self.range.start(), iova)
     }
 
     /// Whether `next` begins where this ends, in IOVAs and in memory.
-    pub fn goes_on_in(&self, next: &Self) -> bool {
+    pub fn is_followed_by(&self, next: &Self) -> bool {
         self.range.last().next() == Some(next.range.start())
             && self.phys_at(next.range.start()) == next.phys
     }
@@ -62,13 +62,13 @@ impl Stretch {
 
 /// Tiles of equal size that follow one another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Span {
+pub(super) struct Tiles {
     pub(super) start: Iova,
     pub(super) last: Iova,
     pub(super) size: PageSize,
 }
 
-impl Stretch {
+impl ContigRun {
     /// The largest of `sizes` to which `iova` and its physical address are both aligned; 4K if
     /// none is.
     #[inline]
@@ -86,9 +86,9 @@ impl Stretch {
     /// The tiles from `iova` on that are of the size of the first. There may be more of the same
     /// size behind them.
     ///
-    /// `iova` is in the stretch and is where a tile starts.
+    /// `iova` is in the contiguous run and is where a tile starts.
     #[inline]
-    pub(super) fn span_at(&self, iova: Iova, sizes: PageSizes) -> Span {
+    pub(super) fn tiles_at(&self, iova: Iova, sizes: PageSizes) -> Tiles {
         let last = self.range.last();
         let more = last.above(iova);
         let room = match more.checked_add(1).and_then(u64::checked_ilog2) {
@@ -111,7 +111,7 @@ impl Stretch {
             None => end,
         };
 
-        Span {
+        Tiles {
             start: iova,
             last: end,
             size,

@@ -14,10 +14,10 @@ use super::{
 use crate::{
     iommu::convert_part,
     pgtable::{
+        ContigRun,
         Iova,
         IovaRange,
-        PageSize,
-        Stretch, //
+        PageSize, //
     },
     policy::{
         Policy,
@@ -29,22 +29,22 @@ use crate::{
 impl Domain {
     /// No leaf crosses `at` afterwards, nor does what is followed. False: a leaf is lost there, and
     /// has to be repaired first.
-    pub(crate) fn cut_at(&mut self, at: Iova, policy: &Policy) -> Result<bool> {
+    pub(crate) fn split_at(&mut self, at: Iova, policy: &Policy) -> Result<bool> {
         let table = self.table().ok_or_else(unsupported)?;
         let page = IovaRange::block(at, PageSize::SIZE_4K);
 
         if self.watches().first_in(page).is_some() {
-            return self.cut_followed(at);
+            return self.split_followed_at(at);
         }
         let sizes = |iova| self.usable(policy.at(iova).rule.sizes);
         let left = at.before().map_or(sizes(at), sizes);
-        table.edit(|editor| editor.cut(at, left, sizes(at)))?;
+        table.edit(|editor| editor.split_boundary(at, left, sizes(at)))?;
         Ok(true)
     }
 
     /// Gives `block` one leaf, if it is mapped to a block of memory, and follows it if the rule says
     /// so.
-    pub(crate) fn rejoin(
+    pub(crate) fn try_merge_block(
         &mut self,
         block: IovaRange,
         rule: Rule,
@@ -56,26 +56,26 @@ impl Domain {
         let Some(first) = view.leaf_at(block.start()) else {
             return Ok(());
         };
-        let stretch = Stretch {
+        let contig = ContigRun {
             range: block,
             phys: first.phys(),
         };
         let ends_well = |leaf: crate::pgtable::Leaf| {
-            leaf.phys().at(leaf.iova, block.last()) == stretch.phys_at(block.last())
+            leaf.phys().at(leaf.iova, block.last()) == contig.phys_at(block.last())
         };
 
         // Most are not whole, which the ends often tell.
         if !sizes.allows(SIZE)
             || first.iova != block.start()
             || first.size() >= SIZE
-            || stretch.blocks().is_none()
+            || contig.blocks().is_none()
             || !view.leaf_at(block.last()).is_some_and(ends_well)
             || view.extents(block).next().map(|extent| extent.range) != Some(block)
         {
             return Ok(());
         }
         if rule.follows() {
-            self.rejoin_followed(stretch, rule, follower)
+            self.try_merge_followed(contig, rule, follower)
         } else {
             convert_part(self, block, sizes)
         }
