@@ -156,61 +156,59 @@ RST_HEAD = """\
 Figures
 =======
 
-What it costs to map and unmap memory for a device, counted in instructions
-that the machine executes, with each of Linux's VFIO backends: type1
-(``vfio_iommu_type1``), iommufd (its own ioctls, the device by its character
-device) and vfio_pgsize. ``make bench`` measures it anew.
+Use this page to look up what it costs to map and unmap memory for a device, with each
+of Linux's VFIO backends: type1 (``vfio_iommu_type1``), iommufd (its own ioctls, with the
+device's character device) and vfio_pgsize. Costs are in instructions. ``make bench``
+measures them.
 
 How it is measured
 ==================
 
-QEMU runs a machine of one processor with ``-icount shift=0``: its clock
-advances by one nanosecond for each instruction, so the time-stamp counter
-counts instructions. That it does is checked in each run with a loop of
-{expected:,} instructions; {counted:,} were counted here. What the hardware
-takes for an instruction is another matter: the figures tell how much work there
-is, the same on whatever machine they are taken.
+QEMU runs a machine of one processor with ``-icount shift=0``: its clock advances by one
+nanosecond for each instruction, so the time-stamp counter counts instructions. Each run
+verifies that with a loop of {expected:,} instructions; here it counted {counted:,}. The
+figures say how much work there is, the same on every host. They do not say how long
+hardware takes for it.
 
-All backends are in one kernel, {kernel}, and map the very same {size} MiB, one
-ioctl each; the pages are present before the clock starts. Of several rounds the
-least counts. The program looks at its memory's physical make-up and refuses one
-that is not as the row says:
+All backends run in one kernel, {kernel}, and map the same {size} MiB, with one ioctl
+each. The pages are present before the clock starts. The figure is the minimum of several
+rounds. The program inspects the physical layout of its memory, and refuses memory that
+does not match the row:
 
 hugetlb 2M
     reserved huge pages ({hugetlb} contiguous in all)
 THP
     transparent huge pages ({thp})
 4K-backed
-    4K pages that were touched in rising order, as the kernel hands them
-    out: often contiguous, not often aligned ({sequential})
+    4K pages that were touched in rising order, as the kernel allocates them:
+    often contiguous, not often aligned ({sequential})
 scattered
     4K pages that were touched at random: no two neighbours are contiguous
     ({scattered})
 
-Pinning is ``pin_user_pages_fast`` by itself, and ``unpin_user_pages``, 2048
-pages a call, of the same memory, from the kernel's own benchmark
-(``mm/gup_test.c``): all backends pay that. Where it is most of the cost, for 4K
-pages, what is to be reached is the cost of iommufd.
+Pinning is ``pin_user_pages_fast`` and ``unpin_user_pages`` alone, 2048 pages a call, on the
+same memory, by the kernel's own benchmark (``mm/gup_test.c``). All backends pay it. For 4K
+pages it is most of the cost, and the target is the cost of iommufd.
 
-"With 4K leaves" is ``disable_hugepages=1`` for type1, ``IOMMU_OPTION_HUGE_PAGES``
-0 for iommufd, and a policy of 4K for vfio_pgsize. QEMU's AMD IOMMU announces
-NpCache: the driver flushes the IOTLB also when it maps, which counts for all.
+"With 4K leaves" is ``disable_hugepages=1`` for type1, ``IOMMU_OPTION_HUGE_PAGES`` 0 for
+iommufd, and a policy of 4K for vfio_pgsize. QEMU's AMD IOMMU announces NpCache, so the
+driver also flushes the IOTLB when it maps. This affects all backends.
 
-Page states (``pgsize-states``, a machine of its own): 512 pieces of 2M, of huge pages,
-lie evenly spread in one mapping of 16 GiB. A guest makes {changes:,} changes, a call
-for each: pieces of 4K to 2M, of which each size converts as many bytes, at random
-places, shared or private at random. At each checkpoint the leaves that QUERY reports are
-those of a model, pinned and locked memory are what is shared, and one mapping is used;
-at the last one the oracle reads the same leaves from the page table. "A change" is what
-those of the tenth before the checkpoint cost; the probe shares the pages of a 2M in one
-call of 512 changes, and takes them back, always the same.
+Page states (``pgsize-states``, in its own machine): 512 pieces of 2M, of huge pages, are
+spread evenly over one mapping of 16 GiB. A guest makes {changes:,} changes, with one call
+for each: pieces of 4K to 2M, with equal bytes for each size, at random places, shared or
+private at random. At each checkpoint the leaves that QUERY reports equal those of a model,
+pinned and locked memory equal the shared memory, and one mapping is in use. At the last
+checkpoint the oracle reads the same leaves from the page table. "A change" is the mean over
+the tenth of changes before the checkpoint. The probe always shares and unshares the same
+pages of a 2M, in one call of 512 changes.
 
-On type1 the same changes are made with a mapping for each page, as QEMU's
-RamDiscardManager makes them, or with a mapping for each piece that becomes shared. Of the
-latter, UNMAP_DMA takes all or nothing: where a part becomes private, the mapping goes
-and what stays of it is mapped anew; *lost* are the pages that stay shared and were not
-translated meanwhile. Both go on until type1 has no more mappings (65535) or {type1:,}
-changes are made; the instructions of vfio_pgsize are those of the same changes.
+On type1 the same changes use a mapping for each page, as QEMU's RamDiscardManager does, or
+a mapping for each piece that becomes shared. UNMAP_DMA removes whole mappings only: if a part
+of such a piece becomes private, the mapping is removed and the rest is mapped again; *lost* counts
+pages that stay shared and were not translated meanwhile. Both run until type1 has no more
+mappings (65535), or for {type1:,} changes. The instructions of vfio_pgsize are those of the
+same changes.
 """
 
 
@@ -236,14 +234,14 @@ RST_FOLLOWING = """\
 What following the RMP costs
 ============================
 
-Instructions of one call to the kernel, the ioctl of the test module included, on
-the emulated SNP host with ``-icount``; the least of several. They are those of
-``make check ONLY=snp_cost_test``, which has bounds for them. If no container
-has the frame the price is that of the probes at entry and exit, fprobe's and
-ftrace's own work included. If all have it, the leaf of 2M of each is split, or
-merged, and its IOTLB flushed, before the call goes on. The table for a split comes
-from a reserve; if that is used up it has to be made and cleared, and clearing takes
-this machine 4096 instructions (``rep stosb``).
+Instructions of one call to the kernel, including the ioctl of the test module, on the
+emulated SNP host with ``-icount``; the minimum of several calls. ``make check
+ONLY=snp_cost_test`` measures them, and enforces bounds. If no container maps the frame,
+the cost is that of the probes at entry and exit, including the work of fprobe and ftrace.
+If all containers map it, each splits or merges its 2M leaf and flushes the IOTLB before the
+call continues. The table for a split comes from a reserve. If the reserve is used up, the
+table has to be allocated and cleared; clearing takes 4096 instructions on this machine (``rep
+stosb``).
 """
 
 
