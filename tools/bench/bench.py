@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""Measure VFIO's IOMMU backends against one another, in guest instructions.
+"""Measure VFIO's IOMMU backends against each other, in guest instructions.
 
-Boots the bench kernel, which has all of them, in a virtual machine that counts
-instructions; runs pgsize-bench there, and pgsize-states in another one, and prints
-what they found as tables, with the figures to reach. Runs in the build root.
+Boots the bench kernel, which has all backends, in a virtual machine that counts
+instructions. Runs pgsize-bench there, and pgsize-states in a second machine. Prints
+the results as tables, with their targets. Runs in the build root.
 """
 
 import argparse
@@ -26,33 +26,33 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Exit status: 0 all targets reached, 1 some are not, 2 nothing measured.",
+        epilog="Exit status: 0 all targets reached, 1 some missed, 2 nothing measured.",
     )
     parser.add_argument(
         "input",
         nargs="?",
-        help="output of the two programs, or - for standard input: do not run them",
+        help="use this output of the two programs, or - for standard input, and do not run them",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
-    parser.add_argument("--rst", type=Path, metavar="FILE", help="write the tables there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to FILE")
+    parser.add_argument("--rst", type=Path, metavar="FILE", help="write the tables to FILE")
     parser.add_argument(
         "--check", action="store_true", help="print TAP, one test for each target"
     )
     parser.add_argument(
         "--mib", type=int, metavar="N", help=f"size of the mapping (256; {STOCK_MIB} on the stock kernel)"
     )
-    parser.add_argument("--rounds", type=int, default=5, help="how often each is measured")
-    parser.add_argument("--changes", type=int, default=1000000, help="of page states, at random")
+    parser.add_argument("--rounds", type=int, default=5, help="measurements of each row")
+    parser.add_argument("--changes", type=int, default=1000000, help="random changes of page states")
     parser.add_argument(
-        "--type1-changes", type=int, default=300000, help="of them on type1, at most"
+        "--type1-changes", type=int, default=300000, help="maximum number of these changes on type1"
     )
     parser.add_argument(
         "--kernel",
         choices=("bench", "stock"),
         default="bench",
-        help="the kernel to boot: stock has no iommufd, and targets of its own (default: bench)",
+        help="the kernel to boot: stock has no iommufd, and its own targets (default: bench)",
     )
-    parser.add_argument("--timeout", type=int, default=3000, help="seconds for a machine")
+    parser.add_argument("--timeout", type=int, default=3000, help="time limit of a machine in seconds")
     arguments = parser.parse_args()
     if arguments.mib is None:
         arguments.mib = STOCK_MIB if arguments.kernel == "stock" else 256

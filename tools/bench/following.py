@@ -26,7 +26,7 @@ def _suite() -> Suite:
 
 
 def measure() -> str:
-    """Run it, and return what it printed."""
+    """Run it, and return its output."""
     done = subprocess.run(Job((_suite(),)).command(), stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise ResultError(f"{SUITE[:-1]} failed with status {done.returncode}:\n{done.stdout}")
@@ -34,9 +34,9 @@ def measure() -> str:
 
 
 def rows(output: str) -> Iterator[tuple[str, ...]]:
-    """A table: containers that follow, and what each part costs."""
+    """A table: the cost of each part by the number of containers that follow."""
     alone = ALONE.search(output)
-    # By number of containers: one is measured twice.
+    # By number of containers. One number is measured twice.
     nobodys = list({found[0]: found for found in NOBODYS.findall(output)}.values())
     unprepared = UNPREPARED.search(output)
     everybodys = {count: costs for count, *costs in EVERYBODYS.findall(output)}

@@ -117,7 +117,7 @@ def _tables(results: Results) -> list[tuple[str, list[Row]]]:
 
 
 def _aligned(rows: list[Row]) -> Iterator[tuple[list[str], list[int]]]:
-    """Columns of equal width: words to the left, figures to the right."""
+    """Columns of equal width: words left-aligned, figures right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows)]
     for row in rows:
         first, *rest = row
@@ -217,8 +217,8 @@ def _rst_table(rows: list[Row]) -> Iterator[str]:
     rule = "  ".join("=" * width for width in aligned[0][1])
     yield rule
     for number, (cells, _) in enumerate(aligned):
-        # A simple table takes an empty first cell for a continued row, and
-        # empty cells elsewhere as they are.
+        # An empty first cell continues the row above in a simple table; other
+        # cells may be empty.
         yield "  ".join(cells).rstrip()
         if number == 0:
             yield rule
@@ -268,7 +268,7 @@ def rst(results: Results, command: str, cost_test: str) -> Iterator[str]:
 
 
 def as_dict(results: Results) -> dict[str, Any]:
-    """For JSON: the compared figures, the verdicts, and what they come from."""
+    """For JSON: the compared figures, the verdicts, and their sources."""
     return {
         "kernel": results.kernel,
         "costs": [

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What pgsize-bench printed, as numbers that can be compared."""
+"""The output of pgsize-bench, as numbers."""
 
 import json
 from collections.abc import Iterable
@@ -15,12 +15,12 @@ CLOCK_TOLERANCE = 0.01
 
 
 class ResultError(Exception):
-    """The output is no result: its text says why."""
+    """The output is not a result: the text says why."""
 
 
 @dataclass(frozen=True)
 class Clock:
-    """The count of a loop of known length, which proves that it counts."""
+    """The count of a loop of known length, which verifies the counter."""
 
     expected: int
     counted: int
@@ -31,7 +31,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class Cost:
-    """The least of several counts of one piece of work on one memory."""
+    """The minimum of several counts of one operation on one memory."""
 
     instructions: int
     size: int
@@ -42,12 +42,12 @@ class Cost:
 
 
 class Results:
-    """All costs of one run, by backend, memory and work."""
+    """All costs of one run, by backend, memory and operation."""
 
     def __init__(self, lines: Iterable[str]):
         self.raw: list[Entry] = []
         for number, line in enumerate(lines, 1):
-            # Kernel messages and notes on missing backends come in between.
+            # The output also has kernel messages and notes on missing backends.
             if not line.startswith("{"):
                 continue
             try:
@@ -62,7 +62,7 @@ class Results:
             )
         self.kernel = machines[0]["kernel"]
         self.clock = Clock(machines[0]["loop_instructions"], machines[0]["loop_counted"])
-        # Debian's kernel has much that costs instructions: targets of its own are for it.
+        # Debian's kernel executes more instructions, so it has its own targets.
         self.is_stock = not self.kernel.endswith("-pgsize-bench")
         self._entries = {
             (entry["backend"], entry["memory"], entry["work"]): entry
@@ -77,14 +77,14 @@ class Results:
         return [entry for entry in self.raw if entry.get("kind") == kind]
 
     def state_cost(self, memory: str, work: str) -> float | None:
-        """Instructions for each change of page states, or None where it was not measured."""
+        """Instructions for each change of page states, or None if not measured."""
         for entry in self.of_kind("state"):
             if (entry["memory"], entry["work"]) == (memory, work):
                 return float(entry["instructions"] / entry["count"])
         return None
 
     def cost(self, backend: str, memory: str, work: str) -> Cost | None:
-        """The Cost, or None where it was not measured."""
+        """The Cost, or None if not measured."""
         entry = self._entries.get((backend, memory, work))
         if entry is None:
             return None
@@ -92,12 +92,12 @@ class Results:
         return Cost(min(counts), entry["bytes"], max(counts) / min(counts) - 1)
 
     def table_pages(self, backend: str, memory: str) -> int | None:
-        """Pages of IOMMU page tables that the mapping took, or None."""
+        """Pages of IOMMU page tables for the mapping, or None."""
         entry = self._entries.get((backend, memory, "map"))
         return None if entry is None else int(entry["table_pages"])
 
     def runs(self, memory: str) -> int | None:
-        """Of how many physically contiguous runs the memory was, or None."""
+        """Number of physically contiguous runs of the memory, or None."""
         found = {e["runs"] for key, e in self._entries.items() if key[1] == memory}
         return max(found) if found else None
 

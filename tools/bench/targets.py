@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What is compared with what, and which figures are to be reached."""
+"""Which rows are compared, and their targets."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ from results import PAGE, Clock, Results
 
 LEAF = 512 * PAGE
 
-# What the figures of the stock kernel are for.
+# Name of the figures of the stock kernel.
 STOCK_MIB = 64
 
-# The backends' columns: by their own choice of leaf size, and 4K leaves only.
-# Pinning alone, by pin_user_pages_fast, is what all of them pay.
+# The backends' columns: with their own leaf sizes, and with 4K leaves only.
+# pin_user_pages_fast alone, which all backends pay.
 PINNING = "pinning"
 LARGE = {"type1": "type1", "iommufd": "iommufd", "vfio_pgsize": "pgsize", PINNING: PINNING}
 SMALL = {"type1": "type1-4k", "iommufd": "iommufd-4k", "vfio_pgsize": "pgsize-4k", PINNING: PINNING}
@@ -22,25 +22,25 @@ OURS = "vfio_pgsize"
 
 @dataclass(frozen=True)
 class Comparison:
-    """One row of the table: the same work by each backend."""
+    """One row of the table: the same operation by each backend."""
 
     text: str
     work: str
     memory: str
     backends: dict[str, str]
     reach: int | None = None
-    # The same on Debian's kernel, with all that it has switched on, for STOCK_MIB: what is
-    # measured there, and ten percent.
+    # The target on Debian's kernel with its default options, for STOCK_MIB: the measured value
+    # plus ten percent.
     stock: int | None = None
-    # There, where the memory's physical make-up decides, which no two boots have alike: at most
-    # this part of type1's cost in the same run.
+    # The target there if it depends on the physical layout of memory, which differs at each boot:
+    # a fraction of type1's cost in the same run.
     stock_of_type1: float | None = None
     unit: int = PAGE
-    # The column whose figure is to be reached, where pinning leaves room for no other.
+    # The column whose cost is the target, if pinning dominates.
     like: str | None = None
 
     def costs(self, results: Results) -> dict[str, float]:
-        """Column -> instructions per unit, where it was measured."""
+        """Column -> instructions per unit, for measured columns."""
         found = {}
         for column, backend in self.backends.items():
             cost = results.cost(backend, self.memory, self.work)
@@ -49,7 +49,7 @@ class Comparison:
         return found
 
     def target(self, results: Results) -> float | None:
-        """Instructions per unit to be reached; None if there is no target."""
+        """The target in instructions per unit, or None."""
         if results.is_stock:
             type1 = self.costs(results).get("type1")
             if self.stock_of_type1 and type1 is not None:
@@ -58,7 +58,7 @@ class Comparison:
         return self.costs(results).get(self.like) if self.like else self.reach
 
     def is_held(self, results: Results) -> bool:
-        """Is there to be a target?"""
+        """Whether the row has a target."""
         if results.is_stock:
             return bool(self.stock or self.stock_of_type1)
         return bool(self.reach or self.like)
@@ -79,7 +79,7 @@ COMPARISONS = (
     Comparison("unmap with 4K leaves, THP", "unmap", "thp", SMALL),
 )
 
-# Nobody else can do these: there is nothing to compare them with.
+# No other backend has these operations.
 ALONE = {OURS: "pgsize"}
 CONVERSIONS = (
     Comparison("split a 2M leaf (APPLY 4K)", "split", "hugetlb", ALONE, unit=LEAF),
@@ -91,7 +91,7 @@ CONVERSIONS = (
 
 @dataclass(frozen=True)
 class StateCost:
-    """What a change of page states costs."""
+    """The cost of a change of page states."""
 
     text: str
     work: str
@@ -106,8 +106,8 @@ class StateCost:
         return self.stock if results.is_stock else self.reach
 
 
-# Instructions for a page in a batch, at most, where pages follow one another; and on Debian's
-# kernel. Where none does, each is pinned by a call of its own, which alone costs more.
+# Maximum instructions for a page in a batch with contiguous pages; and on Debian's kernel. If
+# no pages are contiguous, each is pinned by a separate call, which alone costs more.
 A_PAGE = 400, 530
 
 STATES = (
@@ -127,13 +127,13 @@ STATES = (
     StateCost("take it back", "unshare-boot", "hugetlb"),
 )
 
-# By so much the same pages may cost more after all changes than before the first.
+# By how much the same pages may cost more after all changes than before the first.
 FLAT = 1.02
 
 
 @dataclass(frozen=True)
 class TableComparison:
-    """Pages that page tables take for the same memory and leaves."""
+    """Page-table pages for the same memory and leaves."""
 
     text: str
     memory: str
@@ -158,14 +158,14 @@ TABLES = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """One figure that is to be reached, and whether it was."""
+    """One target, and whether it was reached."""
 
     text: str
     reached: bool
 
 
 def state_verdicts(results: Results) -> Iterator[Verdict]:
-    """The targets of pgsize-states, where that ran."""
+    """The targets of pgsize-states, if it ran."""
     for machine in results.of_kind("states-machine"):
         clock = Clock(machine["loop_instructions"], machine["loop_counted"])
         yield Verdict(
@@ -207,7 +207,7 @@ def verdicts(results: Results) -> Iterator[Verdict]:
         wanted = "what it is held against was not measured" if target is None else f"{target:.0f} to reach"
         yield Verdict(
             f"{row.text}: {said}, {wanted}",
-            # As printed: no figure is known to more than a tenth.
+            # As printed: figures are known to a tenth.
             ours is not None and target is not None and round(ours, 1) <= round(target, 1),
         )
     for table in TABLES:

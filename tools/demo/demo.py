@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""What the module does, shown in two virtual machines.
+"""Demonstrates the module in two virtual machines.
 
-Says what is made for it, how long that takes, and what each part shows.
+Prints what it builds, how long that takes, and what each part shows.
 """
 
 import subprocess
@@ -20,7 +20,7 @@ from programs import is_built, programs
 
 VM = str(HERE / "vm.py")
 
-# What it is made of, whether that is there, and the minutes that it takes.
+# What to build, whether it exists, and the minutes that it takes.
 MADE: tuple[tuple[str, Callable[[], bool], int], ...] = (
     ("the stock kernel's Rust metadata", lambda: kernels.is_made("stock"), kernels.MINUTES["stock"]),
     ("QEMU as an SNP host", snp_qemu.is_made, snp_qemu.MINUTES),

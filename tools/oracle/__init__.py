@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 """What the IOMMU really translates, read from outside the virtual machine.
 
-The kernel under test says which leaves a device has (VFIO_PGSIZE_QUERY). The
-oracle takes nothing on trust: it stops the machine, reads the IOMMU's own
-registers and the guest's memory through QEMU's monitor, and walks
+The kernel under test reports a device's leaves (VFIO_PGSIZE_QUERY). The oracle
+verifies that report: it stops the machine, reads the IOMMU's registers and the
+guest's memory through QEMU's monitor, and walks
 
     IOMMU MMIO -> device table -> the device's entry -> page table -> leaves
 

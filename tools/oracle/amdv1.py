@@ -25,12 +25,12 @@ FORCE_COHERENT = 1 << 60
 READ = 1 << 61
 WRITE = 1 << 62
 
-PLAIN_LEAF = 0  # "next level" of a leaf of its level's own size
+PLAIN_LEAF = 0  # "next level" of a leaf with its level's own size
 SIZED_LEAF = 7  # "next level" of a leaf whose size is in its address
 
 TABLE_BITS = PRESENT | ACCESSED | NEXT_LEVEL_MASK | ADDRESS_MASK | READ | WRITE
 LEAF_BITS = TABLE_BITS | DIRTY | FORCE_COHERENT
-# What the IOMMU may set in any one entry of a leaf on its own.
+# Bits that the IOMMU may set in one entry of a leaf alone.
 HARDWARE_SETS = ACCESSED | DIRTY
 
 DTE_SIZE = 32
@@ -40,7 +40,7 @@ ReadPage = Callable[[int], bytes]
 
 
 class Leaf(NamedTuple):
-    """An entry (or a run of equal ones) that translates."""
+    """An entry (or several equal ones) that translates."""
 
     iova: int
     phys: int
@@ -77,7 +77,7 @@ class DeviceEntry:
 
 @dataclass
 class Walk:
-    """All that was found below one device-table entry."""
+    """All that one device-table entry leads to."""
 
     leaves: list[Leaf] = field(default_factory=list)
     tables: list[int] = field(default_factory=list)
@@ -122,7 +122,7 @@ def walk_table(
     read: bool,
     write: bool,
 ) -> None:
-    """Add to `walk` what the table at `table`, covering `base` on, holds."""
+    """Add the contents of the table at `table`, which covers IOVA from `base` on, to `walk`."""
     if table in walk.tables:
         walk.problems.append(f"table {table:#x} is used twice, again at iova {base:#x}")
         return
@@ -161,7 +161,7 @@ def descend(
     read: bool,
     write: bool,
 ) -> None:
-    """Follow an entry that points at the table of the next lower level."""
+    """Follow an entry that points to the table of the next lower level."""
     next_level = (entry & NEXT_LEVEL_MASK) >> NEXT_LEVEL_SHIFT
     where = f"level-{level} entry {entry:#x} at iova {iova:#x}"
     if next_level != level - 1:
@@ -189,7 +189,7 @@ def add_leaf(
     read: bool,
     write: bool,
 ) -> int:
-    """Add the leaf that starts at `index`. Returns how many entries it took."""
+    """Add the leaf that starts at `index`. Returns the number of its entries."""
     entry = entries[index]
     step = entry_size(level)
     size = step

@@ -14,15 +14,15 @@ from oracle.server import serve_at
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="oracle.py",
-        description="Reads the AMD IOMMU's page table of a device out of a running QEMU.",
+        description="Reads a device's AMD IOMMU page table from a running QEMU.",
     )
     commands = top.add_subparsers(dest="command", required=True)
 
-    dump = commands.add_parser("dump", help="print what a device's page table holds")
+    dump = commands.add_parser("dump", help="print the contents of a device's page table")
     dump.add_argument("--qmp", required=True, metavar="SOCKET", help="QEMU's QMP unix socket")
     dump.add_argument("--device", required=True, metavar="BDF", help="PCI address: 0000:00:03.0")
-    dump.add_argument("--leaves", action="store_true", help="every leaf, with its address")
-    dump.add_argument("--json", action="store_true", help="as JSON, all there is to know")
+    dump.add_argument("--leaves", action="store_true", help="print every leaf with its address")
+    dump.add_argument("--json", action="store_true", help="print all information as JSON")
 
     serve = commands.add_parser("serve", help="answer tests in the guest over a serial port")
     serve.add_argument("--qmp", required=True, metavar="SOCKET", help="QEMU's QMP unix socket")
@@ -58,7 +58,7 @@ def dump(arguments: argparse.Namespace) -> int:
 
 
 def main() -> int:
-    """Exit status: 0; 1 if the table is broken; 2 if it can not be read."""
+    """Exit status: 0; 1 if the table is broken; 2 if it is not readable."""
     arguments = parser().parse_args()
     try:
         if arguments.command == "dump":

@@ -18,7 +18,7 @@ from qemu.qmp.legacy import QEMUMonitorProtocol
 from oracle.amdv1 import ADDRESS_MASK, DTE_SIZE, PAGE, DeviceEntry, Walk, walk_device
 from oracle.rmp import QEMU_OBJECT, Rmp
 
-# Where QEMU puts the registers of its one AMD IOMMU; the first is the device
+# Where QEMU puts the registers of its one AMD IOMMU. The first is the device
 # table's base address and size.
 IOMMU_MMIO = 0xFED80000
 
@@ -26,11 +26,11 @@ PCI_ADDRESS = re.compile(r"(?:([0-9a-f]{4}):)?([0-9a-f]{2}):([0-9a-f]{2})\.([0-7
 
 
 class OracleError(Exception):
-    """The oracle can not read what it was asked about."""
+    """The oracle cannot read what a test asked about."""
 
 
 def requester_id(address: str) -> int:
-    """The number by which the IOMMU knows the PCI device 0000:00:03.0."""
+    """The IOMMU's number of the PCI device 0000:00:03.0."""
     match = PCI_ADDRESS.fullmatch(address)
     if not match or int(match[1] or "0", 16):
         raise OracleError(f"{address!r} is not a PCI address of segment 0, as 0000:00:03.0")
@@ -60,7 +60,7 @@ class Machine:
 
     def close(self) -> None:
         self._scratch.cleanup()
-        # QEMU may have gone already.
+        # QEMU may have exited already.
         with suppress(QMPError, EOFError, OSError):
             self._qmp.close()
 
@@ -74,7 +74,7 @@ class Machine:
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
-        """Hold all CPUs and devices still meanwhile."""
+        """Stop all CPUs and devices in the meantime."""
         running = self._command("query-status")["running"]
         if running:
             self._command("stop")
@@ -85,7 +85,7 @@ class Machine:
                 self._command("cont")
 
     def read(self, address: int, size: int) -> bytes:
-        """Guest-physical memory, as a device would see it."""
+        """Guest-physical memory, as a device sees it."""
         file = Path(self._scratch.name) / "memory"
         self._command("pmemsave", val=address, size=size, filename=str(file))
         data = file.read_bytes()

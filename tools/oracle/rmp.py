@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """The reverse map table of an SNP host, read from outside.
 
-The table lies in the machine's memory; QEMU's object says where, and counts
-what happened. An entry's format is that of Zen 3 and Zen 4, as Linux has it in
+The table is in the machine's memory. A QEMU object gives its place, and counts
+events. The format of an entry is that of Zen 3 and Zen 4, as in Linux's
 arch/x86/virt/svm/sev.c: 16K for the processor, then 16 bytes for each page.
 """
 
@@ -33,7 +33,7 @@ COUNTS = (
 
 
 class Entry(NamedTuple):
-    """What the table says of a page of 4K."""
+    """The table's entry for a 4K page."""
 
     assigned: bool
     large: bool
@@ -46,7 +46,7 @@ class Entry(NamedTuple):
 
 
 class Rmp:
-    """The table of a running QEMU: get(property) and read(address, size) ask it."""
+    """The table of a running QEMU, read through get(property) and read(address, size)."""
 
     def __init__(self, get: Callable[[str], int], read: Callable[[int, int], bytes]):
         self._get = get
@@ -60,7 +60,7 @@ class Rmp:
         return int.from_bytes(self._read(base + offset, 8), "little")
 
     def entry(self, address: int) -> Entry:
-        """Assigned is said by the page's own entry, the size by that of its 2M if it is assigned."""
+        """A page's own entry says if it is assigned; the first entry of its 2M, if assigned, the size."""
         own, first = self._raw(address), self._raw(address & -HUGE)
         whole = ASSIGNED | LARGE
         asid = own >> ASID_SHIFT & ASID_MASK

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Runs of like leaves, what a test expects of them, and the comparison."""
+"""Runs of like leaves, a test's expectation, and the comparison."""
 
 from bisect import bisect_right
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from oracle.amdv1 import PAGE, Leaf
 
 
 class Run(NamedTuple):
-    """Leaves of one size and one permission that follow one another."""
+    """Adjacent leaves of one size and one permission."""
 
     iova: int
     size: int
@@ -36,7 +36,7 @@ class Run(NamedTuple):
 
 
 def join(runs: Iterable[Run]) -> list[Run]:
-    """The fewest runs that say the same; `runs` rise in IOVA."""
+    """The fewest runs that are equivalent; `runs` rise in IOVA."""
     joined: list[Run] = []
     for run in runs:
         last = joined[-1] if joined else None
@@ -53,14 +53,14 @@ def join(runs: Iterable[Run]) -> list[Run]:
 
 
 def runs_of(leaves: Iterable[Leaf]) -> list[Run]:
-    """The runs that these leaves make."""
+    """The runs of these leaves."""
     return join(
         Run(leaf.iova, leaf.size, leaf.size, "r" * leaf.read + "w" * leaf.write) for leaf in leaves
     )
 
 
 def translate(leaves: list[Leaf], iova: int) -> int | None:
-    """Where the IOMMU takes `iova`, or None; `leaves` rise in IOVA."""
+    """What the IOMMU translates `iova` to, or None; `leaves` rise in IOVA."""
     at = bisect_right(leaves, iova, key=lambda leaf: leaf.iova) - 1
     if at < 0 or iova >= leaves[at].iova + leaves[at].size:
         return None
@@ -69,13 +69,13 @@ def translate(leaves: list[Leaf], iova: int) -> int | None:
 
 @dataclass
 class Expectation:
-    """What a test says of a device: its runs, and some translations."""
+    """A test's expectation for a device: its runs, and some translations."""
 
     runs: list[Run] = field(default_factory=list)
     translations: list[tuple[int, int]] = field(default_factory=list)
 
     def differs(self, leaves: list[Leaf]) -> str | None:
-        """The first thing in which the table is not as expected, or None."""
+        """The first difference between table and expectation, or None."""
         return self._runs_differ(runs_of(leaves)) or self._translations_differ(leaves)
 
     def _runs_differ(self, found: list[Run]) -> str | None:

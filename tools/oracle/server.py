@@ -3,21 +3,21 @@
 
 A test writes lines (numbers in hex, with or without 0x):
 
-    check 0000:00:03.0              whose page table to look at
-    <iova> <size> <pgsize> <r|w|rw> a run that must be there, in rising order
+    check 0000:00:03.0              the device whose page table to read
+    <iova> <size> <pgsize> <r|w|rw> a run that must exist, in rising order
     at <iova> <phys>                a translation that must hold
     end
 
 and reads one line: `ok <number of leaves>`, or `mismatch <why>`. The runs are
-all that the device may reach: one run more in the table is a mismatch, and so
-is a table that breaks the format's rules. `list 0000:00:03.0` is answered by
+all that the device may reach: an additional run in the table is a mismatch, and so
+is a table that violates the format's rules. The answer to `list 0000:00:03.0` is
 the runs found, a line each, and `end <leaves> <pages of tables>`.
 
-Of an SNP host, `rmp <phys>` is answered by `entry assigned|shared 2M|4K <gpa>
-<asid>`, and `rmp` alone by `counts` and the numbers of rmp.COUNTS.
+On an SNP host, the answer to `rmp <phys>` is `entry assigned|shared 2M|4K <gpa>
+<asid>`, and the answer to `rmp` alone is `counts` and the numbers of rmp.COUNTS.
 
-A serial line that echoes sends our own answers back to us: they are passed
-over. A second `check` forgets one that was never ended.
+A serial line that echoes returns the server's answers, which it ignores. A second
+`check` discards one without `end`.
 """
 
 import logging
@@ -40,7 +40,7 @@ WalkDevice = Callable[[str], tuple[DeviceEntry, Walk]]
 
 ANSWERS = ("ok", "mismatch", "entry", "counts")
 
-# Seconds that a starting QEMU may take until it listens, on a host that may be busy.
+# Seconds for a starting QEMU to listen, on a host that may be busy.
 STARTING = 300
 
 
@@ -55,7 +55,7 @@ class Session:
         self._unreadable: str | None = None
 
     def line(self, text: str) -> Iterator[str]:
-        """Take a line from the guest; the lines to answer, if any."""
+        """Process a line from the guest; return the lines to answer."""
         words = text.split()
         if not words or words[0] in ANSWERS:
             return
@@ -118,7 +118,7 @@ class Session:
 
 
 def serve(machine: Machine, port: socket.socket) -> None:
-    """Answer on this serial port until its other end goes away."""
+    """Answer on this serial port until the other end closes."""
     session = Session(machine.walk, machine.rmp())
     with port.makefile("rw", encoding="ascii", errors="replace", newline=None) as lines:
         for text in lines:
@@ -129,7 +129,7 @@ def serve(machine: Machine, port: socket.socket) -> None:
 
 
 def open_port(path: str) -> socket.socket:
-    """Connect to the serial port that QEMU offers as this unix socket."""
+    """Connect to QEMU's serial port, a unix socket."""
     port = socket.socket(socket.AF_UNIX)
     try:
         port.connect(path)
@@ -140,7 +140,7 @@ def open_port(path: str) -> socket.socket:
 
 
 def while_starting(connect: Callable[[str], Connection], path: str) -> Connection:
-    """Connect to a QEMU that may be just starting."""
+    """Connect to a QEMU that may still be starting."""
     deadline = time.monotonic() + STARTING
     while True:
         try:
@@ -156,20 +156,19 @@ def serve_at(qmp_socket: str, serial_socket: str) -> None:
     with (
         while_starting(Machine, qmp_socket) as machine,
         while_starting(open_port, serial_socket) as port,
-        suppress(ConnectionError),  # so it ends when the machine is switched off
+        suppress(ConnectionError),  # It ends when the machine is switched off.
     ):
         serve(machine, port)
 
 
 def serve_in_thread(qmp_socket: str, serial_socket: str) -> threading.Thread:
-    """Serve beside the caller; the thread ends when QEMU does.
+    """Serve in a thread, which ends when QEMU does.
 
     Call it as soon as QEMU runs, with `-qmp unix:QMP,server=on,wait=off` and,
     for the guest's second serial port,
     `-chardev socket,id=oracle,path=SERIAL,server=on,wait=off`
-    `-serial chardev:oracle`: what the guest writes before the oracle is there
-    is lost. The monitor must be the oracle's own: QMP serves one client at a
-    time.
+    `-serial chardev:oracle`. Output of the guest before the oracle connects is lost.
+    The oracle needs its own monitor: QMP serves one client at a time.
     """
 
     def run() -> None:

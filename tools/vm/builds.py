@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What machines are made of, built while suites run that can do without.
+"""Builds kernels and QEMU while suites run that do not need them.
 
-The stock kernel's is made first and takes little; while the debug kernel is
-compiled the suites of the stock one are run.
+The stock kernel comes first and takes little time. While the debug kernel
+compiles, the suites of the stock kernel run.
 """
 
 import time
@@ -20,12 +20,12 @@ from suites import Suite
 
 QEMU = "qemu"
 
-# In this order; QEMU beside them.
+# In this order, with QEMU in parallel.
 KERNELS = ("stock", "bench", "debug")
 
 
 def needs(suite: Suite) -> set[str]:
-    """The builds that a suite wants."""
+    """The builds that a suite needs."""
     if suite.guest is None:
         return {suite.kernel} if suite.kernel else set()
     wanted = {suite.guest.kernel}
@@ -39,7 +39,7 @@ def is_there(name: str) -> bool:
 
 
 class Builds:
-    """Makes what suites need; says what is ready and what failed."""
+    """Makes what suites need; reports what is ready and what failed."""
 
     def __init__(self, suites: Iterable[Suite], tell: Callable[[str, float], None]):
         self._suites = list(suites)
@@ -48,7 +48,7 @@ class Builds:
         self.ready: set[str] = set()
         self.failed: dict[str, str] = {}
         self._names = sorted(set().union(*(needs(suite) for suite in self._suites)))
-        # Those that the cache does not have.
+        # Builds that are not in the cache.
         self.missing = [name for name in self._names if not is_there(name)]
 
     def start(self, pool: ThreadPoolExecutor) -> None:
@@ -76,7 +76,7 @@ class Builds:
         except Problem as problem:
             failure = str(problem)
         except Exception as error:
-            # Nobody else sees how a thread ends.
+            # No other thread sees an exception of this one.
             failure = f"{type(error).__name__}: {error}"
         seconds = time.monotonic() - started
         with self.changed:
@@ -89,7 +89,7 @@ class Builds:
             self._tell(name, seconds)
 
     def state(self, suite: Suite) -> str | None:
-        """Can it be run? None: not yet; "": yes; else why it never can."""
+        """Whether the suite can run. None: not yet; "": yes; otherwise why not."""
         wanted = needs(suite)
         for name in wanted & set(self.failed):
             return f"{name} is not built: {self.failed[name]}"

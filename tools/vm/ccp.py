@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Builds ccp.ko, which plays KVM's part on the SNP host, against a kernel."""
+"""Builds ccp.ko, which stands in for KVM on the SNP host, against a kernel."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ def build_ccp(target: Kernel) -> Path:
     tree = CACHE / f"ccp-{target.build.name.removeprefix('kernel-')}"
     with locked(tree):
         tree.mkdir(parents=True, exist_ok=True)
-        # by content, and with new time stamps: as module.py does
+        # By content and with new time stamps, as in module.py.
         subprocess.run(["rsync", "-rlp", "--checksum", f"{SOURCE}/", str(tree)], check=True)
         say(f"building ccp.ko for {target.release}")
         command = [*target.make(), f"M={tree}", "modules"]

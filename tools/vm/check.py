@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0
 """Runs the suites of suites.py, two at a time, and sums up their results.
 
-Each result is told when it is there. The last line is `N passed, N failed, N
-skipped`; a failure or a suite that breaks off gives a non-zero exit status, and
-an interrupt 130.
+Prints each result when it is available. The last line is `N passed, N failed, N
+skipped`. The exit status is nonzero after a failure or an incomplete suite, and
+130 after an interrupt.
 """
 
 import argparse
@@ -30,15 +30,15 @@ from tally import Tally, judge
 LOGS = CACHE / "check"
 TIMES = CACHE / "check-times.json"
 
-# Seconds between two looks whether there is something to do.
+# Seconds between two checks for work.
 LOOK = 5
 
-# How a command ends that Ctrl-C ends.
+# Exit status of a command that Ctrl-C ends.
 INTERRUPTED = (130, -signal.SIGINT, -signal.SIGTERM)
 
 
 class Check:
-    """One run of all that was chosen."""
+    """One run of all chosen suites."""
 
     def __init__(self, chosen: list[Suite]):
         self._chosen = chosen
@@ -47,12 +47,12 @@ class Check:
         self._jobs = jobs(chosen, self._progress.seconds)
         self._under_way: dict[str, Suite] = {}
         self._interrupted = False
-        self._lock = Lock()  # of all below, and of what is printed
+        self._lock = Lock()  # guards everything below, and the output
         self._told: set[str] = set()
         self.total = Tally()
 
     def run(self) -> bool:
-        """Run all; False: it was interrupted."""
+        """Run all; return False if interrupted."""
         pool = ThreadPoolExecutor(AT_ONCE + 2)
         try:
             self._builds.start(pool)
@@ -81,7 +81,7 @@ class Check:
                 self._run(job)
 
     def _next(self) -> tuple[Job | None, str]:
-        """The longest job that can be run; waits for builds if there is none yet."""
+        """The longest job that can run; waits for builds if there is none yet."""
         with self._builds.changed:
             while self._jobs and not self._interrupted:
                 for job in self._jobs:
@@ -127,7 +127,7 @@ class Check:
     # --- suites in a machine ------------------------------------------------
 
     def _run_in_machines(self, job: Job) -> None:
-        """One machine; and another for what is left if it is gone too early."""
+        """One machine; and another for the remaining suites if it ends too early."""
         left = list(job.suites)
         tries = BOOTS
         while left:
@@ -146,7 +146,7 @@ class Check:
                 suite = left.pop(0)
                 self._tell(suite, judge(suite, part.text, None), part.text, None)
                 if broken is None:
-                    # Not one began: another machine would do no better.
+                    # No suite began: another machine would fail too.
                     for suite in left:
                         self._tell(suite, Tally(failed=["the machine did not run it"]), "", None)
                     left = []
@@ -161,7 +161,7 @@ class Check:
     def _run_in_machine(
         self, job: Job, messages: Path
     ) -> tuple[dict[str, bool], Part | None, int]:
-        """Tell results as they come: who ended, and well; who broke off; the machine's status."""
+        """Report results as they arrive: ended suites, incomplete suites, the machine's status."""
         names = {suite.name: suite for suite in job.suites}
         ended: dict[str, bool] = {}
         parts = Parts()
@@ -188,7 +188,7 @@ class Check:
                     self._tell(suite, tally, part.text, part.seconds)
         return ended, parts.under_way(), machine.wait()
 
-    # --- what is told ----------------------------------------------------------
+    # --- output -------------------------------------------------------------------
 
     def _built(self, name: str, seconds: float) -> None:
         with self._lock:
@@ -200,7 +200,7 @@ class Check:
         return self._interrupted
 
     def _tell(self, suite: Suite, tally: Tally, text: str, seconds: float | None) -> None:
-        """Print the results of a suite, and how far all have come."""
+        """Print the results of a suite, and the progress of the run."""
         named = tally.named(suite.name)
         with self._lock:
             if self._interrupted:
@@ -238,7 +238,7 @@ class Check:
 
 
 def choose(wanted: str | None) -> list[Suite]:
-    """Suites by name, by the name of their program, or by a pattern; words of `wanted` are each one."""
+    """Suites by name, by program, or by pattern; each word of `wanted` selects some."""
     everything = list(suites())
     if wanted is None:
         return everything
@@ -267,9 +267,9 @@ def main() -> int:
     parser.add_argument(
         "--only",
         metavar="NAMES",
-        help="these alone: a suite, a program (all its suites), a pattern of the shell with *",
+        help="run only these: a suite, a program (all its suites), a shell pattern with *",
     )
-    parser.add_argument("--list", action="store_true", help="name the suites")
+    parser.add_argument("--list", action="store_true", help="list the suites")
     arguments = parser.parse_args()
     try:
         require_build_root()
@@ -281,7 +281,7 @@ def main() -> int:
         print("\n".join(suite.name for suite in chosen))
         return 0
     signal.signal(signal.SIGTERM, interrupt)
-    # One at a time: the machines want the processors, and the logs have one place.
+    # One check at a time: it uses all processors, and there is one place for logs.
     with locked(LOGS):
         return check(chosen)
 
@@ -299,7 +299,7 @@ def check(chosen: list[Suite]) -> int:
             print(f"{word} {name}")
     print(total, flush=True)
     if not completed:
-        # Threads wait for what the interrupt has ended, or will: all of it goes with this process.
+        # Threads wait for commands that the interrupt ends. They end with this process.
         os._exit(130)
     return 1 if total.failed else 0
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The kernel's checkpatch, strict, over all C: what it says wrongly of ours is named here.
+"""The kernel's checkpatch --strict, on all C, with a list of its false positives.
 
-Code that is part of the kernel is held to all of it. Test programs and samples
-are no kernel code: they have neither its macros nor its types.
+Kernel code must pass all of it. Test programs and samples are not kernel code:
+they have neither the kernel's macros nor its types.
 """
 
 import re
@@ -16,7 +16,7 @@ from paths import SRC, Problem
 
 KERNEL = ("rust", "include", "tools/testing/snp-host")
 
-# Type: why it does not hold outside of the kernel.
+# Type: why it does not apply outside the kernel.
 NOT_OUTSIDE = {
     "ARRAY_SIZE": "a macro of the kernel",
     "BIT_MACRO": "a macro of the kernel",
@@ -36,7 +36,7 @@ NOT_OUTSIDE = {
     "VOLATILE": "a device's registers, mapped",
 }
 
-# What is said wrongly of some lines: the files' names, what is said, why it is wrong.
+# False positives: file names, the message, why it is wrong.
 WRONG = (
     (r"rust/sys/trace\.h", "OPEN_ENDED_LINE|PARENTHESIS_ALIGNMENT", "TRACE_EVENT() is written so"),
     (r"tools/testing/snp-host/.*", "STATIC_CONST_CHAR_ARRAY", "register_fprobe_syms() wants it so"),
@@ -52,7 +52,7 @@ LINE_OUTSIDE = 110
 
 
 def checkpatch(files: Iterable[Path]) -> None:
-    """Raise Problem with all that is said rightly."""
+    """Raise Problem with all true positives."""
     names = [str(file.relative_to(SRC)) for file in files]
     inside = [name for name in names if name.startswith(tuple(f"{place}/" for place in KERNEL))]
     outside = [name for name in names if name not in inside]
@@ -72,7 +72,7 @@ def _is_wrong(line: str) -> bool:
 def _run(names: list[str], options: list[str]) -> list[str]:
     script = source() / "scripts/checkpatch.pl"
     command = ["perl", str(script), "--no-tree", "--strict", "--terse", "--no-summary", "--show-types"]
-    # It judges by the place of a file in the tree, and notes things where it is run.
+    # checkpatch depends on a file's place in the tree, and writes files where it runs.
     with tempfile.TemporaryDirectory() as scratch:
         for place in SRC.iterdir():
             (Path(scratch) / place.name).symlink_to(place)

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the documentation names is there.
+"""Checks that the names in the documentation exist.
 
-Names in backticks and in literal blocks of README.md and its like and of Documentation/:
-files, make targets and variables, module parameters, functions, types, fields. Each is to
-be in this tree, or in the source of the kernel. Names of other projects are listed, with
-the reason, in doc_names.allow. Links lead to what is there, the tables of the module's
-parameters are what rust/sys/parameters.c says, and the table of calls has all of the UAPI header.
+Looks at names in backticks and in literal blocks of README.md, other *.md and Documentation/:
+files, make targets and variables, module parameters, functions, types, fields. Each must exist
+in this tree or in the kernel source. doc_names.allow lists names of other projects. Links must
+resolve, the tables of the module's parameters must match rust/sys/parameters.c, and the table of
+calls must cover the UAPI header.
 """
 
 import re
@@ -17,7 +17,7 @@ from pathlib import Path
 
 PAGES = ("*.md", "Documentation/*.rst")
 
-# Where the kernel's names are looked for.
+# Where to look for the kernel's names.
 KERNEL = (
     "Documentation/admin-guide",
     "arch/x86",
@@ -53,15 +53,15 @@ DEFINITIONS = tuple(
     )
 )
 OWNER = re.compile(r"\b(?:impl|struct|enum|trait)\b([^;{]*)[;{]")
-# In literal blocks only what can not be prose.
+# In literal blocks only words that are not prose.
 CODE_WORD = re.compile(r"\b[A-Za-z]\w*_\w+\b")
-# Directories of the machine that the tests run in, and of the build root.
+# Directories of the virtual machine and of the build root.
 RUNTIME = ("/sys", "/dev", "/proc", "/lib/", "/host", "/tests", "/samples", "/src", "/cache", "~/")
 
 
 @dataclass(frozen=True)
 class Literal:
-    """What is in backticks, or a line of a literal block."""
+    """Text in backticks, or a line of a literal block."""
 
     page: str
     line: int
@@ -71,13 +71,13 @@ class Literal:
 
 @dataclass
 class Tree:
-    """The checkout: its files, and the words of all that is no page."""
+    """The checkout: its files, and the words of all files except the pages."""
 
     root: Path
     files: list[Path]
     kernel: Path | None = None
     allowed: set[str] = field(default_factory=set)
-    code: dict[str, str] = field(init=False)  # text by name, of the code without its comments
+    code: dict[str, str] = field(init=False)  # text by name, without comments
     names: list[str] = field(init=False)
     words: set[str] = field(init=False)
     defined: dict[str, list[str]] = field(init=False)  # the files that define a name
@@ -120,7 +120,7 @@ class Tree:
         return [file for file in self.names if re.search(f"(?:^|/){pattern}(?:$|/)", file)]
 
     def defines(self, path: str) -> bool:
-        """Whether there is a function or the like of that name, in that module or type."""
+        """Whether that module or type defines a function or the like of that name."""
         *owners, name = path.split("::")
 
         return any(
@@ -133,7 +133,7 @@ def is_page(name: str) -> bool:
 
 
 def without_comments(name: str, text: str) -> str:
-    """C and Rust: what a comment names need not exist. MODULE_PARM_DESC and the like stay."""
+    """C and Rust: names in comments do not count. MODULE_PARM_DESC and the like stay."""
     if not name.endswith((".rs", ".c", ".h")):
         return text
     if "/uapi/" in name:
@@ -142,7 +142,7 @@ def without_comments(name: str, text: str) -> str:
 
 
 def literals(page: str, text: str) -> Iterator[Literal]:
-    """All that a page has in backticks or in literal blocks."""
+    """All text of a page in backticks or in literal blocks."""
     lines = text.split("\n")
     prose = list(lines)
     fence = block = None
@@ -165,7 +165,7 @@ def literals(page: str, text: str) -> Iterator[Literal]:
     quote = "``" if rst else "`"
     for found in re.finditer(rf"{quote}([^`]+){quote}", "\n".join(prose)):
         number = text_line(prose, found.start())
-        # In a table a name may be wrapped at the column's edge.
+        # A table may wrap a name at the column's edge.
         yield Literal(page, number, re.sub(r"[\s|]*\n[\s|]*", " ", found[1]))
 
 
@@ -174,7 +174,7 @@ def text_line(lines: list[str], offset: int) -> int:
 
 
 def make_names(tree: Tree, command: str) -> Iterator[str]:
-    """Targets and variables of a make command that the Makefile does not have."""
+    """Targets and variables of a make command that the Makefile lacks."""
     makefile = tree.code.get("Makefile", "")
     targets = set(re.findall(r"^([\w-]+):(?!=)", makefile, re.MULTILINE))
     command = command.split("#")[0].split("\"")[0]
@@ -191,7 +191,7 @@ def make_names(tree: Tree, command: str) -> Iterator[str]:
 
 
 def names_of(tree: Tree, literal: Literal) -> Iterator[str]:
-    """What of a literal is nowhere in the tree; of functions: is not defined."""
+    """Names of a literal that are nowhere in the tree; functions that are not defined."""
     text = literal.text
     for command in re.findall(r"(?:^|\s)(make(?: [^\s;|]+)+)", text):
         yield from make_names(tree, command)
@@ -218,7 +218,7 @@ def names_of(tree: Tree, literal: Literal) -> Iterator[str]:
 
 
 def names_in_file(tree: Tree, file: str, names: list[str]) -> Iterator[str]:
-    """`file: name, name`: each is in that file."""
+    """`file: name, name`: names that are not in that file."""
     texts = [tree.code[found] for found in tree.find(file) if found in tree.code]
     if not texts and tree.kernel:
         texts = [found.read_text(errors="replace") for found in kernel_files(tree.kernel, file)]
@@ -232,7 +232,7 @@ def names_in_file(tree: Tree, file: str, names: list[str]) -> Iterator[str]:
 
 @cache
 def kernel_index(kernel: Path) -> dict[str, list[str]]:
-    """The kernel's files, by their last names."""
+    """The kernel's files, by their last path component."""
     found = subprocess.run(
         ["find", *KERNEL, "-type", "f"], capture_output=True, text=True, check=False, cwd=kernel
     )
@@ -250,7 +250,7 @@ def kernel_files(kernel: Path, name: str) -> list[Path]:
 
 
 def kernel_has(kernel: Path, names: set[str]) -> set[str]:
-    """Those of these names that the kernel's source has as words, or as files."""
+    """Those of these names that the kernel source has as words or as files."""
     files = {name for name in names if FILE.fullmatch(name) and kernel_files(kernel, name)}
     words = {name for name in names - files if WORD.fullmatch(name)}
     if not words:
@@ -284,7 +284,7 @@ def unknown_names(tree: Tree) -> list[str]:
 
 
 def read_allowed(text: str) -> set[str]:
-    """A name a line; lines that begin with # say whose those below are."""
+    """A name a line; lines that begin with # name the project of those below."""
     return {line for line in text.splitlines() if line and not line.startswith("#")}
 
 
@@ -333,7 +333,7 @@ class Parameter:
 
 
 def parameters(source: str) -> dict[str, Parameter]:
-    """The module's parameters, as their definition in C says."""
+    """The module's parameters, from their definition in C."""
     found = {}
     for name, mode in re.findall(r"^module_param(?:_cb)?\((\w+), .*?(0\d+)\);", source, re.MULTILINE):
         value = re.search(rf"^static (bool|[\w ]+) {name}(?: = (\w+))?;", source, re.MULTILINE)
@@ -367,7 +367,7 @@ def wrong_parameters(tree: Tree) -> list[str]:
 
 
 def untested_calls(tree: Tree) -> list[str]:
-    """What of the UAPI header has no row, with a test, in the table of calls."""
+    """Names of the UAPI header without a row, or without a test, in the table of calls."""
     header = (tree.root / "include/uapi/linux/vfio_pgsize.h").read_text(encoding="utf-8")
     names = re.findall(r"^#define[ \t]+(VFIO_PGSIZE_\w+)[ \t]", header, re.MULTILINE)
     page = dict(tree.pages())["Documentation/testing.rst"]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """The initramfs: busybox, modules, test programs and the command to run.
 
-It is made of two archives. The first has what seldom changes (busybox, the
+It consists of two archives. The first has what seldom changes (busybox, the
 kernel's modules) and is cached; the second has what is under test.
 """
 
@@ -22,7 +22,7 @@ BUSYBOX = Path("/usr/bin/busybox")
 
 
 class Archive:
-    """A cpio archive of the kind that the kernel unpacks (newc)."""
+    """A cpio archive in the kernel's format (newc)."""
 
     def __init__(self) -> None:
         self._out = io.BytesIO()
@@ -67,7 +67,7 @@ def wanted_modules() -> list[str]:
 
 
 def module_files(target: Kernel) -> list[Path]:
-    """The files of the modules wanted, and of those that they need."""
+    """The files of these modules and their dependencies."""
     files: dict[str, list[str]] = {}
     for line in (target.modules / "modules.dep").read_text(encoding="ascii").splitlines():
         file, needs = line.split(":", 1)
@@ -90,7 +90,7 @@ def unpacked(module: Path) -> bytes:
 
 
 def base(target: Kernel) -> Path:
-    """The archive of what seldom changes, from the cache or made."""
+    """The archive of what seldom changes, from the cache or new."""
     key = key_of(
         target.build.name, Path(__file__), HERE / "modules.list", package_version("busybox-static")
     )

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What is run at a time: a suite, or several that share a virtual machine.
+"""A job: a suite, or several that share a virtual machine.
 
-A machine takes longer to come up than many a suite takes. `suite` of /lib/vm.sh
-marks where the output of each begins and ends.
+Booting a machine takes longer than many suites. `suite` of /lib/vm.sh marks the
+beginning and the end of each suite's output.
 """
 
 import re
@@ -15,10 +15,10 @@ from suites import Guest, Suite
 
 VM = str(HERE / "vm.py")
 
-# How many suites share a machine at most: no job is to be much longer than the others.
+# Maximum number of suites in a machine: jobs should take about the same time.
 TOGETHER = 6
 
-# Seconds without a word, of the machine's own time; the debug kernel is several times slower.
+# Seconds of silence, in the machine's own time; the debug kernel is several times slower.
 TIMEOUTS = {"stock": 600, "debug": 900}
 
 BEGINS = re.compile(r"# suite (\S+) begins")
@@ -27,7 +27,7 @@ ENDS = re.compile(r"# suite (\S+) ends: status (\d+), (\d+) s")
 
 @dataclass(frozen=True)
 class Job:
-    """Suites that are run one after the other by one command."""
+    """Suites that one command runs one after the other."""
 
     suites: tuple[Suite, ...]
 
@@ -51,7 +51,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Part:
-    """What a suite printed, its status, None if it did not end, and seconds."""
+    """The output of a suite, its status (None if it did not end), and seconds."""
 
     name: str
     text: str
@@ -60,14 +60,14 @@ class Part:
 
 
 class Parts:
-    """The output of a machine as it comes, by the suites that it belongs to."""
+    """The output of a machine as it arrives, divided by suite."""
 
     def __init__(self) -> None:
         self._name: str | None = None
         self._lines: list[str] = []
 
     def line(self, line: str) -> Part | None:
-        """Take a line; the suite that it ends, if it does."""
+        """Process a line; return the suite that it ends, if any."""
         text = line.rstrip("\r\n")
         begins, ends = BEGINS.fullmatch(text), ENDS.fullmatch(text)
         if begins:
@@ -88,14 +88,14 @@ class Parts:
 
 
 def jobs(suites: Iterable[Suite], seconds: Callable[[Suite], float] = lambda _: 0.0) -> list[Job]:
-    """Suites of the same machine come together; the longest jobs come first."""
+    """Group suites of the same machine; the longest jobs come first."""
     machines: dict[object, list[Suite]] = {}
     for suite in suites:
         machines.setdefault(suite.guest or suite.name, []).append(suite)
     found = []
     for group in machines.values():
         nr = -(-len(group) // TOGETHER)
-        # Dealt out by their length, so that the jobs of a machine are about as long.
+        # Distribute by length, so that the jobs of a machine take about the same time.
         group.sort(key=seconds, reverse=True)
         found += [Job(tuple(group[first::nr])) for first in range(nr)]
     return sorted(found, key=lambda job: sum(map(seconds, job.suites)), reverse=True)

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""Builds kernels ahead of their use, and says where they are."""
+"""Builds kernels in advance, and prints their directories."""
 
 import argparse
 import sys
@@ -11,7 +11,7 @@ from paths import Problem, require_build_root
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", nargs="+", choices=NAMES, help="the kernels to make ready")
+    parser.add_argument("name", nargs="+", choices=NAMES, help="the kernels to build")
     arguments = parser.parse_args()
     try:
         require_build_root()

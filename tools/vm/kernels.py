@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The kernels that the virtual machine runs, and that the module is built for.
+"""The kernels for the virtual machine and for building the module.
 
-stock is Debian's own; debug and bench are small ones of the same source. A
-kernel's directory is the O= directory of its source: made so far that modules,
-Rust ones too, can be built against it.
+stock is Debian's own; debug and bench are small kernels of the same source. A
+kernel's directory is the O= directory of its source, prepared so that modules,
+including Rust modules, can be built against it.
 """
 
 import re
@@ -15,7 +15,7 @@ from pathlib import Path
 from paths import CACHE, HERE, JOBS, Problem, key_of, locked, package_version, run_logged, say
 
 NAMES = ("stock", "debug", "bench")
-# What it takes, as measured on two processors that others used too.
+# Build minutes, measured on two processors under other load.
 MINUTES = {"stock": 3, "debug": 24, "bench": 12}
 RUST_LIB_SRC = "/usr/lib/rustlib/src/rust/library"
 TOOLS = ("rustc", "bindgen", "make")
@@ -55,7 +55,7 @@ def compiler() -> str:
 
 def make_arguments(name: str) -> list[str]:
     if name == "debug":
-        # KASAN of Rust code is to be had with the other compiler only.
+        # Only clang has KASAN for Rust code.
         return ["LLVM=1"]
     arguments = [f"CC={compiler()}"]
     if name == "stock":
@@ -69,7 +69,7 @@ def fragments(name: str) -> list[Path]:
 
 
 def toolchain(name: str) -> str:
-    """The versions of all that compiles a kernel."""
+    """The versions of everything that compiles a kernel."""
     gcc = compiler().removeprefix("x86_64-linux-gnu-")
     return package_version("clang" if name == "debug" else gcc, *TOOLS)
 
@@ -99,7 +99,7 @@ def build_directory(name: str) -> Path:
 
 
 def is_made(name: str) -> bool:
-    """Is the kernel in the cache?"""
+    """Whether the kernel is in the cache."""
     return (build_directory(name) / "complete").exists()
 
 
@@ -120,7 +120,7 @@ def kernel(name: str) -> Kernel:
 
 
 def stock_image() -> Path:
-    """The stock kernel itself, as its package brings it."""
+    """The stock kernel itself, from its package."""
     release = facts()["release"]
     for image in (Path(f"/usr/lib/modules/{release}/vmlinuz"), Path(f"/boot/vmlinuz-{release}")):
         if image.exists():
@@ -129,7 +129,7 @@ def stock_image() -> Path:
 
 
 def make_stock(name: str, build: Path) -> None:
-    """Make what no package has: the Rust metadata of the stock kernel."""
+    """Build what no package contains: the Rust metadata of the stock kernel."""
     tree = source()
     release = facts()["release"]
     say(f"preparing the stock kernel {release} for Rust modules (about {MINUTES[name]} minutes, once)")
@@ -163,7 +163,7 @@ def run_make(tree: Path, build: Path, name: str, targets: list[str]) -> None:
 
 
 def check_config(config: Path, wanted: list[Path]) -> None:
-    """See that each option asked for is there: Kconfig drops them silently."""
+    """Check each requested option: Kconfig drops options silently."""
     got = set(config.read_text(encoding="utf-8").splitlines())
     missing = []
     for fragment in wanted:
@@ -174,7 +174,7 @@ def check_config(config: Path, wanted: list[Path]) -> None:
 
 
 def kernel_doc(files: list[Path]) -> list[str]:
-    """Complaints of the kernel's own kernel-doc about these files."""
+    """Complaints of the kernel's kernel-doc about these files."""
     script = source() / "scripts/kernel-doc"
     command = [str(script), "-none", "-Wall", *map(str, files)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""Who knows whom in rust/: draws the graph, and says what breaks its rules.
+"""Checks the layers of rust/: prints the graph of dependencies, and violations.
 
-A folder of rust/ is a layer, and so is a file beside them. A file may know its own
-layer and those below it. Within a layer, too, no two files know each other, and an
-item is no more visible than it has to be.
+A folder of rust/ is a layer, and so is a file beside them. A file may use its own
+layer and those below it. Within a layer there are no cycles, and an item is no more
+visible than necessary.
 
 A node of the graph is a file without its suffix: rmp/hook is hook.rs, hook.c and
-hook.h. An edge is a path (`crate::`, `super::`), a call of a method of a type whose
-methods are in several files, an #include, or a C function that Rust calls, or the
-other way round. Paths through the `pub use` of a mod.rs lead to where the item is.
+hook.h. An edge is a path (`crate::`, `super::`), a call of a method of a type with
+methods in several files, an #include, or a call between C and Rust. Paths through
+the `pub use` of a mod.rs lead to the item's file.
 """
 
 import re
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from paths import SRC
 
-# From the bottom up. Those of one row do not know each other.
+# From the bottom up. Layers in one row do not use each other.
 LAYERS = (
     ("pgtable",),
     ("sys",),
@@ -36,7 +36,7 @@ LAYERS = (
 HEIGHT = {name: height for height, row in enumerate(LAYERS) for name in row}
 ROOT = "vfio_pgsize"
 
-# Methods that the kernel's and Rust's own types have, too: they count only on `self`.
+# Methods that types of the kernel and of Rust also have: they count only on `self`.
 COMMON = frozenset(
     ("as_ptr", "clear", "get", "insert", "lock", "map", "remove", "replace", "split", "take")
 )
@@ -49,7 +49,7 @@ def layer_of(node: str) -> str:
 
 
 def code_of(text: str) -> str:
-    """The text without its comments and without what is in strings."""
+    """The text without comments and string contents."""
     wanted = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\])*"', re.DOTALL)
     return wanted.sub(lambda found: '""' if found[0].startswith('"') else "", text)
 
@@ -74,14 +74,14 @@ def leaves_of(tree: str, prefix: Words = ()) -> Iterator[Words]:
 
 @dataclass
 class Source:
-    """A file of Rust, and the module that it is."""
+    """A Rust file, and its module."""
 
     node: str
     module: Words
     code: str
     items: set[str] = field(default_factory=set)
     exports: dict[str, Words] = field(default_factory=dict)
-    # the types that have methods here, and where in the code those are
+    # the types with methods here, and the places of those in the code
     impls: list[tuple[str, int, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -104,7 +104,7 @@ class Source:
         return self.module + (path[1:] if path[0] == "self" else path)
 
     def paths(self, children: Iterable[str]) -> Iterator[Words]:
-        """What is named here by where it is."""
+        """The names that this file uses, with their paths."""
         for tree in re.findall(r"^ *use ([^;]*);", self.code, re.MULTILINE):
             for path in leaves_of(tree):
                 if path[0] in ("crate", "super", "self"):
@@ -122,7 +122,7 @@ class Source:
                 yield owner, name
 
     def calls(self) -> Iterator[tuple[str, str]]:
-        """The receivers of calls, by the name of their type if that is told, and the methods."""
+        """The receivers of calls, by the name of their type if known, and the methods."""
         code = self.code.replace(".lock()", " " * len(".lock()"))
         for found in re.finditer(r"(\w*)\s*\.\s*(\w+)\s*(?:::<[^>]*>)?\(", code):
             if found[1] == "self":
@@ -136,7 +136,7 @@ class Source:
 
 
 class Graph:
-    """The files of a folder, and who knows whom."""
+    """The files of a folder, and their dependencies."""
 
     def __init__(self, top: Path) -> None:
         self.edges: dict[str, set[str]] = defaultdict(set)
@@ -148,13 +148,13 @@ class Graph:
             code = code_of(file.read_text(encoding="utf-8"))
             self.sources[module] = Source(node.removesuffix("/mod"), module, code)
         for file in sorted((*top.rglob("*.c"), *top.rglob("*.h"))):
-            # what an #include names is a string
+            # the name in an #include is a string
             text = re.sub(r"/\*.*?\*/", "", file.read_text(encoding="utf-8"), flags=re.DOTALL)
             if file.suffix == ".h":
-                # what a header declares it does not call
+                # a declaration in a header is not a call
                 text = "\n".join(re.findall(r"^#include.*", text, re.MULTILINE)) + "\n"
             self.c_code[str(file.relative_to(top).with_suffix(""))] += text
-        # the host's tests see what other layers see
+        # the host's tests use what other layers use
         tests = sorted((top.parent / "tools/testing/host/src").rglob("*.rs"))
         self.tests = "\n".join(file.read_text(encoding="utf-8") for file in tests)
         self.draw_paths()
@@ -168,7 +168,7 @@ class Graph:
             self.edges[node].add(known)
 
     def place(self, path: Words) -> str | None:
-        """Where what a path names is."""
+        """The place of what a path names."""
         for end in range(len(path), -1, -1):
             source = self.sources.get(path[:end])
             if source is None:
@@ -202,7 +202,7 @@ class Graph:
                 told = [one for one in owners if one[1] == receiver]
                 if not told and len(owners) == 1:
                     told = list(owners)
-                # of two types of one name the upper one stands for both
+                # of two types with one name, the upper one represents both
                 for one in sorted(told, key=lambda one: HEIGHT.get(one[0], 0))[-1:]:
                     if len(homes[one]) > 1:
                         self.add(source.node, owners[one])
@@ -243,7 +243,7 @@ class Graph:
                     yield f"{node} knows {other}, which is not below it"
 
     def cycles(self) -> Iterator[str]:
-        """One cycle for each knot of files that know each other."""
+        """One cycle for each set of files that depend on each other."""
         left = {node: set(known) for node, known in self.edges.items()}
         while left:
             done = {node for node, known in left.items() if not known & left.keys()}
@@ -268,10 +268,10 @@ class Graph:
                     yield f"{source.node}: impl {owner}, which is another layer's: write functions"
 
     def visible(self) -> Iterator[str]:
-        """Items that need not be so visible: nothing of their name is used so far away."""
+        """Items that are too visible: nothing as far away uses their name."""
         words = {s.node: set(re.findall(r"\w+", s.code)) for s in self.sources.values()}
         words["host"] = set(re.findall(r"\w+", code_of(self.tests)))
-        # not types, which are as visible as what has them
+        # except types, which are as visible as what contains them
         item = re.compile(
             r"^ *(pub\((?:super|crate)\)) (?:(?:const |unsafe |extern \"\" )*fn|static|const) (\w+)"
             r"|^ +(pub\((?:super|crate)\)) (\w+):",
@@ -304,7 +304,7 @@ def problems(top: Path) -> list[str]:
 
 
 def main() -> int:
-    """Print the graph, and what is wrong with it."""
+    """Print the graph and its violations."""
     print(Graph(SRC / "rust"))
     found = problems(SRC / "rust")
     print("\n".join(found), file=sys.stderr)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """Checks of the sources that need no virtual machine.
 
-Each prints what is wrong and fails, or is silent. `all` is each of them.
+Each prints what is wrong and fails, or is silent. `all` runs all of them.
 """
 
 import argparse
@@ -31,36 +31,36 @@ from ruff import ruff
 UAPI = SRC / "include/uapi/linux/vfio_pgsize.h"
 CRATES = (SRC / "tools/testing/host", SRC / "samples/rust")
 
-# Emulated hardware, in QEMU's own style.
+# Emulated hardware, in QEMU's style.
 SNP_QEMU = SRC / "tools/snp-qemu"
 
-# Of tools/, what is Python.
+# The Python in tools/.
 PACKAGES = ("vm", "bench", "demo", "oracle")
 
-# Scripts of the virtual machine.
+# Scripts for the virtual machine.
 IN_BUSYBOX = ("tools/vm/guest/", "tools/demo/", "tools/bench/", "tools/testing/")
 
-# What shellcheck says that is not so of ours.
+# False positives of shellcheck.
 SHELLCHECK_WRONG = (
-    "SC1091",  # a file that is there in the machine only
-    "SC2016",  # '$a' that somebody else is to expand
-    "SC2015",  # A && B || C: if B fails C is right
+    "SC1091",  # a file that exists only in the machine
+    "SC2016",  # '$a' for another program to expand
+    "SC2015",  # A && B || C: C is right if B fails
     "SC2154",  # a variable of such a file
     "SC2319",  # [ ... ] and then $?: a test's result
     "SC3045",  # read -t: busybox has it
 )
 
-# Files that have no place for a licence line.
+# Files without a place for a licence line.
 UNMARKED = ("COPYING", "Cargo.lock", ".gitignore", ".json", ".md")
 
 
 def tracked(*patterns: str) -> list[Path]:
-    """The files that git knows of, and new ones that it does not ignore."""
+    """The files in git, and new ones that it does not ignore."""
     command = ["git", "-c", f"safe.directory={SRC}", "-C", str(SRC), "ls-files", "-z"]
     command += ["--cached", "--others", "--exclude-standard", "--", *patterns]
     git = subprocess.run(command, check=False, capture_output=True, text=True)
     if git.returncode:
-        # The build root sees the checkout and nothing around it.
+        # The build root sees only the checkout.
         said = git.stderr.strip()
         raise Problem(f"git does not list the files ({said}): is this a worktree? clone it instead")
     listed = git.stdout
@@ -100,7 +100,7 @@ def clippy(_: argparse.Namespace) -> None:
 
 
 def layers(_: argparse.Namespace) -> None:
-    """No file of rust/ knows one above it; tools/vm/layers.py prints who knows whom."""
+    """rust/ is in layers; tools/vm/layers.py prints the graph."""
     found = problems(SRC / "rust")
     if found:
         raise Problem("rust/ is not in layers:\n" + "\n".join(found))
@@ -113,7 +113,7 @@ def doc_comments(_: argparse.Namespace) -> None:
 
 
 def uapi(_: argparse.Namespace) -> None:
-    """The header stands alone, in C and in C++."""
+    """The header compiles alone, in C and in C++."""
     for compiler, standard in (("gcc", "-std=gnu90"), ("gcc", "-std=c11"), ("clang++", "-std=c++17")):
         language = "c++" if compiler == "clang++" else "c"
         command = [compiler, standard, "-x", language, "-fsyntax-only", "-Wall", "-Wextra", "-Werror"]
@@ -122,7 +122,7 @@ def uapi(_: argparse.Namespace) -> None:
 
 
 def doc(arguments: argparse.Namespace) -> None:
-    """Documentation/ as HTML, without a complaint."""
+    """Documentation/ as HTML, without warnings."""
     for file in tracked("Documentation/*.rst"):
         out = Path("/dev/null")
         if arguments.out:
@@ -133,7 +133,7 @@ def doc(arguments: argparse.Namespace) -> None:
 
 
 def doc_names(_: argparse.Namespace) -> None:
-    """Names, links and tables of parameters in the documentation."""
+    """Names, links and tables in the documentation."""
     allowed = read_allowed((HERE / "doc_names.allow").read_text(encoding="utf-8"))
     files = [file for file in tracked() if file.is_file() and not file.is_symlink()]
     tree = Tree(SRC, files, source(), allowed)
@@ -144,7 +144,7 @@ def doc_names(_: argparse.Namespace) -> None:
 
 
 def python(_: argparse.Namespace) -> None:
-    """ruff and mypy, as tools/pyproject.toml says."""
+    """ruff and mypy, by tools/pyproject.toml."""
     tools = SRC / "tools"
     command = [str(ruff()), "check", "--quiet", "--no-cache", "."]
     succeed(command, "ruff complains: see above", cwd=tools)
@@ -153,7 +153,7 @@ def python(_: argparse.Namespace) -> None:
 
 
 def shell(_: argparse.Namespace) -> None:
-    """shellcheck, of all scripts; those of the virtual machine run in busybox."""
+    """shellcheck on all scripts; those for the virtual machine run in busybox."""
     scripts = {
         file: file.read_text(encoding="utf-8").partition("\n")[0]
         for file in tracked()
@@ -184,7 +184,7 @@ def c_types(_: argparse.Namespace) -> None:
 
 
 def every(arguments: argparse.Namespace) -> None:
-    """Run each, two at a time, and say how it went."""
+    """Run each, two at a time, and print the results."""
     failed = []
 
     def run(name: str) -> None:
@@ -223,8 +223,8 @@ CHECKS: dict[str, Callable[[argparse.Namespace], None]] = {
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("check", choices=[*CHECKS, "all"])
-    parser.add_argument("--write", action="store_true", help="fmt: write the files anew")
-    parser.add_argument("--out", metavar="DIR", help="doc: where the HTML goes")
+    parser.add_argument("--write", action="store_true", help="fmt: rewrite the files")
+    parser.add_argument("--out", metavar="DIR", help="doc: output directory for the HTML")
     arguments = parser.parse_args()
     try:
         require_build_root()

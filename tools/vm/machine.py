@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
-"""One run of the virtual machine: QEMU, its serial ports, how it ended.
+"""One run of the virtual machine: QEMU, its serial ports, its end.
 
 The first serial port is the kernel's console and goes to a file; the second is
-the oracle's; the third is the terminal of the command. The command's exit
-status comes as a line with a nonce on the third: if it does not come, the
-machine has failed, however QEMU ended.
+for the oracle; the third is the command's terminal. The command's exit status is
+a line with a nonce on the third port. Without it the machine has failed, however
+QEMU ended.
 """
 
 import os
@@ -29,7 +29,7 @@ from snp_qemu import ROMS, qemu
 sys.path.append(str(SRC / "tools"))
 from oracle.server import serve_in_thread
 
-# What a kernel prints when something is wrong with it, or with us.
+# What the kernel prints on an error.
 REPORT = re.compile(
     r"BUG: |WARNING: |KASAN: |UBSAN: |Oops|general protection fault|panicked at"
     r"|INFO: task .* blocked|INFO: rcu.* stall|rcu: INFO: .*stall|suspicious RCU usage"
@@ -38,32 +38,30 @@ REPORT = re.compile(
 )
 REPORT_LINES = 60
 
-# A warning of the scheduler's own, where a processor was not run for minutes: the timer of a
-# deadline server is queued again while it is handled. In it is none of what is tested.
+# A scheduler warning if a processor did not run for minutes: a deadline server's timer is
+# queued again while it is handled. The code under test is not involved.
 STARVED = re.compile(r"WARNING: kernel/time/hrtimer\.c.* at hrtimer_forward")
 STARVED_BY = re.compile(r"\bdl_task_timer\+")
 
-# The machines of the QEMU that can be an SNP host. Linux wants it to be bare
-# metal, and the CPU to be Zen 3 or 4, or to have RMPREAD.
+# The machines of the QEMU that can be an SNP host. Linux requires bare metal, and
+# a CPU of Zen 3 or 4, or one with RMPREAD.
 SNP_MODELS = {
     "off": ("q35,snp=off", "EPYC-Milan,-hypervisor"),
     "milan": ("q35,snp=on", "EPYC-Milan,-hypervisor"),
     "rmpread": ("q35,snp=on", "EPYC-Genoa,family=26,model=2,-hypervisor,rmpread=on"),
 }
-# Milliseconds until a transfer of an edu device begins, on that machine.
+# Milliseconds before an edu device's transfer, on that machine.
 SNP_EDU_DELAY = 1
 
-# Seconds that the machine may take to switch itself off once it is done: the host may be busy.
+# Seconds for the machine to switch itself off when done: the host may be busy.
 GOODBYE = 120
 
-# Without KVM a timer of a processor is lost now and then, on a busy host: the processor
-# is halted for ever, with work that waits for it, while the kernel comes up or later on.
-# One cause was in QEMU 10.0, and is repaired in ours (tools/snp-qemu/patches/1-repairs).
-# Nothing that runs in the kernel can do that. Such a machine is run again; it is known by
-# one of three signs. /init, which says UP first of all, is not reached; the processors
-# take hardly any time, for longer than any test waits; or RCU, which has waited in vain
-# for a timer of its own, finds the processor idle. A deadlock is something else: there
-# the kernel has said before that a task hangs.
+# Without KVM, on a busy host, a processor occasionally loses its timer: it halts forever while
+# work waits for it, during boot or later. QEMU 10.0 had one cause, fixed in ours
+# (tools/snp-qemu/patches/1-repairs). No code in the kernel can cause this, so the machine runs
+# again. There are three signs: /init, which first prints UP, is not reached; the processors take
+# hardly any time for longer than any test waits; or RCU waited in vain for its own timer and
+# reports an idle processor. A deadlock differs: the kernel reports a hung task before.
 UP = b"vm: up"
 NOT_UP = "the kernel did not come up"
 STANDS_STILL = "the machine stands still"
@@ -72,22 +70,22 @@ AGAIN = (NOT_UP, STANDS_STILL, TIMER_LOST)
 HANGS = "a task hangs, and the machine stands still"
 BOOTS = 3
 
-# vm.py's exit status of such a machine: whose output was passed on can not run it again itself.
+# vm.py's exit status for such a machine, if its output was already passed on.
 AGAIN_STATUS = 75
 
-# Seconds of the machine's own time (pulse.py): a busy host makes no machine fail.
-# Without a line of the log until it is up; ...
+# Seconds of the machine's own time (pulse.py), so a busy host makes no machine fail.
+# Without a log line during boot:
 BOOT_TIME = 120
-# ... at rest, which ends after the kernel has said once that a task hangs, and before the third time.
+# Idle: longer than until the kernel reports a hung task once, shorter than until the third time.
 STILL_TIME = 300
-# A machine that prints for ever ends after so many times what it may be silent.
+# A machine that never stops printing ends after this many times the permitted silence.
 LONGEST = 20
 
-# Seconds between two looks at a machine.
+# Seconds between two checks of a machine.
 LOOK = 10
 
-# What the kernel measures it measures in wall time: seconds until it says that a task hangs, that
-# RCU waits, and half of those until it says that a processor does not switch tasks.
+# The kernel measures these in wall time: seconds until it reports a hung task and a stalled RCU,
+# and half of the seconds until it reports a processor that does not switch tasks.
 HUNG_TIME = 120
 STALL_TIME = 240
 WATCHDOG_TIME = 60
@@ -98,7 +96,7 @@ HUNG = re.compile(rb"INFO: task .* blocked for more than")
 
 @dataclass
 class Settings:
-    """What the machine is made of."""
+    """The configuration of the machine."""
 
     smp: int = 2
     mem: str = "2G"
@@ -137,7 +135,7 @@ class Result:
 
 
 class Machine:
-    """A virtual machine that runs one command and is gone."""
+    """A virtual machine that runs one command and ends."""
 
     def __init__(self, kernel: Kernel, settings: Settings):
         self.kernel = kernel
@@ -189,7 +187,7 @@ class Machine:
         return [*line, "-append", " ".join([*append, settings.append]), *settings.qemu]
 
     def model(self) -> list[str]:
-        """QEMU, and the machine and CPU that it is to be."""
+        """QEMU, its machine and its CPU."""
         if not self.settings.snp:
             return ["qemu-system-x86_64", "-M", "q35", "-cpu", "EPYC-v4"]
         roms = [word for place in ROMS for word in ("-L", place)]
@@ -218,7 +216,7 @@ class Machine:
         return {name: "yes" if on else "" for name, on in flags.items()} | texts
 
     def run(self, command: str, module: Path | None, programs: list[tuple[Path, Path]]) -> Result:
-        """Boot, run the command, and tell how it went."""
+        """Boot, run the command, and report the result."""
         image = initramfs(self.kernel, module, command, self.parameters(), programs)
         (self.scratch / "initramfs").write_bytes(image)
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -241,7 +239,7 @@ class Machine:
             shutil.rmtree(self.scratch, ignore_errors=True)
 
     def watch(self) -> tuple[int | None, str | None]:
-        """Run QEMU and pass the command's output on, until its status comes."""
+        """Run QEMU and pass the command's output on until its status arrives."""
         errors = self.scratch / "qemu.errors"
         with open(errors, "wb") as complaints:
             qemu = subprocess.Popen(
@@ -342,7 +340,7 @@ class Output:
         self._held = b""
 
     def _beginning(self, data: bytes) -> int:
-        """How many bytes at the end may be the beginning of the nonce."""
+        """Number of bytes at the end that may be the beginning of the nonce."""
         for size in range(min(len(self._nonce) - 1, len(data)), 0, -1):
             if self._nonce.startswith(data[-size:]):
                 return size
@@ -362,12 +360,12 @@ def what_stands_still(log: bytes) -> str:
 
 
 def timer_lost(log: bytes) -> bool:
-    """Does the kernel say that a timer did not come, and that its processor is halted?"""
+    """Whether the kernel reports a lost timer and a halted processor."""
     return bool(RCU_WAITED.search(log) and IDLE.search(log))
 
 
 def find_reports(log: str) -> list[str]:
-    """The kernel's reports in its log, each with the lines that follow it."""
+    """The reports in the kernel log, each with the lines that follow it."""
     lines = log.splitlines()
     reports = []
     end = -1
@@ -376,7 +374,7 @@ def find_reports(log: str) -> list[str]:
             end = number + REPORT_LINES
             report = lines[number:end]
             if STARVED.search(report[0]) and any(map(STARVED_BY.search, report)):
-                # Only up to its end: what comes after it is another.
+                # Only up to its end; what follows is another report.
                 end = number + 1 + next(
                     (n for n, text in enumerate(report) if "end trace" in text), 0
                 )

@@ -10,22 +10,22 @@ from pathlib import Path
 from kernels import NAMES, Kernel, kernel
 from paths import CACHE, SRC, Problem, locked, require_build_root, say
 
-# Debian's sparse is older than this word, and the kernel takes none that does not know it.
-# Nor is strlen() of a literal a constant for it, as MODULE_INFO() wants.
+# Debian's sparse is older than this keyword, which the kernel requires. It also does not treat
+# strlen() of a literal as a constant, as MODULE_INFO() needs.
 SPARSE = "sparse -D__typeof_unqual__=__typeof__ '-D__builtin_strlen(x)=(sizeof(x)-1)'"
 
 SOURCES = ("Kbuild", "rust", "include")
 
 
 def copy_sources(tree: Path) -> None:
-    """Bring the copy of the sources to what the checkout has.
+    """Update the copy of the sources from the checkout.
 
-    Files are compared by content and not given the checkout's time stamps, so
-    that make sees what changed, whichever checkout it came from.
+    Compares files by content and does not copy time stamps, so that make sees what
+    changed, whichever checkout it came from.
     """
     tree.mkdir(parents=True, exist_ok=True)
     command = ["rsync", "--recursive", "--links", "--checksum", "--delete", "--perms"]
-    # what make made stays
+    # keep make's output
     command += ["--filter=P *.o", "--filter=P .*", "--filter=P bindings_generated.rs"]
     command += ["--filter=P bindgen.mk", "--exclude=target/"]
     for name in SOURCES:
@@ -50,7 +50,7 @@ def build_module(
             command.append("VFIO_PGSIZE_TEST=1")
         if clippy:
             command.append("CLIPPY=1")
-            # clippy speaks only when it compiles
+            # clippy prints only when it compiles
             (tree / "rust/vfio_pgsize.o").unlink(missing_ok=True)
         if pedantic:
             command.append("KRUSTFLAGS=-Dwarnings")
@@ -61,16 +61,16 @@ def build_module(
 
 
 def sparse(target: Kernel) -> list[str]:
-    """What sparse says of the module's C."""
+    """The output of sparse for the module's C."""
     build_module(target)
     tree = CACHE / f"module-{target.build.name.removeprefix('kernel-')}"
     with locked(tree):
-        # C=2: also what is up to date
+        # C=2: also files that are up to date
         command = [*target.make(), f"M={tree}", "C=2", f"CHECK={SPARSE}", "modules"]
         result = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
         )
-    # The kernel's build speaks of BTF there, too.
+    # The kernel's build prints about BTF there, too.
     said = [line for line in result.stderr.splitlines() if "BTF" not in line]
     if result.returncode and not said:
         raise Problem(f"sparse does not run: {result.stdout}")
@@ -80,9 +80,9 @@ def sparse(target: Kernel) -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kernel", nargs="?", default="stock", choices=NAMES)
-    parser.add_argument("--clippy", action="store_true", help="compile by clippy")
-    parser.add_argument("--pedantic", action="store_true", help="a warning is an error")
-    parser.add_argument("--test-build", action="store_true", help="with what tests want")
+    parser.add_argument("--clippy", action="store_true", help="compile with clippy")
+    parser.add_argument("--pedantic", action="store_true", help="fail on warnings")
+    parser.add_argument("--test-build", action="store_true", help="build with the additions for tests")
     parser.add_argument("--out", type=Path, metavar="DIR", help="copy the module to DIR/RELEASE/")
     arguments = parser.parse_args()
     try:

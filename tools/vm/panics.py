@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""An SNP host panics while a processor is held in the hook: it has to come to its end.
+"""An SNP host panics while a processor is in the hook: the machine must reboot.
 
-A machine for each step of a smash. Its notifier of panics changes the RMP as ccp's does, through
-what is hooked, and the command line says that it is to reboot at once, at which QEMU ends. A
-machine that hangs says nothing any more. Prints TAP.
+Runs a machine for each step of a smash. Its panic notifier changes the RMP as ccp's does, through
+the functions that are hooked. The command line makes a panic reboot at once, which ends QEMU. A
+machine that hangs prints nothing more. Prints TAP.
 """
 
 import argparse
@@ -20,14 +20,14 @@ from module import build_module
 from paths import Problem, require_build_root
 from programs import programs
 
-# As gates.c of the tests calls them.
+# Names as in gates.c of the tests.
 STEPS = ("call begins", "hook has the lock", "hook is through", "RMP changed", "call is over")
 
-# Seconds of the machine's own time without a word: a panic speaks all the time.
+# Seconds of silence, in the machine's own time: a panic prints all the time.
 TIMEOUT = 60
 
-# In this order: it was held, the other processor was at the hook, and all was done. The last
-# one takes pages back that on hardware the firmware has; here it may find that it has not.
+# In this order: the processor was held, the other was at the hook, all is done. The last one takes
+# pages back that belong to the firmware on hardware; here it may find that they do not.
 SAID = (
     'snp_panic: held at "{step}"',
     "Kernel panic - not syncing: snp-host",
@@ -41,7 +41,7 @@ SAID = (
 
 
 def complaint(step: str, log: str, failure: str | None) -> str | None:
-    """What is wrong with how a machine ended."""
+    """What is wrong with the end of a machine."""
     place = 0
     for said in SAID:
         text = said.format(step=step)
@@ -73,7 +73,7 @@ def run(target: Kernel, step: str, module: Path, built: list[tuple[Path, Path]])
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kernel", choices=NAMES, default="stock")
-    parser.add_argument("steps", nargs="*", default=STEPS, metavar="STEP", help="some of them")
+    parser.add_argument("steps", nargs="*", default=STEPS, metavar="STEP", help="run only these")
     arguments = parser.parse_args()
     try:
         require_build_root()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Where things are in the build root, and how things made once are kept.
+"""Places in the build root, and the cache.
 
-What is made is put in the cache under a name that holds a hash of all that it
-is made of: what is there is right, and nothing is ever brought up to date.
+The cache stores items under a name with a hash of all their inputs. An item that
+exists is valid, and is never updated.
 """
 
 import fcntl
@@ -20,12 +20,12 @@ CACHE = Path("/cache")
 HERE = Path(__file__).resolve().parent
 JOBS = os.cpu_count() or 1
 
-# Seconds between two lines that tell how far a long command has come.
+# Seconds between two progress lines of a long command.
 PATIENCE = 30
 
 
 class Problem(Exception):
-    """Something to tell the user in a sentence, without a traceback."""
+    """A message for the user, without a traceback."""
 
 
 def say(text: str) -> None:
@@ -47,14 +47,14 @@ def key_of(*parts: object) -> str:
 
 
 def package_version(*names: str) -> str:
-    """The versions of Debian packages, as installed in the build root."""
+    """The versions of Debian packages in the build root."""
     command = ["dpkg-query", "-W", "-f", "${Package} ${Version}\n", *names]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of something in the cache, for other runs use it too."""
+    """Hold the lock of a cache item, which other runs use too."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(f"{path}.lock", "w", encoding="ascii") as lock:
         try:
@@ -66,7 +66,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def run_logged(command: list[str], log: Path, what: str, cwd: Path | None = None) -> None:
-    """Run with the output in a log; show life now and then, and a failure's end."""
+    """Run with the output in a log; print progress, and the end of the log on failure."""
     started = time.monotonic()
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "ab") as output:
@@ -90,7 +90,7 @@ def run_logged(command: list[str], log: Path, what: str, cwd: Path | None = None
 
 
 def outside(path: Path) -> str:
-    """What a path of the build root is called outside of it, near enough."""
+    """Approximate path outside the build root."""
     for inner, outer in ((CACHE, "the cache's "), (SRC, "")):
         if path.is_relative_to(inner):
             return f"{outer}{path.relative_to(inner)}"

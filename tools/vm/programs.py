@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The test programs and samples that go into the virtual machine.
+"""The test programs and samples for the virtual machine.
 
-They are built from a copy of the checkout in the cache: make and cargo look at
-time stamps, and the copy gives new ones to what has changed, and to nothing
-else, whichever checkout it came from.
+They are built from a copy of the checkout in the cache: make and cargo compare
+time stamps, and the copy changes them only for changed files, whichever checkout
+they came from.
 """
 
 import subprocess
@@ -21,12 +21,12 @@ COPIED = ("include", "rust", "samples", "tools")
 
 @dataclass(frozen=True)
 class Group:
-    """A directory of programs: where its source is, where its files go."""
+    """A directory of programs: its source, and its place in the machine."""
 
     directory: str
     place: str
     arguments: tuple[str, ...] = ()
-    copied: tuple[str, ...] = ()  # files of the directory that go in as they are
+    copied: tuple[str, ...] = ()  # files of the directory that are copied unchanged
 
     @property
     def name(self) -> str:
@@ -72,7 +72,7 @@ def build(group: Group) -> None:
 
 
 def files(group: Group) -> list[tuple[Path, Path]]:
-    """(place in the machine, file) of a group that is built."""
+    """(place in the machine, file) of a built group."""
     place = Path(group.place)
     found = [TREE / group.directory / name for name in group.copied]
     found += [
@@ -84,12 +84,12 @@ def files(group: Group) -> list[tuple[Path, Path]]:
 
 
 def is_built() -> bool:
-    """Have programs been built from some checkout? Then it takes seconds."""
+    """Whether programs were built from some checkout: then it takes seconds."""
     return OUT.exists()
 
 
 def programs(strict: bool = True) -> list[tuple[Path, Path]]:
-    """Build all programs. If not strict, say what fails and go on without it."""
+    """Build all programs. Unless strict, print failures and continue."""
     everything = []
     with locked(TREE):
         copy_checkout()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""How far a check has come, and how long it will take yet.
+"""The progress of a check, and the time left.
 
-What each suite and each build took last is kept in the cache. A host that is
-slower or busier now is told by what has been done so far.
+The cache stores the last time of each suite and build. The pace of the current
+check accounts for a slower or busier host.
 """
 
 import json
@@ -13,17 +13,17 @@ from pathlib import Path
 
 from suites import Suite
 
-# Suites, or machines, that are run at a time.
+# Suites, or machines, that run at a time.
 AT_ONCE = 2
 
-# Seconds, of what is not known yet: measured on two processors that others used too.
+# Seconds for unknown ones: measured on two processors under other load.
 SUITE = {"debug": 60.0, "stock": 20.0, "": 10.0}
 MACHINE = {"debug": 40.0, "stock": 20.0, "": 0.0}
 BUILDS = {"stock": 150.0, "debug": 1100.0, "bench": 700.0, "qemu": 240.0}
 
 
 class Progress:
-    """Times of a check, of which some suites and builds have ended."""
+    """Times of a check of which some suites and builds have ended."""
 
     def __init__(self, file: Path, suites: Iterable[Suite], builds: Iterable[str]):
         self._file = file
@@ -37,7 +37,7 @@ class Progress:
         self._begun = time.monotonic()
 
     def seconds(self, suite: Suite) -> float:
-        """What a suite takes, as far as is known."""
+        """The expected time of a suite."""
         kernel = suite.guest.kernel if suite.guest else ""
         return self._known.get(suite.name, SUITE[kernel]) + MACHINE[kernel] / 4
 
@@ -45,11 +45,11 @@ class Progress:
         return self._known.get(f"build {name}", BUILDS[name])
 
     def expected(self) -> float:
-        """Seconds that all that is left would take, at the pace of earlier checks."""
+        """Seconds for everything that is left, at the pace of earlier checks."""
         return sum(self._left.values()) / AT_ONCE + sum(self._builds.values())
 
     def ended(self, suite: Suite, seconds: float | None) -> None:
-        """A suite has ended; None: before its time."""
+        """A suite has ended; None: incomplete."""
         self._left.pop(suite.name, None)
         if seconds is not None:
             self._known[suite.name] = seconds
@@ -68,11 +68,11 @@ class Progress:
         return f"[{self._all - len(self._left):{width}}/{self._all}]"
 
     def left(self) -> str:
-        """About how long it will take yet, in words."""
+        """The estimated time left, in words."""
         seconds = self.expected()
         done = self._expected - seconds
         passed = time.monotonic() - self._begun
-        # Of a tenth of it the pace can be told.
+        # The pace is known after a tenth of the check.
         if done > self._expected / 10:
             seconds *= passed / done
         if not self._left:

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""How far a virtual machine has come, on a host that may be busy with others.
+"""The progress of a virtual machine, on a host that may be busy.
 
-Wall time tells nothing of a machine that waits for the host's processors. So a
-machine is judged by its own time: wall time less what its processors, which are
-threads of QEMU, waited to be run. Output and lines of the kernel's log are
-progress.
+Wall time says nothing about a machine that waits for the host's processors. So a
+machine is judged by its own time: wall time minus the time that its processors,
+which are threads of QEMU, waited to run. Output and log lines are progress.
 """
 
 import os
@@ -13,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-# The share of its own time that a machine at rest takes, at most.
+# Maximum share of its own time that an idle machine takes.
 STILL_SHARE = 0.02
 
 NANOSECONDS = 1_000_000_000
@@ -21,7 +20,7 @@ NANOSECONDS = 1_000_000_000
 
 @dataclass
 class Thread:
-    """Of one processor of the machine, in seconds: what it took, and what it waited to be run."""
+    """One processor of the machine, in seconds: time used, and time waited."""
 
     taken: float
     waited: float
@@ -42,7 +41,7 @@ class Pulse:
         self._rested = 0.0
 
     def look(self, size: int) -> None:
-        """Take the time; `size` grows with all that the machine prints."""
+        """Take the time; `size` grows with everything that the machine prints."""
         threads = self._threads()
         now = self._clock()
         passed = now - self._looked
@@ -58,7 +57,7 @@ class Pulse:
             self._taken, self._rested = taken, self._own
 
     def own(self) -> float:
-        """Seconds since the machine was started."""
+        """Seconds since the machine started."""
         return self._own
 
     def silent(self) -> float:
@@ -77,7 +76,7 @@ class Pulse:
                     continue
                 found[task.name] = self._thread(task)
             except (FileNotFoundError, ProcessLookupError):
-                continue  # it ended meanwhile
+                continue  # it ended in the meantime
         return found
 
     @staticmethod
@@ -86,6 +85,6 @@ class Pulse:
             taken, waited, _ = (task / "schedstat").read_text(encoding="ascii").split()
             return Thread(int(taken) / NANOSECONDS, int(waited) / NANOSECONDS)
         except FileNotFoundError:
-            # A host without CONFIG_SCHED_INFO does not say what waited.
+            # A host without CONFIG_SCHED_INFO does not report waiting time.
             words = (task / "stat").read_text(encoding="ascii").rpartition(")")[2].split()
             return Thread(sum(map(int, words[11:13])) / os.sysconf("SC_CLK_TCK"), 0.0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""ruff, which Debian has not: from PyPI, one version, by its hash."""
+"""ruff, which Debian lacks: from PyPI, one version, by its hash."""
 
 import shutil
 import sys

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""Builds the QEMU that is an SEV-SNP host, from Debian's source package.
+"""Builds the QEMU that emulates an SEV-SNP host, from Debian's source package.
 
-What we change of it is in tools/snp-qemu: patches, and files that are new.
+tools/snp-qemu has the changes: patches and new files.
 """
 
 import re
@@ -25,13 +25,13 @@ from paths import (
 )
 
 CHANGES = SRC / "tools/snp-qemu"
-# The releases that the patches are for.
+# The releases that the patches apply to.
 SERIES = "10.0."
 MINUTES = 4
 PROGRAM = "qemu-system-x86_64"
-# What is compiled and linked in, besides QEMU itself.
+# Enabled options, besides QEMU itself.
 LIBRARIES = ("gcc", "libc6-dev", "libglib2.0-dev", "libattr1-dev", "libcap-ng-dev")
-# The ROMs are not built: Debian has packages of them.
+# The ROMs are not built: Debian packages them.
 ROMS = ("/usr/share/qemu", "/usr/share/seabios")
 CONFIGURE = (
     "--target-list=x86_64-softmmu",
@@ -54,7 +54,7 @@ CONFIGURE = (
 
 
 def source_version() -> str:
-    """The version of Debian's source package, if the patches are for it."""
+    """The version of Debian's source package, if the patches apply to it."""
     shown = subprocess.run(
         ["apt-cache", "showsrc", "--only-source", "qemu"], capture_output=True, text=True, check=False
     ).stdout
@@ -83,7 +83,7 @@ def place_of(version: str) -> Path:
 
 
 def is_made() -> bool:
-    """Is it in the cache?"""
+    """Whether it is in the cache."""
     return (place_of(source_version()) / PROGRAM).exists()
 
 
@@ -116,7 +116,7 @@ def build(version: str, place: Path, program: Path) -> None:
 
 
 def fetch(version: str, place: Path, tree: Path, log: Path) -> None:
-    """Have apt download the source package, which checks it, and unpack it."""
+    """Download the source package with apt, which verifies it, and unpack it."""
     command = ["apt-get", "source", "--download-only", "--only-source", f"qemu={version}"]
     run_logged(command, log, "downloading QEMU's source", cwd=place)
     description = next(place.glob("qemu_*.dsc"))

@@ -3,8 +3,8 @@
 
 A suite is a command, run at the top of the checkout in the build root, or in a
 virtual machine, which it may share with others of its kind (jobs.py). It prints TAP,
-or cargo's lines, or nothing that counts: then its exit status is its one test.
-What each suite is for is said in Documentation/testing.rst.
+or cargo's lines; otherwise its exit status is its one test. Documentation/testing.rst
+says what each suite is for.
 """
 
 import shlex
@@ -21,28 +21,28 @@ LINT = str(HERE / "lint.py")
 SNP_SELFTESTS = SRC / "tools/testing/selftests/snp/suites"
 SELFTESTS = SRC / "tools/testing/selftests/vfio_pgsize/suites"
 
-# The selftests are for both kernels, those of SNP for the stock kernel, but for these.
+# Kernels of selftests. Default: both; for those of SNP: stock.
 KERNELS_OF = {
     "small_iommu_test": ("stock",),
     "domain_sizes_test": ("stock",),  # a probe event reads the field by BTF
-    "pin_batches_test": ("stock",),  # as well
+    "pin_batches_test": ("stock",),  # a probe event
     "parameters_test.sh": ("stock",),
     "samples_test.sh": ("stock",),
     "snp_follow_test": ("stock", "debug"),
     "snp_random_test": ("stock", "debug"),
     "snp_event_test": ("stock", "debug"),
     "snp_host_test": ("stock", "debug"),
-    "snp_trace_test": ("debug",),  # it makes allocations fail
-    "snp_lost_test": ("debug",),  # it makes allocations fail
+    "snp_trace_test": ("debug",),  # makes allocations fail
+    "snp_lost_test": ("debug",),  # makes allocations fail
     "concurrent_calls_test": ("stock", "debug"),
-    "page_state_fault_test": ("debug",),  # it does, too
-    "domains_fault_test": ("debug",),  # as well
-    "page_state_test": ("stock",),  # and by the quick path, as the next
+    "page_state_fault_test": ("debug",),  # makes allocations fail
+    "domains_fault_test": ("debug",),  # makes allocations fail
+    "page_state_test": ("stock",),  # also by the quick path, as the next two
     "page_state_dma_test": ("stock",),
     "page_state_input_test": ("stock",),
 }
 
-# What is run once more by the quick path of page states, on the debug kernel.
+# These run again with the quick path of page states, on the debug kernel.
 QUICK_SELFTESTS = (
     "page_state_test",
     "page_state_memory_test",
@@ -50,8 +50,8 @@ QUICK_SELFTESTS = (
     "page_state_fault_test",
 )
 
-# After these, on the debug kernel, kmemleak looks for what nobody points to: they end in every
-# way that there is. It doubles the time of all that allocates, so it is off for the others.
+# After these, on the debug kernel, kmemleak runs: they end containers, groups and VMMs in every
+# way. It doubles the time of everything that allocates, so it is off for the others.
 LEAKS = (
     "lifecycle_test",
     "page_state_life_test",
@@ -61,7 +61,7 @@ LEAKS = (
 
 
 class Output(Enum):
-    """How a suite tells its results."""
+    """How a suite reports its results."""
 
     TAP = "TAP"
     CARGO = "cargo"
@@ -70,7 +70,7 @@ class Output(Enum):
 
 @dataclass(frozen=True)
 class Guest:
-    """A machine: options of vm.py, and what is done in it before the first suite."""
+    """A machine: options of vm.py, and preparation before the first suite."""
 
     kernel: str
     options: str
@@ -86,7 +86,7 @@ class Suite:
     output: Output = Output.TAP
     directory: str = "."
     guest: Guest | None = None
-    kernel: str = ""  # that the command wants, if it has no guest
+    kernel: str = ""  # for the command, if it has no guest
 
     @property
     def program(self) -> str:
@@ -112,27 +112,27 @@ def in_guest(name: str, program: str, kernel: str, options: str, prepare: str) -
     return Suite(name, [f"/tests/{words[0]}", *words[1:]], guest=Guest(kernel, options, prepare))
 
 
-# The machine is the one that can be an SNP host, and is not: its edu devices are faster.
+# This machine can be an SNP host, and is not: its edu devices are faster.
 FAST = "--snp off"
 BIND = "load_vfio && bind_edu"
 
 
 def selftests(kernel: str) -> Iterator[Suite]:
-    """The selftests name themselves, and the machine that each wants."""
+    """The selftests list themselves, and the machine that each needs."""
     for program, options in rows(SELFTESTS):
         if kernel in kernels_of(program, ("stock", "debug")):
-            # It has AMD's IOMMU alone.
+            # It has only AMD's IOMMU.
             machine = options if "--iommu" in options else f"{FAST} {options}"
             yield in_guest(f"{program}@{kernel}", program, kernel, machine, BIND)
 
 
-# The quick path of page states is off where the IOMMU core counts what devices reach, which the
-# debug kernel does: with the test build, and the counting off, it is tested there, too.
+# The quick path of page states is off where the IOMMU core counts what devices reach, as on the
+# debug kernel. The test build, without the counting, tests it there, too.
 QUICK = "--test-build --append iommu.debug_pagealloc=0"
 
 
 def quick_selftests() -> Iterator[Suite]:
-    """The tests of page states once more on the debug kernel, by the quick path."""
+    """The tests of page states on the debug kernel, with the quick path."""
     for program, options in rows(SELFTESTS):
         if program in QUICK_SELFTESTS:
             machine = f"{FAST} {options} {QUICK}"
@@ -140,7 +140,7 @@ def quick_selftests() -> Iterator[Suite]:
 
 
 def snp_selftests(kernel: str) -> Iterator[Suite]:
-    """Those that want an SNP host, and the one that wants it not to be one."""
+    """Suites that need an SNP host, and the one that needs it off."""
     for program, model, options in rows(SNP_SELFTESTS):
         if kernel not in kernels_of(program, ("stock",)):
             continue
@@ -149,7 +149,7 @@ def snp_selftests(kernel: str) -> Iterator[Suite]:
         yield in_guest(name, program, kernel, f"--snp {model} {options}", prepare)
 
 
-# The lints that compile the module.
+# The linters that compile the module.
 BUILT = ("clippy", "sparse")
 
 
@@ -159,7 +159,7 @@ def lints() -> Iterator[Suite]:
 
 
 def suites() -> Iterator[Suite]:
-    """All suites, in the order in which they are started."""
+    """All suites, in start order."""
     yield from lints()
     yield Suite(
         "host",
@@ -180,7 +180,7 @@ def suites() -> Iterator[Suite]:
     yield Suite("qemu-l2@stock", guest, guest=Guest("stock", "--share --oracle"))
     yield from snp_selftests("stock")
     yield Suite("panic@stock", [str(HERE / "panics.py")], kernel="stock")
-    # `make bench` has a kernel of its own, with iommufd; that takes long to build.
+    # `make bench` has its own kernel, with iommufd, which takes long to build.
     bench = [str(SRC / "tools/bench/bench.py"), "--check", "--kernel", "stock"]
     yield Suite("bench", [*bench, "--rounds", "3", "--type1-changes", "1000"], kernel="stock")
     yield from selftests("stock")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What came of a suite: its output and exit status, read as results."""
+"""The results of a suite, from its output and exit status."""
 
 import re
 from dataclasses import dataclass, field
@@ -34,11 +34,11 @@ class Tally:
 
 
 def read_tap(text: str) -> Tally:
-    """Sum up TAP; a test that was planned and did not come has failed."""
+    """Sum up TAP; a test that was planned and did not run has failed."""
     tally = Tally()
     planned = None
     seen = 0
-    # Told of version 13, the parser warns that it can not read the YAML of it: there is none.
+    # For version 13 the parser warns that it cannot read YAML; there is none.
     for line in Parser().parse_text(text.replace("TAP version 13", "#")):
         if line.category == "plan":
             planned = line.expected_tests
@@ -63,7 +63,7 @@ def read_tap(text: str) -> Tally:
 
 
 def read_cargo(text: str) -> Tally:
-    """Sum up what `cargo test` printed."""
+    """Sum up the output of `cargo test`."""
     tally = Tally()
     sums = [tuple(map(int, found)) for found in CARGO_SUM.findall(text)]
     tally.passed = sum(passed for passed, _, _ in sums)

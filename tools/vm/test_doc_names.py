@@ -64,7 +64,7 @@ class Names(unittest.TestCase):
 
     def test_what_is_not_there_is_one(self) -> None:
         for text, name in (
-            ("``map_run``", "map_run"),  # a comment that names it does not count
+            ("``map_run``", "map_run"),  # a comment with the name does not count
             ("``map_run()``", "map_run"),
             ("``State::unmap``", "State::unmap"),
             ("``Domain::map``", "Domain::map"),
@@ -115,7 +115,7 @@ class Names(unittest.TestCase):
             self.assertEqual(len(untested_calls(self.tree(testing=text))), 1, text)
 
 
-# What README.md's C code is compiled in: the calls answer, with a private page among the runs.
+# The environment of README.md's C code: the calls succeed, with a private page among the runs.
 HARNESS = """
 #include <stdarg.h>
 #include <stdint.h>

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Tests of layers.py: each kind of edge is seen, and each rule can be broken."""
+"""Tests of layers.py: it finds each kind of edge and each violation."""
 
 import tempfile
 import unittest
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from layers import Graph, problems
 
-# A tree that keeps all the rules.
+# A tree that follows all rules.
 GOOD = {
     "vfio_pgsize.rs": "mod rmp;\nmod sys;\nfn init() {\n    rmp::watch();\n}\n",
     "sys/mod.rs": "pub(crate) mod bindings;\npub(crate) mod num;\n",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Tests of what judges the other tests: what it takes for a failure."""
+"""Tests of the test infrastructure: what counts as a failure."""
 
 import tempfile
 import unittest
@@ -189,7 +189,7 @@ class Status(unittest.TestCase):
 
 
 class OwnTime(unittest.TestCase):
-    """A machine of two processors, by what the host says of QEMU's threads."""
+    """A machine of two processors, by the host's report on QEMU's threads."""
 
     def setUp(self) -> None:
         scratch = tempfile.TemporaryDirectory()

@@ -19,36 +19,36 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(description=__doc__)
     commands = top.add_subparsers(dest="action", required=True)
     run = commands.add_parser("run", help="run a command; its exit status is vm.py's")
-    shell = commands.add_parser("shell", help="an interactive shell; leave it by exit")
+    shell = commands.add_parser("shell", help="start an interactive shell; exit ends it")
     for command in (run, shell):
         command.add_argument("--kernel", choices=NAMES, default="stock")
-        command.add_argument("--smp", type=int, default=2, metavar="N", help="processors (2)")
-        command.add_argument("--mem", default="2G", help="memory (2G)")
-        command.add_argument("--edu", type=int, default=1, metavar="N", help="edu devices (1)")
-        command.add_argument("--icount", action="store_true", help="time counts instructions")
-        command.add_argument("--share", action="store_true", help="the build root at /host")
+        command.add_argument("--smp", type=int, default=2, metavar="N", help="number of processors (2)")
+        command.add_argument("--mem", default="2G", help="memory size (2G)")
+        command.add_argument("--edu", type=int, default=1, metavar="N", help="number of edu devices (1)")
+        command.add_argument("--icount", action="store_true", help="count instructions as time")
+        command.add_argument("--share", action="store_true", help="mount the build root at /host")
         command.add_argument("--oracle", action="store_true", help="serve the oracle on ttyS1")
         command.add_argument("--iommu", choices=("amd", "intel"), default="amd")
-        command.add_argument("--snp", choices=SNP_MODELS, default="", help="an SEV-SNP host")
-        command.add_argument("--log", type=Path, metavar="FILE", help="keep the kernel's log")
-        command.add_argument("--no-module", action="store_true", help="without vfio_pgsize.ko")
-        command.add_argument("--test-build", action="store_true", help="the module's test build")
-        command.add_argument("--leaks", action="store_true", help="kmemleak, on the debug kernel")
-        command.add_argument("--huge-1g", type=int, default=0, metavar="N", help="pages of 1G (0)")
-        command.add_argument("--append", default="", help="more for the kernel's command line")
-        command.add_argument("--qemu", default="", metavar="ARGS", help="more for QEMU's")
-        command.add_argument("--strict", action="store_true", help="all programs must build")
+        command.add_argument("--snp", choices=SNP_MODELS, default="", help="emulate an SEV-SNP host")
+        command.add_argument("--log", type=Path, metavar="FILE", help="write the kernel log to FILE")
+        command.add_argument("--no-module", action="store_true", help="leave out vfio_pgsize.ko")
+        command.add_argument("--test-build", action="store_true", help="use the module's test build")
+        command.add_argument("--leaks", action="store_true", help="run kmemleak (debug kernel)")
+        command.add_argument("--huge-1g", type=int, default=0, metavar="N", help="reserve N 1G pages (0)")
+        command.add_argument("--append", default="", help="add to the kernel command line")
+        command.add_argument("--qemu", default="", metavar="ARGS", help="add to QEMU's command line")
+        command.add_argument("--strict", action="store_true", help="fail if a program does not build")
         command.add_argument(
             "--no-reports",
             action="store_true",
-            help="a report in the kernel's log (lockdep, KASAN, WARNING, a leak ...) is no failure",
+            help="do not fail on reports in the kernel log (lockdep, KASAN, WARNING, leak ...)",
         )
     run.add_argument(
         "--timeout",
         type=int,
         default=300,
         metavar="S",
-        help="seconds of the machine's own time without a word (300)",
+        help="seconds of silence in the machine's own time (300)",
     )
     run.add_argument("command", nargs="+", metavar="COMMAND", help="a shell command, after --")
     return top
@@ -77,7 +77,7 @@ def settings(arguments: argparse.Namespace) -> Settings:
 
 
 def command_line(arguments: argparse.Namespace) -> str:
-    """One word is a shell command; several are a command's words."""
+    """One argument is a shell command; several are a command's words."""
     if arguments.action == "shell":
         return '. /lib/vm.sh; echo "load_vfio, load_pgsize, bind_edu are to hand"; ENV=/lib/vm.sh sh -i'
     words = arguments.command

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The oracle's own tests: no virtual machine, page tables made by hand."""
+"""The oracle's own tests: no virtual machine, hand-made page tables."""

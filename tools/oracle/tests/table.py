@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Builds AMDv1 page tables in made-up memory, entry by entry."""
+"""Builds AMDv1 page tables in simulated memory, entry by entry."""
 
 import struct
 from typing import Any
@@ -28,7 +28,7 @@ class Table:
         return page
 
     def page_for(self, iova: int, level: int) -> int:
-        """The table of this level that covers `iova`, made if need be."""
+        """The table of this level that covers `iova`, created if needed."""
         table = self.root
         for above in range(self.mode, level, -1):
             index = iova >> 12 + 9 * (above - 1) & 511
@@ -44,7 +44,7 @@ class Table:
         page[index : index + count] = [entry] * count
 
     def map(self, iova: int, phys: int, size: int, bits: int = RW) -> None:
-        """Map one leaf of `size`, a power of two from 4K, as the format asks."""
+        """Map one leaf of `size`, a power of two from 4K, in the format."""
         level = 1
         while size >= 0x1000 << 9 * level:
             level += 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the oracle answers to a test: runs, translations, and the dialogue."""
+"""The oracle's answers to a test: runs, translations, and the dialogue."""
 
 import socket
 import threading
