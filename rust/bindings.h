@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the module uses of the kernel and kernel::bindings does not have. bindgen
- * reads it, with the kernel's own flags; which names come out, bindgen_parameters
- * says.
+ * Kernel declarations that the module uses and kernel::bindings lacks. bindgen reads this
+ * file with the kernel's flags. bindgen_parameters lists the names to bind.
  */
 #include <linux/eventfd.h>
 #include <linux/generic_pt/iommu.h>
@@ -26,7 +25,7 @@
 #include "sys/testing.h"
 #endif
 
-/* Numbers that the headers make of other macros, which bindgen does not follow. */
+/* Constants that the headers define through other macros, which bindgen does not follow. */
 const u32 RUST_CONST_HELPER_VFIO_CHECK_EXTENSION = VFIO_CHECK_EXTENSION;
 const u32 RUST_CONST_HELPER_VFIO_IOMMU_GET_INFO = VFIO_IOMMU_GET_INFO;
 const u32 RUST_CONST_HELPER_VFIO_IOMMU_MAP_DMA = VFIO_IOMMU_MAP_DMA;
@@ -38,7 +37,7 @@ const u32 RUST_CONST_HELPER_VFIO_PGSIZE_GET_STATS = VFIO_PGSIZE_GET_STATS;
 const u32 RUST_CONST_HELPER_VFIO_PGSIZE_SET_EVENT = VFIO_PGSIZE_SET_EVENT;
 const u32 RUST_CONST_HELPER_VFIO_PGSIZE_SET_STATE = VFIO_PGSIZE_SET_STATE;
 
-/* Of enumerations without a name. */
+/* From unnamed enumerations. */
 const u32 RUST_CONST_HELPER_PT_FEAT_DMA_INCOHERENT = PT_FEAT_DMA_INCOHERENT;
 const u32 RUST_CONST_HELPER_PT_FEAT_AMDV1_ENCRYPT_TABLES = PT_FEAT_AMDV1_ENCRYPT_TABLES;
 const u32 RUST_CONST_HELPER_PT_FEAT_AMDV1_FORCE_COHERENCE = PT_FEAT_AMDV1_FORCE_COHERENCE;

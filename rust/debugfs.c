@@ -6,7 +6,7 @@
 #include "debugfs.h"
 #include "rmp/hook.h"
 
-/* A number, in decimal. */
+/* A decimal number. */
 #define NAME_SIZE	24
 
 static int policy_show(struct seq_file *seq, void *unused)

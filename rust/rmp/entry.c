@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The firmware switches SNP off inside a command of its own (SNP_SHUTDOWN_EX), on all
- * processors and at any moment. RMPREAD is an invalid opcode then, and is one before SNP is
- * switched on; the kernel's snp_lookup_rmpentry() executes it all the same. So where there is
- * RMPREAD it is executed here, where the exception is caught. Where there is none the kernel
- * reads the table as memory, which it is, whatever SNP is.
+ * The firmware disables SNP inside its command SNP_SHUTDOWN_EX, on all processors and at any
+ * moment. RMPREAD is an invalid opcode then, and also before SNP is enabled. The kernel's
+ * snp_lookup_rmpentry() executes it without an exception-table entry. So this file executes
+ * RMPREAD itself where it exists, and catches the exception. Elsewhere the kernel reads the
+ * table as memory, which always works.
  */
 #include <linux/atomic.h>
 #include <linux/cc_platform.h>
@@ -22,10 +22,10 @@
 
 #define PFNS_PER_2M	(PMD_SIZE / PAGE_SIZE)
 
-/* What RMPREAD answers if there is no entry. */
+/* Result of RMPREAD if there is no entry. */
 #define RMPREAD_FAIL_INPUT	1
 
-/* What RMPREAD writes: of the bytes here, the lowest bit is what is meant. */
+/* Output of RMPREAD. Only the lowest bit of each byte field is used. */
 struct rmp_answer {
 	u64 gpa;
 	u8 assigned;
@@ -82,14 +82,14 @@ void pgsize_rmp_close(void)
 	pgsize_rmp_forget();
 }
 
-/* One entry, not that of its 2M. */
+/* Reads one entry, not that of its 2M. */
 static int rmpread(u64 pfn, bool *assigned, bool *large)
 {
 	struct rmp_answer answer = {};
 	u64 rax = pfn << PAGE_SHIFT;
 	bool undefined = true;
 
-	/* A #UD goes on behind what clears `undefined`. */
+	/* After a #UD execution continues behind the instruction that clears `undefined`. */
 	asm volatile("1:\t.byte 0xf2, 0x0f, 0x01, 0xfd\n\t"
 		     "movb\t$0, %[undefined]\n"
 		     "2:\n"
@@ -108,7 +108,7 @@ static int rmpread(u64 pfn, bool *assigned, bool *large)
 	return 0;
 }
 
-/* @large: what the entry of the 2M says, or the page's own. */
+/* @large: the size in the entry of the 2M, or in the page's own. */
 static int look_up(u64 pfn, bool *assigned, bool *large)
 {
 	int level, ret;
@@ -130,14 +130,14 @@ int pgsize_rmp_lookup(u64 pfn, bool *assigned, bool *large)
 
 	if (ret)
 		return ret;
-	/* Of an entry that is not assigned nothing else means anything. */
+	/* The other fields of an unassigned entry are meaningless. */
 	if (!*assigned) {
 		*large = false;
 		return 0;
 	}
 	if (pfn == first)
 		return 0;
-	/* The size is that of the first of the 2M, if it is assigned. */
+	/* The first entry of the 2M, if it is assigned, has the size. */
 	ret = look_up(first, &first_assigned, large);
 	*large = !ret && *large && first_assigned;
 	return ret;

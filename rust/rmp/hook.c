@@ -23,14 +23,13 @@ void pgsize_hook_followers(u32 number)
 	WRITE_ONCE(pgsize_followers, number);
 }
 
-/* Of pgsize_hook_missed(), what the work knows of. */
+/* The value of pgsize_hook_missed() that the worker knows. */
 static atomic64_t known;
 
 /*
- * Seconds since the hook was registered, or a call was missed. A call that began
- * then may take effect a little later, for it may sleep (arch/x86/virt/svm/sev.c:
- * rmpupdate, adjust_direct_map). So it is looked again, after one second and after
- * ten.
+ * Seconds since the probes were registered, or a call was missed. A call that began
+ * then may take effect later, because it may sleep (arch/x86/virt/svm/sev.c: rmpupdate,
+ * adjust_direct_map). So the worker checks again after one second and after ten.
  */
 static atomic_t seconds;
 static atomic_t again;
@@ -55,7 +54,7 @@ enum pgsize_recheck pgsize_missed_take(void)
 		return looks ? PGSIZE_RECHECK_SILENT : PGSIZE_RECHECK_NONE;
 	}
 	atomic_set(&seconds, 0);
-	/* What was missed is counted before it takes effect. */
+	/* fprobe counts a missed call before the call takes effect. */
 	synchronize_rcu_tasks();
 	return PGSIZE_RECHECK_NOTIFY;
 }
@@ -95,9 +94,9 @@ static void idle_fn(struct work_struct *work)
 static DECLARE_DELAYED_WORK(idle, idle_fn);
 
 /*
- * Probed are functions of arch/x86/virt/svm/sev.c. What makes a 2M RMP entry, or
- * a 2M of shared pages, into one of 4K entries is told at entry, before it takes
- * effect; what makes it whole again is told at exit, if it was done.
+ * The probed functions are in arch/x86/virt/svm/sev.c. A call that breaks a 2M is handled
+ * at entry, before it takes effect. A call that makes it whole is handled at exit, if it
+ * succeeded.
  */
 struct call {
 	u64 pfn;
@@ -106,9 +105,9 @@ struct call {
 };
 
 /*
- * In a panic the other processors are stopped, by NMI, wherever they are: one may hold
- * the lock of the tree, or one that the worker's queue wants. ccp takes SNP down then,
- * through what is probed here, and before kdump. No device needs its leaves any more.
+ * In a panic the other processors are stopped by NMI anywhere: one may hold the rmap lock,
+ * or a lock of the workqueue. ccp then shuts SNP down through the probed functions, before
+ * kdump. No device needs its leaves any more.
  */
 static bool is_panic(void)
 {
@@ -120,10 +119,7 @@ static bool is_panic(void)
 	return true;
 }
 
-/*
- * Of an argument, and of a result, of 32 bits the upper half of the register is
- * whatever the caller, or the callee, left there.
- */
+/* The upper half of a register with a 32-bit argument or result is undefined. */
 static bool is_large(struct ftrace_regs *regs, unsigned int level)
 {
 	return (u32)ftrace_regs_get_argument(regs, level) != PG_LEVEL_4K;
@@ -140,7 +136,7 @@ static int psmash_entry(struct fprobe *fp, unsigned long entry_ip, unsigned long
 	struct call *call = data;
 
 	if (is_panic())
-		return 1;	/* nor at exit */
+		return 1;	/* skip the exit handler too */
 	pgsize_missed_check();
 	call->pfn = ftrace_regs_get_argument(regs, 0);
 	call->began = pgsize_smash_begin(call->pfn);
@@ -162,7 +158,7 @@ static int private_entry(struct fprobe *fp, unsigned long entry_ip, unsigned lon
 	struct call *call = data;
 
 	if (is_panic())
-		return 1;	/* nor at exit */
+		return 1;	/* skip the exit handler too */
 	pgsize_missed_check();
 	call->pfn = ftrace_regs_get_argument(regs, 0);
 	call->large = is_large(regs, 2);
@@ -189,7 +185,7 @@ static int shared_entry(struct fprobe *fp, unsigned long entry_ip, unsigned long
 	struct call *call = data;
 
 	if (is_panic())
-		return 1;	/* nor at exit */
+		return 1;	/* skip the exit handler too */
 	pgsize_missed_check();
 	call->pfn = ftrace_regs_get_argument(regs, 0);
 	call->large = is_large(regs, 1);
@@ -227,7 +223,7 @@ static void unregister_first(unsigned int count)
 	pgsize_rmp_close();
 }
 
-/* Of missed_in_all(), those of which nobody who follows now is told. */
+/* The part of missed_in_all() that is not reported to current followers. */
 static u64 missed_before;
 
 static u64 missed_in_all(void)
@@ -243,7 +239,7 @@ int pgsize_hook_register(void)
 {
 	int ret;
 
-	/* The lock of the tree would be one that sleeps, and handlers can not. */
+	/* The rmap lock would sleep there, and the handlers cannot. */
 	if (IS_ENABLED(CONFIG_PREEMPT_RT))
 		return -EOPNOTSUPP;
 	ret = pgsize_rmp_open();
@@ -265,10 +261,9 @@ int pgsize_hook_register(void)
 	WRITE_ONCE(pgsize_hooked, pgsize_hooked + 1);
 	look_start();
 	/*
-	 * A call that began before goes by unseen: wait for it. It may sleep for
-	 * memory while it splits the kernel's own mapping (rmpupdate:
-	 * adjust_direct_map), which ends the wait: that is what the looks that
-	 * look_start() begins are for.
+	 * Wait for calls that began earlier, which the probes did not see. Such a call may
+	 * sleep for memory while it splits the kernel's own mapping (rmpupdate:
+	 * adjust_direct_map). That ends this wait, so look_start() checks again later.
 	 */
 	synchronize_rcu_tasks();
 	return 0;
@@ -285,7 +280,7 @@ void pgsize_hook_resume(void)
 {
 	u64 missed = missed_in_all();
 
-	/* As when it is registered: what went by unseen meanwhile may not have taken effect. */
+	/* As at registration: calls that were missed meanwhile may not have taken effect. */
 	if (missed != missed_before + atomic64_read(&known))
 		synchronize_rcu_tasks();
 	WRITE_ONCE(missed_before, missed);

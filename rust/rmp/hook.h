@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The hook on the functions that change the RMP, and the lock that the hook and
- * everybody else take to edit leaves that are followed.
+ * The probes on the functions that change the RMP, and the lock for editing leaves that
+ * follow the RMP.
  */
 #ifndef VFIO_PGSIZE_HOOK_H
 #define VFIO_PGSIZE_HOOK_H
@@ -9,39 +9,39 @@
 #include <linux/types.h>
 
 /*
- * May sleep. The RMP can be read then. -EOPNOTSUPP: this is no SNP host, SNP is off, or its
- * kernel can not be hooked.
+ * Registers the probes and enables RMP lookups. May sleep. -EOPNOTSUPP: this is not an SNP
+ * host, SNP is off, or the kernel cannot be probed.
  */
 int pgsize_hook_register(void);
-/* May sleep. No handler runs any more when it returns. */
+/* Unregisters the probes. May sleep. No handler runs after it returns. */
 void pgsize_hook_unregister(void);
 
 /*
- * Nobody follows any more: it is registered still, and pgsize_hook_expire() comes some
- * seconds later; and somebody does again.
+ * Nobody follows any more: the probes stay registered, and pgsize_hook_expire() runs some
+ * seconds later. And: somebody follows again.
  */
 void pgsize_hook_idle(void);
 /* May sleep. */
 void pgsize_hook_resume(void);
 
-/* pgsize_hook_expire() is not running any more when it returns, and does not come. May sleep. */
+/* After it returns pgsize_hook_expire() does not run. May sleep. */
 void pgsize_hook_exit(void);
 
-/* How many follow, as was said last, and how often it was registered: debugfs shows these. */
+/* The number of followers, and of registrations, for debugfs. */
 extern u32 pgsize_followers, pgsize_hooked;
 
-/* Says how many follow. One at a time. */
+/* Sets the number of followers. Callers are serialized. */
 void pgsize_hook_followers(u32 number);
 
-/* Calls that went by unseen since it was registered, or resumed. */
+/* Calls that were missed since registration or resumption. */
 u64 pgsize_hook_missed(void);
 
-/* If a call went by unseen of which the work does not know, has it run. From anywhere. */
+/* Queues the work if it does not know of a missed call. Any context. */
 void pgsize_missed_check(void);
 /*
- * Whether one did, since this was last asked, or SNP was switched off: then the VMMs are
- * to be told. Or whether it is time to look again: for what such calls, and calls before the
- * hook, did late, or for SNP is on again. May sleep. Not while the hook is being registered.
+ * Reports and clears whether a call was missed or SNP was disabled, in which case the VMMs
+ * are notified; or whether the RMP has to be read again, because missed or earlier calls may
+ * have taken effect late, or SNP is on again. May sleep. Not during registration.
  */
 enum pgsize_recheck {
 	PGSIZE_RECHECK_NONE,
@@ -51,7 +51,7 @@ enum pgsize_recheck {
 
 enum pgsize_recheck pgsize_missed_take(void);
 
-/* In Rust. They run with preemption off: see smash.rs. */
+/* Implemented in Rust, called with preemption off: see smash.rs. */
 u64 pgsize_generation(u64 pfn);
 u64 pgsize_smash_begin(u64 pfn);
 void pgsize_smash_end(u64 pfn, u64 began, bool refused);

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Where a followed contiguous run is: in the tree of all, by its frames, which is the
- * rmap, and in the tree of its domain, by its IOVAs. There may be half a million
- * of them for each terabyte, so they are small.
+ * Where a followed contiguous run is: in the rmap, a tree by frames of all runs, and in the
+ * tree of its domain by IOVA. A terabyte can have half a million of them, so they are small.
  */
 #ifndef VFIO_PGSIZE_PLACES_H
 #define VFIO_PGSIZE_PLACES_H
@@ -16,30 +15,27 @@ struct pgsize_place {
 	u64 iova;		/* of the first block */
 	u32 first, last;	/* blocks of 2M, of physical memory */
 	u32 subtree_last;
-	u8 marks[4];		/* the owner's */
+	u8 marks[4];		/* for the owner */
 };
 
-/*
- * The lock of the rmap, irq-safe, which everybody takes to edit leaves that are
- * followed.
- */
+/* The rmap lock, irq-safe. Everybody who edits leaves that follow the RMP holds it. */
 unsigned long pgsize_rmap_lock(void);
 void pgsize_rmap_unlock(unsigned long flags);
 
-/* The rmap: its lock is held. */
+/* The rmap. Call with its lock held. */
 void pgsize_rmap_insert(struct pgsize_place *place);
 void pgsize_rmap_remove(struct pgsize_place *place);
-/* The first, and the next, that has any block from `first` to `last`; NULL: there is none. */
+/* The first, and the next, that contains any block from `first` to `last`; NULL: none. */
 struct pgsize_place *pgsize_rmap_first(u32 first, u32 last);
 struct pgsize_place *pgsize_rmap_next(struct pgsize_place *place, u32 first, u32 last);
 
-/* A domain's, of which no two overlap. */
+/* The tree of a domain, without overlaps. */
 void pgsize_places_insert(struct rb_root *root, struct pgsize_place *place);
 void pgsize_places_remove(struct rb_root *root, struct pgsize_place *place);
-/* The first that does not end before `iova`; NULL: there is none. */
+/* The first that does not end before `iova`; NULL: none. */
 struct pgsize_place *pgsize_places_from(const struct rb_root *root, u64 iova);
 
-/* Memory for objects of `size` bytes, and no more than that. */
+/* A slab cache for objects of exactly `size` bytes. */
 int pgsize_places_init(unsigned int size);
 void pgsize_places_exit(void);
 /* May sleep. */

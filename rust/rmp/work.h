@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Work that is left to process context. */
+/* Work that needs process context. */
 #ifndef VFIO_PGSIZE_WORK_H
 #define VFIO_PGSIZE_WORK_H
 
 #include <linux/types.h>
 
-/* What the work is: once, before any is queued. It may run more than once at a time. */
+/* Sets the work function, once, before any is queued. It may run concurrently with itself. */
 void pgsize_work_init(void (*fn)(void));
 
-/* Has the work run. From anywhere. */
+/* Queues the work. Any context. */
 void pgsize_work_now(void);
-/* The same, within some milliseconds, however often it is called until then. */
+/* Queues the work in some milliseconds; calls in between have no effect. */
 void pgsize_work_soon(void);
-/* The same, within half a second: when things have calmed down. */
+/* Queues the work in half a second, when conversions have calmed down. */
 void pgsize_work_later(void);
-/* The work is not running any more when it returns. */
+/* After it returns the work does not run. */
 void pgsize_work_cancel(void);
 
 #endif

@@ -19,7 +19,7 @@
 
 #include "helpers.h"
 
-/* Here, for not every kernel's module! macro can say it. */
+/* Here, because the module! macro of some kernels has no field for it. */
 MODULE_IMPORT_NS("GENERIC_PT_IOMMU");
 
 void pgsize_gather_init(struct iommu_iotlb_gather *gather)
@@ -28,9 +28,9 @@ void pgsize_gather_init(struct iommu_iotlb_gather *gather)
 }
 
 /*
- * AMD's driver gives up after 100,000 times a microsecond if an IOMMU does not answer
- * (drivers/iommu/amd/iommu.c: wait_on_sem), and tells nobody but the log. Then the IOTLB may
- * still have what was to be flushed. It can be seen by the time that it took.
+ * AMD's driver gives up after 100,000 polls of a microsecond if an IOMMU does not answer
+ * (drivers/iommu/amd/iommu.c: wait_on_sem), and reports it only in the log. The IOTLB may
+ * then still hold stale entries. The elapsed time reveals this.
  */
 #define FLUSH_MS	100
 
@@ -64,7 +64,7 @@ void pgsize_list_init(struct iommu_pages_list *list)
 	INIT_LIST_HEAD(&list->pages);
 }
 
-/* @to is not initialised; @from is empty then. */
+/* @to is uninitialized on entry; @from is empty afterwards. */
 void pgsize_list_take(struct iommu_pages_list *to, struct iommu_pages_list *from)
 {
 	INIT_LIST_HEAD(&to->pages);
@@ -102,7 +102,7 @@ struct page *pgsize_pfn_to_page(unsigned long pfn)
 	return pfn_to_page(pfn);
 }
 
-/* Memory that is pinned and counted, in contrast to device registers and the like. */
+/* Memory that is pinned and charged, as opposed to device registers and the like. */
 bool pgsize_pfn_is_memory(unsigned long pfn)
 {
 	return pfn_valid(pfn) && !PageReserved(pfn_to_page(pfn));
@@ -129,7 +129,7 @@ void pgsize_mmap_read_unlock(struct mm_struct *mm)
 	mmap_read_unlock(mm);
 }
 
-/* These are called with mmap_lock held. */
+/* Call these with mmap_lock held. */
 unsigned long pgsize_untagged(struct mm_struct *mm, unsigned long address)
 {
 	return untagged_addr_remote(mm, address);
@@ -141,8 +141,8 @@ struct vm_area_struct *pgsize_vma_at(struct mm_struct *mm, unsigned long address
 }
 
 /*
- * Whether GUP that looks at no VMA may be asked, for it answers as the one that does
- * (mm/gup.c: check_vma_flags). What can be told of the page itself, it looks at.
+ * Whether GUP may be called without a check of the VMA, because it would give the same
+ * answer as with the check (mm/gup.c: check_vma_flags). GUP checks properties of the page.
  */
 bool pgsize_vma_is_plain(struct vm_area_struct *vma, bool write)
 {
@@ -183,7 +183,7 @@ int pgsize_mutex_lock_killable(struct mutex *mutex)
 	return mutex_lock_killable(mutex);
 }
 
-/* A process can have this said as often as it likes. */
+/* Any process can trigger this message, so it is rate limited. */
 void pgsize_warn_memlock(pid_t process)
 {
 	pr_warn_ratelimited("RLIMIT_MEMLOCK exceeded by process %d\n", process);
@@ -195,11 +195,11 @@ void pgsize_cond_resched(void)
 }
 
 /*
- * Tasks that are in vfio_fops_unl_ioctl() on the way to us, and those that are on
- * the way back, do not sleep there, so that RCU-tasks waits for them. The first wait
- * is, besides, for who has put its reference to the module and has yet to make its
- * container forget us (vfio_group_detach_container()): until then others can set out.
- * The second is for those.
+ * Tasks in vfio_fops_unl_ioctl() on their way to this module, or back, do not sleep there,
+ * so RCU-tasks waits for them. The first wait also covers a task that has put its module
+ * reference but has not yet cleared the container's driver
+ * (vfio_group_detach_container()): until then other tasks can start. The second wait covers
+ * those.
  */
 void pgsize_wait_for_callers(void)
 {

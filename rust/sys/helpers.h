@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Functions for what the kernel has as inline functions and macros only. */
+/* Wrappers for inline functions and macros of the kernel. */
 #ifndef VFIO_PGSIZE_HELPERS_H
 #define VFIO_PGSIZE_HELPERS_H
 
@@ -11,7 +11,7 @@
 void pgsize_gather_init(struct iommu_iotlb_gather *gather);
 void pgsize_gather_sync(struct iommu_domain *domain, struct iommu_iotlb_gather *gather);
 
-/* Everything, cached pointers to tables included. */
+/* Flushes everything, including cached pointers to tables. */
 void pgsize_flush_all(struct iommu_domain *domain);
 void pgsize_list_init(struct iommu_pages_list *list);
 void pgsize_list_take(struct iommu_pages_list *to, struct iommu_pages_list *from);
@@ -43,8 +43,8 @@ int pgsize_mutex_lock_killable(struct mutex *mutex);
 void pgsize_warn_memlock(pid_t process);
 void pgsize_cond_resched(void);
 /*
- * No task is on its way from VFIO to our ioctl, or back from there, any more, when it
- * returns. The module is going: nobody can take a reference to it.
+ * Waits until no task is on its way from VFIO to our ioctl, or back. The module is going:
+ * nobody can take a reference to it.
  */
 void pgsize_wait_for_callers(void);
 void pgsize_request_type1(void);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * In C: Rust's module! has no parameters that can be changed, and before Linux
- * 7.3 none that are bool. Two are vfio_iommu_type1's, by name and meaning. The
- * tables in README.md and Documentation/admin-guide.rst are checked against this file.
+ * In C, because Rust's module! has no writable parameters, and no bool parameters before
+ * Linux 7.3. Two parameters have the name and meaning of vfio_iommu_type1's. `make check`
+ * compares the tables in README.md and Documentation/admin-guide.rst with this file.
  */
 #include <linux/moduleparam.h>
 

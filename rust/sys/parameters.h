@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The module's parameters, as they are now. */
+/* The current values of the module's parameters. */
 #ifndef VFIO_PGSIZE_PARAMETERS_H
 #define VFIO_PGSIZE_PARAMETERS_H
 
@@ -9,7 +9,7 @@ bool pgsize_serve_type1v2(void);
 bool pgsize_allow_unsafe_interrupts(void);
 unsigned int pgsize_dma_entry_limit(void);
 
-/* Loading fails with more, which are 4 MiB. */
+/* Maximum of reserve_tables (4 MiB); loading fails above it. */
 #define PGSIZE_RESERVE_MAX	1024
 unsigned int pgsize_reserve_tables(void);
 

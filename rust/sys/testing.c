@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Part of the test build alone: see testing.h. */
+/* Only in the test build: see testing.h. */
 #include <linux/atomic.h>
 #include <linux/delay.h>
 #include <linux/kernel.h>
@@ -13,8 +13,8 @@
 #include "testing.h"
 
 /*
- * Milliseconds until waiting is given up, where one may sleep and where not; and where the
- * container is not locked, so that much may happen meanwhile.
+ * Milliseconds before a wait is given up: where sleeping is allowed, where it is not, and
+ * where the container is not locked, so that much may happen in between.
  */
 #define PATIENCE	1000
 static unsigned int busy_patience = 50;
@@ -29,7 +29,7 @@ static struct {
 
 /* The lock protects these, and the gates. */
 static DEFINE_SPINLOCK(lock);
-static unsigned int nr_gates;	/* 0: the steps are not looked at */
+static unsigned int nr_gates;	/* 0: steps are ignored */
 static unsigned int happened;
 static unsigned int reached[PGSIZE_STEPS];
 static unsigned int passed[PGSIZE_STEPS];
@@ -91,7 +91,7 @@ void pgsize_step(unsigned int step)
 	spin_unlock_irqrestore(&lock, flags);
 }
 
-/* No lock is taken: who has it may be stopped. The first few times are told. */
+/* Takes no lock: its holder may be stopped. Logs the first few calls. */
 void pgsize_hooked_in_panic(void)
 {
 	static atomic_t times;
@@ -102,7 +102,7 @@ void pgsize_hooked_in_panic(void)
 
 static int set_gates(const char *text, const struct kernel_param *param)
 {
-	/* The first is how many there are. */
+	/* The first element is the number of the others. */
 	int numbers[2 * PGSIZE_GATES + 2];
 	unsigned long flags;
 
@@ -144,7 +144,7 @@ static const struct kernel_param_ops gates_ops = { .set = set_gates, .get = get_
 module_param_cb(gates, &gates_ops, NULL, 0600);
 MODULE_PARM_DESC(gates, "Steps at which threads wait for one another: see testing.h");
 
-/* Protected by the lock of the rmap. */
+/* Protected by the rmap lock. */
 static u64 taken;
 static u64 longest;
 module_param(longest, ullong, 0600);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What becomes of leaves that follow the RMP, and of policies: trace events of
- * the system vfio_pgsize. Some are in the hook: preemption off, a spinlock held.
+ * Trace events of the system vfio_pgsize: leaves that follow the RMP, and policies. The
+ * hook emits some with preemption off and a spinlock held.
  */
 #undef TRACE_SYSTEM
 #define TRACE_SYSTEM vfio_pgsize
@@ -52,13 +52,13 @@ DECLARE_EVENT_CLASS(leaf,
 		  __entry->container, __entry->iova, __entry->size, __entry->pfn)
 );
 
-/* A 2M got leaves of 4K; size: of the leaf that it was in. */
+/* A 2M got 4K leaves; size: of the leaf that was split. */
 DEFINE_EVENT(leaf, split,
 	TP_PROTO(u64 container, u64 iova, u64 size, u64 pfn),
 	TP_ARGS(container, iova, size, pfn)
 );
 
-/* A leaf of this size stands where smaller ones stood. */
+/* A leaf of this size replaced smaller ones. */
 DEFINE_EVENT(leaf, merge,
 	TP_PROTO(u64 container, u64 iova, u64 size, u64 pfn),
 	TP_ARGS(container, iova, size, pfn)
@@ -70,13 +70,13 @@ DEFINE_EVENT(leaf, fallback,
 	TP_ARGS(container, iova, size, pfn)
 );
 
-/* The leaf was found to disagree with the RMP. */
+/* The leaf disagreed with the RMP. */
 DEFINE_EVENT(leaf, mismatch,
 	TP_PROTO(u64 container, u64 iova, u64 size, u64 pfn),
 	TP_ARGS(container, iova, size, pfn)
 );
 
-/* What had been unmapped is mapped again, with leaves of 4K. */
+/* A range that was unmapped is mapped again, with 4K leaves. */
 TRACE_EVENT(repair,
 	TP_PROTO(u64 container, u64 iova, u64 size),
 	TP_ARGS(container, iova, size),

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The events of trace.h, for Rust. From anywhere. */
+/* The events of trace.h, for Rust. Any context. */
 #ifndef VFIO_PGSIZE_TRACING_H
 #define VFIO_PGSIZE_TRACING_H
 
