@@ -252,7 +252,7 @@ int pgsize_hook_register(void)
 		probe->fprobe.nmissed = 0;
 		ret = register_fprobe_syms(&probe->fprobe, &probe->symbol, 1);
 		if (ret) {
-			pr_warn("vfio_pgsize: %s can not be probed: %d\n", probe->symbol, ret);
+			pr_warn("vfio_pgsize: %s cannot be probed: %d\n", probe->symbol, ret);
 			unregister_first(i);
 			return ret == -ENOMEM ? ret : -EOPNOTSUPP;
 		}

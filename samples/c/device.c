@@ -70,7 +70,7 @@ int open_group(int container, const char *address)
 	if (!(status.flags & VFIO_GROUP_FLAGS_VIABLE))
 		die("%s: all devices of the group must be bound to vfio-pci", path);
 	if (ioctl(group, VFIO_GROUP_SET_CONTAINER, &container))
-		die("%s: can not join the container", path);
+		die("%s: cannot join the container", path);
 	if (!ioctl(container, VFIO_SET_IOMMU, VFIO_PGSIZE_IOMMU))
 		return group;
 	if (errno == EPERM)
@@ -109,9 +109,9 @@ volatile uint8_t *open_edu(int group, const char *address)
 		die("%s is no edu device: its BAR 0 has %#llx bytes", address, bar.size);
 	registers = mmap(NULL, bar.size, PROT_READ | PROT_WRITE, MAP_SHARED, device, bar.offset);
 	if (registers == MAP_FAILED)
-		die("%s: can not map BAR 0", address);
+		die("%s: cannot map BAR 0", address);
 	if (pwrite(device, &command, sizeof(command), config.offset + PCI_COMMAND) != sizeof(command))
-		die("%s: can not switch DMA on", address);
+		die("%s: cannot switch DMA on", address);
 	return registers;
 }
 

@@ -49,7 +49,7 @@ static void map_memory(int container)
 	};
 
 	if (ioctl(container, VFIO_IOMMU_MAP_DMA, &map))
-		die("can not map the memory, with page states%s", errno == EOPNOTSUPP ?
+		die("cannot map the memory, with page states%s", errno == EOPNOTSUPP ?
 		    ": they need an IOMMU page table of AMD's host format" : "");
 }
 
@@ -198,7 +198,7 @@ static bool print_states(int container, uint64_t *first, uint64_t *last)
 	while (query.size) {
 		query.nr = sizeof(runs) / sizeof(runs[0]);
 		if (ioctl(container, VFIO_PGSIZE_QUERY, &query))
-			die("the container can not report its leaves");
+			die("the container cannot report its leaves");
 		for (unsigned int i = 0; i < query.nr; i++) {
 			if (runs[i].flags & VFIO_PGSIZE_RUN_PRIVATE) {
 				printf("private %#llx %#llx\n", runs[i].iova, runs[i].size);

@@ -83,11 +83,11 @@ static void __attribute__((noreturn)) explain(int container, uint64_t sizes, boo
 	int error = errno;
 
 	if (error == EOPNOTSUPP && follow)
-		die("leaves can not follow the RMP here: that needs an SNP host, the page table "
+		die("leaves cannot follow the RMP here: that needs an SNP host, the page table "
 		    "format of AMD's IOMMU, and a kernel whose RMP functions can be probed. "
 		    "Leave out --follow");
 	if (error == EOPNOTSUPP && apply)
-		die("mapped memory can not be converted: that needs an IOMMU page table of AMD's "
+		die("mapped memory cannot be converted: that needs an IOMMU page table of AMD's "
 		    "host format. Give one set of page sizes only");
 	if (error == EINVAL && !(sizes & 4096))
 		die("the set of page sizes %s lacks 4K, which each set must have",
@@ -97,7 +97,7 @@ static void __attribute__((noreturn)) explain(int container, uint64_t sizes, boo
 		    sizes_text(sizes & ~info.iova_pgsizes, wanted, sizeof(wanted)),
 		    sizes_text(info.iova_pgsizes, known, sizeof(known)));
 	errno = error;
-	die("can not set the policy");
+	die("cannot set the policy");
 }
 
 /* The container's policy: for what is mapped from now on, or (apply) at once. */
@@ -130,7 +130,7 @@ static void print_leaves(int container, uint64_t size)
 	while (query.size) {
 		query.nr = sizeof(runs) / sizeof(runs[0]);
 		if (ioctl(container, VFIO_PGSIZE_QUERY, &query))
-			die("the container can not report its leaves");
+			die("the container cannot report its leaves");
 		for (unsigned int i = 0; i < query.nr; i++)
 			printf("run %#llx %#llx %#llx %s%s (leaves: %llu)\n",
 			       runs[i].iova, runs[i].size, runs[i].pgsize,
@@ -160,7 +160,7 @@ static void print_following(int container, int event)
 	uint64_t signals;
 
 	if (ioctl(container, VFIO_PGSIZE_GET_STATS, &stats))
-		die("the container can not report what it counted");
+		die("the container cannot report what it counted");
 	printf("followed %llu splits, %llu merges\n", stats.splits, stats.merges);
 	if (read(event, &signals, sizeof(signals)) == sizeof(signals))
 		printf("trouble %llu fallbacks, %llu repairs, %llu missed calls, %llu mismatches\n",
@@ -187,7 +187,7 @@ static uint8_t *map_memory(int container, uint64_t size)
 		    (unsigned long long)(size / HUGE_PAGE));
 	map.vaddr = (uintptr_t)memory;
 	if (ioctl(container, VFIO_IOMMU_MAP_DMA, &map))
-		die("can not map the memory for the device%s", errno == ENOMEM ?
+		die("cannot map the memory for the device%s", errno == ENOMEM ?
 		    ": no memory, or the limit on locked memory is reached (ulimit -l)" : "");
 	return memory;
 }

@@ -28,7 +28,7 @@ modprobe iommufd allow_unsafe_interrupts=1 2>/dev/null
 switch=/sys/module/iommufd/parameters/allow_unsafe_interrupts
 [ ! -e $switch ] || echo 1 > $switch
 load_pgsize || stop "vfio_pgsize does not load"
-bind_edu || stop "the edu device can not be bound to vfio-pci"
+bind_edu || stop "the edu device cannot be bound to vfio-pci"
 
 # What the kernel still does after booting would be counted too.
 sleep 3

@@ -56,7 +56,7 @@ static void container_open(const struct backend *backend, const char *device)
 		die("/dev/vfio/vfio");
 	group = open_group(device);
 	if (ioctl(group, VFIO_GROUP_SET_CONTAINER, &container))
-		die("%s can not join the container", device);
+		die("%s cannot join the container", device);
 	if (ioctl(container, VFIO_SET_IOMMU, backend->type))
 		die("%s does not take %s", backend->name, device);
 	if (backend->pgsizes)

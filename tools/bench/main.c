@@ -47,7 +47,7 @@ void write_number(const char *path, long number)
 	FILE *file = fopen(path, "w");
 
 	if (!file || fprintf(file, "%ld\n", number) < 0 || fclose(file))
-		die("%s: can not write %ld", path, number);
+		die("%s: cannot write %ld", path, number);
 }
 
 /* Pages that the kernel holds for IOMMU page tables, right now. */

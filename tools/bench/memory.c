@@ -32,7 +32,7 @@ static uint64_t *read_frames(const struct memory *memory)
 
 	if (!frames || pagemap < 0 ||
 	    pread(pagemap, frames, bytes, offset) != (ssize_t)bytes)
-		die("/proc/self/pagemap: can not read it");
+		die("/proc/self/pagemap: cannot read it");
 	close(pagemap);
 	for (uint64_t i = 0; i < pages; i++) {
 		if (!(frames[i] & PAGEMAP_PRESENT))

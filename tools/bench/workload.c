@@ -38,7 +38,7 @@ problem workload_memory(struct memory *memory)
 			  PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, 0);
 	close(fd);
 	if (memory->va == MAP_FAILED)
-		return problem_is("the memfd can not be mapped: %m");
+		return problem_is("the memfd cannot be mapped: %m");
 	/* What it costs to bring memory in is not what is measured. */
 	for (int block = 0; block < BLOCKS; block++)
 		memory->va[block * SPREAD] = 1;

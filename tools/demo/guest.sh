@@ -174,7 +174,7 @@ echo "$mib MiB of memory in huge pages of 2M, mapped for the device."
 
 echo "Loading vfio_pgsize, binding the device to vfio-pci."
 load_pgsize || stop "vfio_pgsize does not load"
-bind_edu || stop "the edu device can not be bound to vfio-pci"
+bind_edu || stop "the edu device cannot be bound to vfio-pci"
 echo
 echo "1. The C client, on an IOMMU of type VFIO_PGSIZE_IOMMU"
 run_client pgsize-client --mib "$mib" $device all 4K 4K,2M all

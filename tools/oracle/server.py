@@ -82,7 +82,7 @@ class Session:
             else:
                 self._expected.runs.append(Run.parse(words))
         except ValueError as error:
-            self._unreadable = self._unreadable or f"can not read the line {text!r}: {error}"
+            self._unreadable = self._unreadable or f"cannot read the line {text!r}: {error}"
 
     def _ask_rmp(self, words: list[str]) -> str:
         try:

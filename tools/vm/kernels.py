@@ -170,7 +170,7 @@ def check_config(config: Path, wanted: list[Path]) -> None:
         lines = fragment.read_text(encoding="utf-8").splitlines()
         missing += [line for line in lines if re.match(r"CONFIG_\w+=[^n]", line) and line not in got]
     if missing:
-        raise Problem(f"the kernel can not be configured with {', '.join(missing)}")
+        raise Problem(f"the kernel cannot be configured with {', '.join(missing)}")
 
 
 def kernel_doc(files: list[Path]) -> list[str]:

@@ -119,7 +119,7 @@ fn share_pages(options: &Options, sysfs: &Path) -> anyhow::Result<()> {
 
     // SAFETY: `memory` is not touched here, and outlives the container's mapping: both end with us.
     unsafe { states::map_stateful(&container, IOVA, memory.size(), memory.as_ptr()) }.context(
-        "can not map the memory, with page states (on an IOMMU of AMD's host format only)",
+        "cannot map the memory, with page states (on an IOMMU of AMD's host format only)",
     )?;
     for (text, at, size, state) in [
         ("share:0:4K", 0, PAGE, State::Shared),
@@ -146,7 +146,7 @@ fn watched(container: &VfioContainer) -> std::io::Result<EventFd> {
 
 /// What became of leaves that follow; a VMM has the eventfd in its main loop.
 fn print_following(container: &impl AsRawFd, event: &EventFd) -> anyhow::Result<()> {
-    let stats = pgsize::stats(container).context("the container can not report what it counted")?;
+    let stats = pgsize::stats(container).context("the container cannot report what it counted")?;
     println!("followed {} splits, {} merges", stats.splits, stats.merges);
     if event.read().is_ok() {
         println!(
@@ -164,7 +164,7 @@ fn report(
     options: &Options,
 ) -> anyhow::Result<bool> {
     for run in pgsize::leaves(container, IOVA, u64::from(options.mib) << 20)
-        .context("the container can not report its leaves")?
+        .context("the container cannot report its leaves")?
     {
         println!("{run}");
     }
@@ -185,7 +185,7 @@ fn open_device(
         pgsize::is_type1v2_offered(&states::open_container()?),
         "no backend of VFIO serves VFIO_TYPE1v2_IOMMU: load vfio_pgsize with serve_type1v2=1"
     );
-    let container = Arc::new(VfioContainer::new(None).context("can not open a VFIO container")?);
+    let container = Arc::new(VfioContainer::new(None).context("cannot open a VFIO container")?);
     let device = VfioDevice::new(sysfs, container.clone(), false).with_context(|| {
         format!(
             "{}: bind it to vfio-pci, and end who uses it; the log may say why its group is refused",
@@ -205,12 +205,12 @@ fn open_device(
 fn explain(container: &VfioContainer, sizes: Sizes, follow: bool, error: &Error) -> String {
     match error.raw_os_error() {
         Some(libc::EOPNOTSUPP) if follow => {
-            "leaves can not follow the RMP here: that needs an SNP host, the page table format of \
+            "leaves cannot follow the RMP here: that needs an SNP host, the page table format of \
              AMD's IOMMU, and a kernel whose RMP functions can be probed. Leave out --follow"
                 .to_owned()
         }
         Some(libc::EOPNOTSUPP) => {
-            "mapped memory can not be converted: that needs an IOMMU page table of AMD's host \
+            "mapped memory cannot be converted: that needs an IOMMU page table of AMD's host \
              format. Give one set of page sizes only"
                 .to_owned()
         }
@@ -224,7 +224,7 @@ fn explain(container: &VfioContainer, sizes: Sizes, follow: bool, error: &Error)
             ),
             Err(_) => "the IOMMU lacks one of the page sizes".to_owned(),
         },
-        _ => "can not set the policy".to_owned(),
+        _ => "cannot set the policy".to_owned(),
     }
 }
 
@@ -264,7 +264,7 @@ fn main() -> anyhow::Result<()> {
             // SAFETY: from here on `memory` is touched by volatile accesses
             // only, and it outlives `container`'s mapping: both end with us.
             unsafe { container.vfio_dma_map(IOVA, memory.size(), memory.as_ptr()) }
-                .context("can not map the memory for the device")?;
+                .context("cannot map the memory for the device")?;
             copy_by_device(&edu, &memory, i + 1, || Ok(()))?;
         } else {
             println!("policy {text}, applied to mapped memory under DMA");

@@ -118,13 +118,13 @@ impl Container {
             .context("there is no such device, or no IOMMU translates for it")?;
         let group = Path::new("/dev/vfio").join(number.file_name().unwrap_or_default());
         let group = open(&group).context(
-            "the group can not be opened: bind its devices to vfio-pci, and end who uses them",
+            "the group cannot be opened: bind its devices to vfio-pci, and end who uses them",
         )?;
         let fd = container.as_raw_fd();
 
         // SAFETY: the kernel reads a file descriptor from `fd`, and writes nothing.
         succeeded(unsafe { ioctl_with_ref(&group, VFIO_GROUP_SET_CONTAINER(), &fd) })
-            .context("the group can not join: bind all its devices to vfio-pci")?;
+            .context("the group cannot join: bind all its devices to vfio-pci")?;
         // SAFETY: SET_IOMMU takes a number and touches no memory of ours.
         succeeded(unsafe { ioctl_with_val(&container, VFIO_SET_IOMMU(), VFIO_PGSIZE_IOMMU) })
             .context("vfio_pgsize does not take the group (see dmesg)")?;

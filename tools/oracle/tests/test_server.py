@@ -102,7 +102,7 @@ class Verdicts(unittest.TestCase):
         self.assertIn("reserved bits", ask(GOOD + "end", table)[0])
 
     def test_unreadable_line(self) -> None:
-        self.assertIn("can not read the line", ask(GOOD + "zz 1 2 rw\nend")[0])
+        self.assertIn("cannot read the line", ask(GOOD + "zz 1 2 rw\nend")[0])
 
     def test_machine_that_can_not_be_read(self) -> None:
         def fails(device: str) -> tuple[DeviceEntry, Walk]:

@@ -99,9 +99,9 @@ static volatile uint8_t *open_edu(void)
 	if (id != EDU_ID)
 		fail("the device is %#x, no edu", id);
 	if (write(open_or_fail(DEVICE "enable", O_WRONLY), "1", 1) != 1)
-		fail("can not enable the device");
+		fail("cannot enable the device");
 	if (pwrite(config, &command, sizeof(command), PCI_COMMAND) != sizeof(command))
-		fail("can not switch DMA on");
+		fail("cannot switch DMA on");
 	registers = mmap(NULL, EDU_BAR_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
 			 open_or_fail(DEVICE "resource0", O_RDWR | O_SYNC), 0);
 	if (registers == MAP_FAILED)
@@ -132,7 +132,7 @@ int main(void)
 	mkdir("/proc", 0755);
 	mkdir("/sys", 0755);
 	if (mount("proc", "/proc", "proc", 0, NULL) || mount("sysfs", "/sys", "sysfs", 0, NULL))
-		fail("can not mount /proc and /sys");
+		fail("cannot mount /proc and /sys");
 	pagemap = open_or_fail("/proc/self/pagemap", O_RDONLY);
 	edu = open_edu();
 	memory = mmap(NULL, (COPIES + 1) * STRIDE, PROT_READ | PROT_WRITE,

@@ -107,14 +107,14 @@ if [ "$backend" = vfio_pgsize ]; then
 else
 	load_vfio || bail "$backend does not load"
 fi
-bind_edu || bail "the edu device can not be bound to vfio-pci"
+bind_edu || bail "the edu device cannot be bound to vfio-pci"
 before=$(use_count)
 
 mkdir -p /tmp/l2
 cp "$init" /tmp/l2/init
 mount --bind /dev "$root/dev" && mount --bind /proc "$root/proc" &&
 	mount --bind /sys "$root/sys" && mount -t tmpfs tmpfs "$root/tmp" ||
-	bail "can not mount over $root"
+	bail "cannot mount over $root"
 (cd /tmp/l2 && echo init | cpio -o -H newc 2>/dev/null) > "$root/tmp/l2.cpio"
 mkfifo /tmp/l2.console
 exec 5<>/tmp/l2.console

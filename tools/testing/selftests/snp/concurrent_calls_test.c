@@ -245,7 +245,7 @@ TEST_F_TIMEOUT(concurrent, unmap_waits, TIMEOUT)
 	}
 }
 
-/* What can not be mapped after all was never there. */
+/* What cannot be mapped after all was never there. */
 TEST_F_TIMEOUT(concurrent, unmap_of_what_fails, TIMEOUT)
 {
 	struct call unmap = {

@@ -16,7 +16,7 @@ problem fail_prepare(void);
 /* Allocations that can sleep are to fail, too; or no longer. */
 problem fail_patient(bool on);
 
-/* A thread whose allocations of pages fail: those that can not sleep, unless said otherwise. */
+/* A thread whose allocations of pages fail: those that cannot sleep, unless said otherwise. */
 struct fail {
 	int fd;
 };
@@ -26,7 +26,7 @@ problem fail_here(struct fail *fail);
 /* It is the thread of fail_here(). */
 problem fail_no_more(struct fail *fail);
 
-/* One page of 4K is assigned while allocations that can not sleep fail. */
+/* One page of 4K is assigned while allocations that cannot sleep fail. */
 problem fail_assign(struct guest *guest, uint64_t gpa);
 
 #endif

@@ -25,7 +25,7 @@ struct seen {
 
 /*
  * How often an order is tried again where somebody was too slow: processors are emulated, on a
- * host that may be busy, and the hook can not wait for long.
+ * host that may be busy, and the hook cannot wait for long.
  */
 #define GATES_TRIES	200
 

@@ -101,7 +101,7 @@ TEST_F_TIMEOUT(aliases, are_bounded, LONG)
 	ASSERT_SOUND(vmm_map(&self->vmm, GIB(64), self->memory.va + MIB(2), MIB(2), READ_WRITE));
 	ASSERT_SOUND(vmm_policy(&self->vmm, SPLIT, UPTO_2M));
 	ASSERT_SOUND(vmm_policy(&self->vmm, FOLLOW, UPTO_2M));
-	/* What is not followed is not bounded, and can not be followed then. */
+	/* What is not followed is not bounded, and cannot be followed then. */
 	ASSERT_SOUND(vmm_policy(&self->vmm, 0, UPTO_2M));
 	ASSERT_EQ(0, map_alias(self, MOST));
 	EXPECT_EQ(-EMLINK, policy_set(self->vmm.container, FOLLOW, 0, 0, UPTO_2M));

@@ -493,4 +493,4 @@ TEST_F_TIMEOUT(reserve, is_used_and_filled, TIMEOUT)
 	}
 }
 
-TEST_PROGRAM("Leaves that can not be split for want of memory.")
+TEST_PROGRAM("Leaves that cannot be split for want of memory.")

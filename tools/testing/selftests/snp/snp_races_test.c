@@ -244,7 +244,7 @@ static problem force_order(Races *self, const Variant *variant, const struct ord
 	if (is_visited(order, &seen) == !!why)
 		return problem_is("\"%s\" before \"%s\" (A held at \"%s\") was %s", gates_name(before),
 				  gates_name(after), gates_name(order->hold),
-				  why ? "visited, and can not be" : "not visited");
+				  why ? "visited, and cannot be" : "not visited");
 	self->visited[before][after] |= !why;
 	if (why) {
 		self->impossible++;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Leaves of 4K for nothing: where a call was under way on another 2M, which the
- * module can not tell from this one, and where a call was refused. They are of 2M
+ * module cannot tell from this one, and where a call was refused. They are of 2M
  * again soon, whether what becomes whole is merged or not; what is broken is not.
  */
 #include <stdio.h>

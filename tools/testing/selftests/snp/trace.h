@@ -9,7 +9,7 @@
 problem trace_start(void);
 void trace_stop(void);
 
-/* How many lines end like this? -1: the trace can not be read. */
+/* How many lines end like this? -1: the trace cannot be read. */
 int trace_count(const char *end);
 /* Is there just one, within some seconds? */
 problem trace_has(const char *format, ...) __attribute__((format(printf, 1, 2)));

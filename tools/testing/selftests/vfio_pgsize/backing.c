@@ -181,7 +181,7 @@ problem memory_phys(const void *va, uint64_t pages, uint64_t *phys)
 
 		if (got <= 0) {
 			close(fd);
-			return problem_is("/proc/self/pagemap can not be read at %p: %m", va);
+			return problem_is("/proc/self/pagemap cannot be read at %p: %m", va);
 		}
 		done += got;
 	}

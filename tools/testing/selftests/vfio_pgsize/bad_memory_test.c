@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Memory that can not be mapped: it is not there, or goes away, or is more than
+ * Memory that cannot be mapped: it is not there, or goes away, or is more than
  * the process may lock. What was pinned and mapped until then is taken back.
  */
 #include <pthread.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A container of two domains, of which one can not map: what devices of the other may
+ * A container of two domains, of which one cannot map: what devices of the other may
  * have written to meanwhile is dirty. With fault injection (the debug kernel's) and
  * groups in domains of their own (the test build's).
  */
@@ -45,7 +45,7 @@ FIXTURE_TEARDOWN(domains_fault)
 	close(self->nth);
 }
 
-/* Is the frame marked as written to? -1: it can not be told. */
+/* Is the frame marked as written to? -1: it cannot be told. */
 static int is_dirty(const void *va)
 {
 	int file = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);

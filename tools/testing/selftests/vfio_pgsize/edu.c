@@ -88,10 +88,10 @@ problem edu_open(struct edu *edu, int device, const char *bdf)
 		return problem_is("%s: BAR 0 has %#llx bytes", bdf, bar.size);
 	registers = mmap(NULL, bar.size, PROT_READ | PROT_WRITE, MAP_SHARED, device, bar.offset);
 	if (registers == MAP_FAILED)
-		return problem_is("%s: BAR 0 can not be mapped: %m", bdf);
+		return problem_is("%s: BAR 0 cannot be mapped: %m", bdf);
 	if (pwrite(device, &command, sizeof(command), config.offset + PCI_COMMAND) !=
 	    sizeof(command))
-		return problem_is("%s: DMA can not be switched on: %m", bdf);
+		return problem_is("%s: DMA cannot be switched on: %m", bdf);
 	edu->device = device;
 	edu->registers = registers;
 	edu->bar_phys = device_attribute(bdf, "resource");

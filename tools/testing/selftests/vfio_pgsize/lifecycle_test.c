@@ -246,7 +246,7 @@ TEST_F_TIMEOUT(lifecycle, group_closed_first, TIMEOUT)
 	EXPECT_EQ(0, module_unload());
 }
 
-/* A device that is open holds its group: it can not leave. */
+/* A device that is open holds its group: it cannot leave. */
 TEST_F_TIMEOUT(lifecycle, group_with_open_device_stays, TIMEOUT)
 {
 	struct vmm_device *device = &self->vmm.devices[0];

@@ -42,7 +42,7 @@
 	WRONG(error, request, __good2, field, value);				\
 } while (0)
 
-/* An argument that the kernel can not read or not write, whole or in part. */
+/* An argument that the kernel cannot read or not write, whole or in part. */
 static inline uint8_t *edge_of_memory(void)
 {
 	uint8_t *va = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,

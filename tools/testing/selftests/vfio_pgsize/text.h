@@ -6,7 +6,7 @@
 #include "problem.h"
 
 problem text_write(const char *path, const char *text);
-/* All of a file, NUL-terminated: to be freed. NULL, and errno, if it can not be read. */
+/* All of a file, NUL-terminated: to be freed. NULL, and errno, if it cannot be read. */
 char *text_read(const char *path);
 
 #endif

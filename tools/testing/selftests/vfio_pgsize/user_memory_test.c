@@ -75,7 +75,7 @@ static int share(int container, bool each, uint64_t size)
 	return set_state(container, changes, &nr);
 }
 
-/* 0, or why a device can not use this memory. It is unmapped again. */
+/* 0, or why a device cannot use this memory. It is unmapped again. */
 static int answer(FIXTURE_DATA(user_memory) *self, const FIXTURE_VARIANT(user_memory) *variant,
 		  const void *va, uint64_t size, uint32_t flags)
 {
