@@ -45,7 +45,7 @@ int open_container(void)
 	return container;
 }
 
-/* The device's group joins the container: only then has that an IOMMU. */
+/* A container has an IOMMU only after a group joins. */
 int open_group(int container, const char *address)
 {
 	struct vfio_group_status status = { .argsz = sizeof(status) };
@@ -88,7 +88,7 @@ int open_group(int container, const char *address)
 #define EDU_COMMAND	0x98
 #define EDU_RUN		1
 
-/* Seconds until a transfer does not end any more: the device is emulated. */
+/* Timeout in seconds: the device is emulated. */
 #define PATIENCE	300
 
 volatile uint8_t *open_edu(int group, const char *address)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What any VFIO client does: a container, a group, and a device, which is QEMU's edu. */
+/* Code common to all VFIO clients: a container, a group, and a device (QEMU's edu). */
 #ifndef SAMPLES_DEVICE_H
 #define SAMPLES_DEVICE_H
 
@@ -7,12 +7,12 @@
 
 void __attribute__((noreturn, format(printf, 1, 2))) die(const char *format, ...);
 
-/* A container; vfio_pgsize is loaded. */
+/* Opens a container, and checks that vfio_pgsize is loaded. */
 int open_container(void);
-/* The device's group joins the container: only then has that an IOMMU. */
+/* Adds the device's group to the container. A container has an IOMMU only after that. */
 int open_group(int container, const char *address);
 
-/* edu copies between its buffer and memory; addresses up to 256 MiB. */
+/* edu copies between its buffer and memory at addresses up to 256 MiB. */
 #define EDU_BUFFER	0x40000ULL
 #define EDU_BUFFER_SIZE	4096
 #define EDU_TO_MEMORY	2

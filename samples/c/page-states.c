@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The loop of a VMM whose guest shares pages and takes them back: each
- * KVM_HC_MAP_GPA_RANGE of the guest becomes a VFIO_PGSIZE_SET_STATE.
+ * The loop of a VMM whose guest shares and unshares pages: each KVM_HC_MAP_GPA_RANGE of
+ * the guest becomes a VFIO_PGSIZE_SET_STATE.
  *
- * The guest is played: what it would ask for is given as arguments, and comes as
- * KVM_EXIT_HYPERCALL in a struct kvm_run, as from KVM. What a VMM needs is in
- * map_memory() and handle_hypercall(); the rest is to see what came of it.
+ * There is no real guest. Its requests are the program's arguments, and arrive as
+ * KVM_EXIT_HYPERCALL in a struct kvm_run, as from KVM. A VMM needs map_memory() and
+ * handle_hypercall(); the rest shows their effect.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -32,11 +32,11 @@
 #define PAGE	4096ULL
 
 static int memfd;		/* the guest's shared memory ... */
-static uint8_t *memory;		/* ... as the VMM sees it */
+static uint8_t *memory;		/* ... as mapped by the VMM */
 
 /* --- the VMM -------------------------------------------------------------- */
 
-/* Once, when the guest is set up: all of its memory, in one mapping, and all private. */
+/* Call once during setup: maps all guest memory, in one mapping, all private. */
 static void map_memory(int container)
 {
 	struct vfio_iommu_type1_dma_map map = {
@@ -58,7 +58,7 @@ static int set_state(int container, uint64_t gpa, uint64_t size, uint32_t state)
 	struct vfio_pgsize_state change = { .iova = IOVA + gpa, .size = size, .state = state };
 	struct vfio_pgsize_set_state set = {
 		.argsz = sizeof(set),
-		.nr = 1,		/* of several changes, set.nr says how many are done */
+		.nr = 1,		/* for several changes, set.nr is the number of completed ones */
 		.changes = (uintptr_t)&change,
 	};
 
@@ -66,9 +66,9 @@ static int set_state(int container, uint64_t gpa, uint64_t size, uint32_t state)
 }
 
 /*
- * The guest's frame and KVM's idea of it: here is KVM_SET_MEMORY_ATTRIBUTES, with
- * KVM_MEMORY_ATTRIBUTE_PRIVATE or without, in a VMM. A page that is private has its
- * contents in guest_memfd: the shared one is given back.
+ * Changes KVM's attribute of the pages. A VMM calls KVM_SET_MEMORY_ATTRIBUTES here, with
+ * or without KVM_MEMORY_ATTRIBUTE_PRIVATE. The contents of a private page are in
+ * guest_memfd, so the shared page is freed.
  */
 static int convert_memory(uint64_t gpa, uint64_t size, bool private)
 {
@@ -77,7 +77,7 @@ static int convert_memory(uint64_t gpa, uint64_t size, bool private)
 	return 0;
 }
 
-/* Why a conversion failed, where the error's name alone would not tell. */
+/* The cause of a failed conversion, if the errno is not clear. */
 static const char *reason(int error)
 {
 	switch (error) {
@@ -90,34 +90,34 @@ static const char *reason(int error)
 	}
 }
 
-/* Make the conversion that the guest asks for. Returns 0 or a negative error. */
+/* Makes the conversion that the guest requests. Returns 0 or a negative error. */
 static int convert(int container, const struct kvm_run *run)
 {
 	uint64_t gpa = run->hypercall.args[0], size = run->hypercall.args[1] * PAGE;
 	int ret;
 
-	/* KVM exits for the hypercalls that KVM_CAP_EXIT_HYPERCALL enabled: for this one. */
+	/* KVM_CAP_EXIT_HYPERCALL enables exits for this hypercall. */
 	if (run->hypercall.nr != KVM_HC_MAP_GPA_RANGE)
 		return -EINVAL;
 	if (run->hypercall.args[2] & KVM_MAP_GPA_RANGE_ENCRYPTED) {
-		/* When this returns no device reaches the pages, and nothing is pinned. */
+		/* When this returns no device reaches the pages, and they are not pinned. */
 		ret = set_state(container, gpa, size, VFIO_PGSIZE_STATE_PRIVATE);
 		return ret ? ret : convert_memory(gpa, size, true);
 	}
-	/* Devices may only be given what is the host's already. */
+	/* Only pages that belong to the host may go to devices. */
 	ret = convert_memory(gpa, size, false);
 	if (!ret)
 		ret = set_state(container, gpa, size, VFIO_PGSIZE_STATE_SHARED);
-	/* Not for devices, then not for the guest: it is told, and can ask again. */
+	/* On failure the guest gets the error, and can try again. */
 	if (ret)
 		convert_memory(gpa, size, true);
 	return ret;
 }
 
 /*
- * KVM_RUN has returned with KVM_EXIT_HYPERCALL. The answer is 0, EINVAL or EAGAIN, and
- * positive: with any other the next KVM_RUN of an SNP guest fails. Such a guest takes
- * EINVAL and EAGAIN alike, as an error; for a TDX guest EAGAIN means to ask again.
+ * KVM_RUN returned KVM_EXIT_HYPERCALL. The answer is 0, EINVAL or EAGAIN, and positive:
+ * with any other value the next KVM_RUN of an SNP guest fails. An SNP guest takes both
+ * EINVAL and EAGAIN as an error; a TDX guest takes EAGAIN as "try again".
  */
 static void handle_hypercall(int container, struct kvm_run *run)
 {
@@ -148,7 +148,7 @@ static uint64_t parse_size(const char *text, char end, const char **rest)
 	return size;
 }
 
-/* "share:GPA:SIZE" or "private:GPA:SIZE", as the guest asks for it. */
+/* Parses "share:GPA:SIZE" or "private:GPA:SIZE". */
 static void play_guest(struct kvm_run *run, const char *conversion)
 {
 	bool private = !strncmp(conversion, "private:", 8);
@@ -167,7 +167,7 @@ static void play_guest(struct kvm_run *run, const char *conversion)
 	run->hypercall.args[2] = private ? KVM_MAP_GPA_RANGE_ENCRYPTED : KVM_MAP_GPA_RANGE_DECRYPTED;
 }
 
-/* The next KVM_RUN: KVM looks at the answer as it does for an SNP guest. Is the guest content? */
+/* The next KVM_RUN: checks the answer as KVM does for an SNP guest. Returns its success. */
 static bool play_answer(const struct kvm_run *run)
 {
 	uint64_t answer = run->hypercall.ret;
@@ -182,7 +182,7 @@ static bool play_answer(const struct kvm_run *run)
 	return !answer;
 }
 
-/* Print leaves and private pages; find the first and the last page that is shared. */
+/* Prints leaves and private pages; finds the first and the last shared page. */
 static bool print_states(int container, uint64_t *first, uint64_t *last)
 {
 	struct vfio_pgsize_run runs[64];
@@ -214,7 +214,7 @@ static bool print_states(int container, uint64_t *first, uint64_t *last)
 	return any;
 }
 
-/* Have the device copy a shared page to another. */
+/* Makes the device copy a shared page to another. */
 static void copy_by_device(volatile uint8_t *edu, uint64_t first, uint64_t last)
 {
 	static uint8_t seed;
@@ -236,16 +236,16 @@ static void copy_by_device(volatile uint8_t *edu, uint64_t first, uint64_t last)
 static const char usage[] =
 "Usage: page-states [--pause] PCI-ADDRESS [CONVERSION...]\n"
 "\n"
-"Plays a VMM with a guest of 32 MiB, whose device is an edu device (0000:00:03.0)\n"
-"that is bound to vfio-pci. At first all of the guest's memory is private, and\n"
-"nothing of it is in the IOMMU. Each CONVERSION comes as a hypercall would:\n"
+"Simulates a VMM with a guest of 32 MiB and an edu device (0000:00:03.0) that is\n"
+"bound to vfio-pci. All guest memory starts private, and is not in the IOMMU. Each\n"
+"CONVERSION is handled like a hypercall:\n"
 "\n"
 "  share:GPA:SIZE     devices may use these pages from now on\n"
-"  private:GPA:SIZE   and not any more\n"
+"  private:GPA:SIZE   devices may no longer use them\n"
 "\n"
-"GPA and SIZE are bytes, or as 4K or 2M. Default: a page is shared, its 2M, a page\n"
-"of that is taken back, and is shared again, and all is taken back. After each the\n"
-"device copies the first shared page to the last, and these lines tell what there is:\n"
+"GPA and SIZE are in bytes, or like 4K or 2M. Default: share a page, share its 2M, take\n"
+"a page back, share it again, and take all back. After each the device copies the first\n"
+"shared page to the last, and these lines report the result:\n"
 "\n"
 "  run IOVA SIZE PAGE-SIZE ACCESS (leaves: COUNT)\n"
 "  private IOVA SIZE\n"

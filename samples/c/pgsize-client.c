@@ -3,10 +3,10 @@
  * A small VMM client of vfio_pgsize: chooses the IOMMU page size of memory
  * that a PCI device reaches, before and after mapping it.
  *
- * It drives QEMU's edu device, a DMA engine with a 4096-byte buffer, so that
- * real bytes go through the leaves that it asks for. All that is special to
- * vfio_pgsize is in set_policy(), explain(), print_leaves(), open_event() and
- * print_following(); the rest, here and in device.c, is what any VFIO client does.
+ * It drives QEMU's edu device, a DMA engine with a 4096-byte buffer, so that DMA goes
+ * through the leaves. Calls specific to vfio_pgsize are in set_policy(), explain(),
+ * print_leaves(), open_event() and print_following(); the rest, here and in device.c, is
+ * the same in any VFIO client.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -29,9 +29,9 @@
 #define MAX_MIB		128
 #define HUGE_PAGE	0x200000ULL
 
-/* --- vfio_pgsize: the policy, and what came of it ------------------------ */
+/* --- vfio_pgsize: the policy, and its effect ------------------------------ */
 
-/* "4K,2M" or "all" to a set of leaf sizes, as the UAPI wants it. */
+/* Converts "4K,2M" or "all" to a set of leaf sizes of the UAPI. */
 static uint64_t parse_sizes(const char *text)
 {
 	uint64_t sizes = 0;
@@ -57,10 +57,10 @@ static uint64_t parse_sizes(const char *text)
 	}
 }
 
-/* Leaves are to follow the RMP of an SNP host (--follow). */
+/* Leaves follow the RMP of an SNP host (--follow). */
 static bool follow;
 
-/* A set of leaf sizes as text, as parse_sizes() takes it. */
+/* Converts a set of leaf sizes to text, as parse_sizes() takes it. */
 static const char *sizes_text(uint64_t sizes, char *text, size_t room)
 {
 	size_t length = 0;
@@ -75,7 +75,7 @@ static const char *sizes_text(uint64_t sizes, char *text, size_t room)
 	return text;
 }
 
-/* Why SET_POLICY refuses these sizes. */
+/* The cause of a failed SET_POLICY with these sizes. */
 static void __attribute__((noreturn)) explain(int container, uint64_t sizes, bool apply)
 {
 	struct vfio_iommu_type1_info info = { .argsz = sizeof(info) };
@@ -100,7 +100,7 @@ static void __attribute__((noreturn)) explain(int container, uint64_t sizes, boo
 	die("cannot set the policy");
 }
 
-/* The container's policy: for what is mapped from now on, or (apply) at once. */
+/* Sets the container's policy, for later maps, or with apply also for mapped memory. */
 static void set_policy(int container, uint64_t sizes, bool apply)
 {
 	struct vfio_pgsize_policy policy = {
@@ -116,7 +116,7 @@ static void set_policy(int container, uint64_t sizes, bool apply)
 		explain(container, sizes, apply);
 }
 
-/* Ask the page table itself which leaves there are. */
+/* Reads the leaves from the page table. */
 static void print_leaves(int container, uint64_t size)
 {
 	struct vfio_pgsize_run runs[64];
@@ -140,7 +140,7 @@ static void print_leaves(int container, uint64_t size)
 	}
 }
 
-/* An eventfd that is signalled when a leaf could not follow. */
+/* Sets an eventfd that the module signals when a leaf could not follow the RMP. */
 static int open_event(int container)
 {
 	struct vfio_pgsize_event event = {
@@ -153,7 +153,7 @@ static int open_event(int container)
 	return event.fd;
 }
 
-/* What became of leaves that follow; a VMM has the eventfd in its main loop. */
+/* Prints the counters of following; a VMM has the eventfd in its main loop. */
 static void print_following(int container, int event)
 {
 	struct vfio_pgsize_stats stats = { .argsz = sizeof(stats) };
@@ -194,7 +194,7 @@ static uint8_t *map_memory(int container, uint64_t size)
 
 /* --- DMA ----------------------------------------------------------------- */
 
-/* Have the device copy the first page to the last, applying a policy meanwhile. */
+/* Makes the device copy the first page to the last, and applies a policy meanwhile. */
 static void copy_by_device(volatile uint8_t *edu, uint8_t *memory, uint64_t size,
 			   int container, uint64_t sizes, bool apply)
 {
@@ -217,23 +217,23 @@ static void copy_by_device(volatile uint8_t *edu, uint8_t *memory, uint64_t size
 	       EDU_BUFFER_SIZE, IOVA, (unsigned long long)(IOVA + last));
 }
 
-/* --- the story ----------------------------------------------------------- */
+/* --- main ---------------------------------------------------------------- */
 
 static const char usage[] =
 "Usage: pgsize-client [--mib N] [--pause] [--follow] PCI-ADDRESS [SIZES...]\n"
 "\n"
 "Maps N MiB (default 16) of 2M huge pages for an edu device (0000:00:03.0)\n"
 "that is bound to vfio-pci. The first SIZES are the policy before mapping;\n"
-"each further one is applied to the mapped memory while the device does DMA.\n"
-"SIZES are the leaf sizes allowed: 4K, or 4K,2M, or all. Default: 4K all.\n"
-"After each policy it prints the leaves and has the device copy a page:\n"
+"each further one is applied to mapped memory while the device does DMA.\n"
+"SIZES are the allowed leaf sizes: 4K, or 4K,2M, or all. Default: 4K all.\n"
+"After each policy it prints the leaves and makes the device copy a page:\n"
 "\n"
 "  run IOVA SIZE PAGE-SIZE ACCESS (leaves: COUNT)\n"
 "\n"
 "  --mib N   memory to map, an even number of MiB up to 128\n"
 "  --pause   wait for a line on standard input after each report\n"
 "  --follow  leaves follow the RMP (on an SNP host only); each report also has\n"
-"            what was split and merged for that, and what went wrong\n";
+"            the counts of splits, merges and failures\n";
 
 int main(int argc, char **argv)
 {

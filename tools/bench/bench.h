@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * pgsize-bench: what VFIO's IOMMU backends cost, in guest instructions.
+ * pgsize-bench: the cost of VFIO's IOMMU backends, in guest instructions.
  *
- *   clock.c      counts instructions, and proves that it does
- *   memory.c     memory of a known physical make-up, prefaulted
+ *   clock.c      counts instructions, and verifies the counter
+ *   memory.c     memory of a known physical layout, prefaulted
  *   container.c  backends behind /dev/vfio/vfio: type1, vfio_pgsize
  *   iommufd.c    the backend behind /dev/iommu
  *   main.c       options, the measurements, one JSON line for each
@@ -23,12 +23,12 @@
 
 void __attribute__((noreturn, format(printf, 1, 2))) die(const char *format, ...);
 
-/* Write a number to a file of sysfs or procfs, and see that it was taken. */
+/* Writes a number to a file of sysfs or procfs, and checks that it took effect. */
 void write_number(const char *path, long number);
 
 /* --- clock.c --- */
 
-/* The number of instructions that the machine has executed so far. */
+/* The number of instructions that the machine has executed. */
 uint64_t instructions(void);
 
 /* Instructions counted for a loop of LOOP_INSTRUCTIONS instructions. */
@@ -40,7 +40,7 @@ uint64_t count_known_loop(void);
 enum memory_kind {
 	MEMORY_HUGETLB,		/* hugetlb pages of 2M */
 	MEMORY_THP,		/* transparent huge pages */
-	MEMORY_SEQUENTIAL,	/* 4K pages, faulted in one after the other */
+	MEMORY_SEQUENTIAL,	/* 4K pages, faulted in sequentially */
 	MEMORY_SCATTERED,	/* 4K pages, no two neighbours contiguous */
 	MEMORY_KINDS,
 };
@@ -50,12 +50,12 @@ struct memory {
 	uint64_t size;
 	void *reserved;
 	uint64_t reserved_size;
-	uint64_t runs;		/* physically contiguous runs that it consists of */
+	uint64_t runs;		/* number of physically contiguous runs */
 };
 
 extern const char *const memory_names[MEMORY_KINDS];
 
-/* Memory of exactly this make-up, all of it present: dies if it is not. */
+/* Memory of exactly this layout, all present; exits otherwise. */
 struct memory allocate_memory(enum memory_kind kind, uint64_t size);
 void free_memory(struct memory *memory);
 
@@ -71,25 +71,25 @@ bool pin_and_unpin(const struct memory *memory, uint64_t size, struct pinning *c
 
 /* --- container.c, iommufd.c --- */
 
-/* One way to program the IOMMU, with a device attached to it. */
+/* A way to program the IOMMU, with a device attached to it. */
 struct backend {
 	const char *name;
-	const char *file;	/* whose absence means that it is not there */
+	const char *file;	/* if it does not exist, the backend does not either */
 	void (*open)(const struct backend *backend, const char *device);
 	void (*close)(void);
 	void (*map)(void *memory, uint64_t size);
 	void (*unmap)(uint64_t size);
 
-	/* vfio_pgsize alone, else NULL: */
+	/* vfio_pgsize only, otherwise NULL: */
 
-	/* Leaf sizes for what is mapped from now on; @apply: and for the rest. */
+	/* Leaf sizes for later maps; with @apply also for mapped memory. */
 	void (*set_policy)(uint64_t pgsizes, bool apply);
-	/* Leaves in the mapped range; stores how many bytes are in 4K ones. */
+	/* Leaves in the mapped range; stores the number of bytes in 4K leaves. */
 	uint64_t (*query)(uint64_t size, uint64_t *in_4k);
 
 	int type;		/* argument of VFIO_SET_IOMMU */
-	uint64_t pgsizes;	/* policy to start with; 0: leave it alone */
-	bool small;		/* the backend's own switch for 4K leaves only */
+	uint64_t pgsizes;	/* initial policy; 0: none */
+	bool small;		/* the backend's own option for 4K leaves only */
 };
 
 extern const struct backend type1_backend, type1_small_backend;

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Under QEMU's -icount shift=0 the machine's clock advances by one nanosecond
- * for each instruction, and its time-stamp counter ticks once a nanosecond: it
- * is a counter of instructions. count_known_loop() checks just that: on any
- * other machine the answer is something else.
+ * Under QEMU's -icount shift=0 the machine's clock advances by one nanosecond for each
+ * instruction, and its time-stamp counter ticks once a nanosecond: it counts
+ * instructions. count_known_loop() verifies that; on any other machine the result differs.
  */
 #include <x86intrin.h>
 
@@ -20,7 +19,7 @@ uint64_t count_known_loop(void)
 {
 	uint64_t best = UINT64_MAX;
 
-	/* Interrupts only ever add: the least of several is the truth. */
+	/* Interrupts only add instructions: the minimum is correct. */
 	for (int try = 0; try < 5; try++) {
 		uint64_t left = LOOP_INSTRUCTIONS / 2;
 		uint64_t start = instructions();

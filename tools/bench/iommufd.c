@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The backend behind /dev/iommu, by its own calls; the device by its cdev. */
+/* The backend behind /dev/iommu, with its own calls and the device's cdev. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>

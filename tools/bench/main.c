@@ -50,14 +50,14 @@ void write_number(const char *path, long number)
 		die("%s: cannot write %ld", path, number);
 }
 
-/* Pages that the kernel holds for IOMMU page tables, right now. */
+/* Pages that the kernel uses for IOMMU page tables. */
 static long table_pages(void)
 {
 	char name[64];
 	long value;
 	FILE *file;
 
-	/* The counters of each processor are folded in only now and then. */
+	/* The kernel folds the counters of each processor in only now and then. */
 	write_number("/proc/sys/vm/stat_refresh", 1);
 	file = fopen("/proc/vmstat", "r");
 	while (file && fscanf(file, "%63s %ld", name, &value) == 2)
@@ -68,9 +68,9 @@ static long table_pages(void)
 	die("/proc/vmstat: no nr_iommu_pages");
 }
 
-/* --- what is measured ----------------------------------------------------- */
+/* --- measurements --------------------------------------------------------- */
 
-/* Where a piece of work was done, for its JSON line. */
+/* Where an operation was measured, for its JSON line. */
 struct setting {
 	const struct backend *backend;
 	enum memory_kind kind;
@@ -137,8 +137,8 @@ static void expect_leaves(const struct setting *setting, bool small)
 }
 
 /*
- * Convert what is mapped, both ways, between one 2M leaf and 512 of 4K; and
- * ask for the leaves of either kind.
+ * Converts mapped memory in both directions between a 2M leaf and 512 4K leaves,
+ * and queries both.
  */
 static void measure_policy(const struct setting *setting)
 {
@@ -182,7 +182,7 @@ static void measure(const struct setting *setting)
 	backend->close();
 }
 
-/* Not a backend, but the least that any of them pays. */
+/* Not a backend: the minimum that all of them pay. */
 static const struct backend pinning_alone = { .name = "pinning" };
 
 static void measure_pinning(const struct setting *setting)
@@ -207,7 +207,7 @@ static bool is_chosen(const char *only, const char *name)
 	return !only || !strcmp(only, name);
 }
 
-/* The same pages for each backend, so that one can be held against another. */
+/* The same pages for all backends, so that they compare. */
 static unsigned int measure_backends(enum memory_kind kind, const char *only)
 {
 	struct setting setting = {
@@ -256,18 +256,18 @@ static void usage(FILE *out)
 	      "                    [--device PCI-ADDRESS]\n"
 	      "\n"
 	      "Maps and unmaps memory for a device that is bound to vfio-pci, with each of\n"
-	      "the kernel's backends, and prints what each call cost: a JSON object a line.\n"
+	      "the kernel's backends, and prints the cost of each call: a JSON object a line.\n"
 	      "Costs are instructions, if QEMU runs with -icount shift=0; the first line,\n"
-	      "with the count of a loop of known length, tells whether it does.\n"
+	      "with the count of a loop of known length, verifies that.\n"
 	      "\n"
 	      "  --backend  type1, type1-4k (disable_hugepages=1), iommufd, iommufd-4k\n"
 	      "             (IOMMU_OPTION_HUGE_PAGES=0), pgsize, pgsize-4k (4K policy),\n"
-	      "             pinning (no backend: pin_user_pages_fast by itself);\n"
-	      "             default: each that the kernel has\n"
+	      "             pinning (no backend: pin_user_pages_fast alone);\n"
+	      "             default: all that the kernel has\n"
 	      "  --memory   hugetlb, thp, sequential, scattered (4K pages, faulted in in\n"
-	      "             order or at random); default: each\n"
+	      "             order or at random); default: all\n"
 	      "  --mib      size of the mapping (default 256), a multiple of 2\n"
-	      "  --rounds   how often (default 5)\n"
+	      "  --rounds   measurements of each (default 5)\n"
 	      "  --device   default 0000:00:03.0\n", out);
 }
 

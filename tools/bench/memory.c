@@ -42,7 +42,7 @@ static uint64_t *read_frames(const struct memory *memory)
 	return frames;
 }
 
-/* Does each 2M of it lie in one 2M of physical memory? */
+/* Whether each 2M of it lies in one 2M of physical memory. */
 static bool is_huge(const uint64_t *frames, uint64_t pages)
 {
 	for (uint64_t i = 0; i < pages; i++)
@@ -62,8 +62,8 @@ static uint64_t count_runs(const uint64_t *frames, uint64_t pages)
 }
 
 /*
- * The kernel hands out frames in about rising order: fault the pages in at
- * random, and neighbours have frames that are far from one another.
+ * The kernel allocates frames in about rising order: faults pages in at random, so
+ * that neighbours have distant frames.
  */
 static void fault_in_at_random(struct memory *memory)
 {
@@ -86,7 +86,7 @@ static void fault_in_at_random(struct memory *memory)
 	free(order);
 }
 
-/* What was asked for is worth nothing: look at what the kernel gave. */
+/* The request guarantees nothing: check what the kernel allocated. */
 static void check(struct memory *memory, enum memory_kind kind)
 {
 	uint64_t pages = memory->size / PAGE;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The workload on type1: what is shared is mapped, with a mapping for each piece.
- * UNMAP takes whole mappings only: where a part of one becomes private, all of it goes,
- * and what stays is mapped anew. In between, DMA to what stays faults.
+ * The workload on type1: shared memory is mapped, with a mapping for each piece. UNMAP
+ * removes whole mappings only: if a part of one becomes private, all of it is unmapped,
+ * and the rest is mapped again. In between, DMA to the rest faults.
  */
 #include <string.h>
 
@@ -14,7 +14,7 @@ static struct workload *workload;
 static struct vmm *vmm;
 static struct piecewise *result;
 
-/* Of the page where a mapping begins: its length in pages; and where that of a page begins. */
+/* For the first page of a mapping: its length in pages; for each page: the mapping's first. */
 static uint32_t length[ALL_PAGES], start[ALL_PAGES];
 
 static bool map(uint64_t first, uint64_t pages)
@@ -67,7 +67,7 @@ static bool share(struct piece piece, enum manner manner)
 	return true;
 }
 
-/* A mapping of which the pages from `first` to `end` go. */
+/* A mapping of which the pages from `first` to `end` are removed. */
 static bool cut(uint64_t mapping, uint64_t first, uint64_t end)
 {
 	uint64_t mapping_end = mapping + length[mapping];

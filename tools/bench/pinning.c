@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What pinning alone costs, of the same memory, in the calls that the backends
- * make: none can map 4K pages for less. From the kernel's own benchmark,
- * mm/gup_test.c (CONFIG_GUP_TEST), which says how long each half took.
+ * The cost of pinning alone, for the same memory, in the calls that the backends make: none
+ * can map 4K pages for less. From the kernel's own benchmark, mm/gup_test.c
+ * (CONFIG_GUP_TEST), which reports the time of each half.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -16,7 +16,7 @@
 #define GUP_TEST		"/sys/kernel/debug/gup_test"
 #define PAGES_PER_CALL		2048
 
-/* Of mm/gup_test.h, which is no header for programs. */
+/* From mm/gup_test.h, which programs cannot include. */
 struct gup_test {
 	__u64 get_delta_usec;
 	__u64 put_delta_usec;
@@ -29,7 +29,7 @@ struct gup_test {
 };
 
 #define PIN_FAST_BENCHMARK	_IOWR('g', 2, struct gup_test)
-/* Of include/linux/mm_types.h. */
+/* From include/linux/mm_types.h. */
 #define FOLL_WRITE		(1 << 0)
 #define FOLL_LONGTERM		(1 << 8)
 

@@ -13,12 +13,12 @@
 #define SHARED		VFIO_PGSIZE_STATE_SHARED
 #define PRIVATE		VFIO_PGSIZE_STATE_PRIVATE
 
-/* Changes of one call. */
+/* Number of changes in a call. */
 #define BATCH		512
 #define ROUNDS		5
 /* Where memory of other kinds is mapped. */
 #define AT_TOO		(AT + 2 * RANGE)
-/* A 2M of the range that the workload leaves alone. */
+/* A 2M of the range that the workload does not use. */
 #define PROBE		(SPREAD / 2)
 
 #define TRY(call) do {			\
@@ -34,7 +34,7 @@ static bool ask_oracle = true;
 
 static struct workload workload;
 static struct vmm vmm;
-static uint32_t *costs;		/* of each change of the workload */
+static uint32_t *costs;		/* for each change of the workload */
 
 static void print_cost(const char *work, const char *memory, uint64_t instructions, uint64_t count)
 {
@@ -43,7 +43,7 @@ static void print_cost(const char *work, const char *memory, uint64_t instructio
 	fflush(stdout);
 }
 
-/* Make changes, so many in a call; and say what that cost. */
+/* Makes changes, with this many in a call, and returns the cost. */
 static problem change(const struct vfio_pgsize_state *states, uint32_t nr, uint32_t at_once,
 		      uint64_t *cost)
 {
@@ -60,7 +60,7 @@ static problem change(const struct vfio_pgsize_state *states, uint32_t nr, uint3
 	return NULL;
 }
 
-/* BATCH pages, `stride` pages from one to the next. */
+/* BATCH pages, `stride` pages apart. */
 static void fill(struct vfio_pgsize_state *states, uint64_t iova, uint64_t stride, uint64_t size,
 		 uint32_t state)
 {
@@ -72,7 +72,7 @@ static void fill(struct vfio_pgsize_state *states, uint64_t iova, uint64_t strid
 		};
 }
 
-/* There and back, the least of some rounds. */
+/* There and back; the minimum of some rounds. */
 static problem there_and_back(uint64_t iova, uint64_t stride, uint64_t size, uint32_t at_once,
 			      uint64_t *share, uint64_t *unshare)
 {
@@ -97,7 +97,7 @@ static problem map_stateful(uint64_t iova, const struct memory *memory)
 	return vmm_map(&vmm, iova, memory->va, memory->size, READ_WRITE | VFIO_PGSIZE_MAP_STATEFUL);
 }
 
-/* One page of each two, in one call, and in a call for each; and a whole 2M, page by page. */
+/* Every other page, in one call, and in a call for each; and a whole 2M, page by page. */
 static problem measure_pages(const char *name, uint64_t iova)
 {
 	static const struct {
@@ -138,7 +138,7 @@ static problem measure_kinds(void)
 	return NULL;
 }
 
-/* A guest that boots shares a gigabyte, in pieces of 2M; and takes it back. */
+/* A guest that boots shares a gigabyte in pieces of 2M, and takes it back. */
 static problem measure_boot(void)
 {
 	uint64_t share, unshare;
@@ -149,7 +149,7 @@ static problem measure_boot(void)
 	return NULL;
 }
 
-/* After so many changes: what the last of them cost, and what the same ones always cost. */
+/* At a checkpoint: the cost of the last changes, and of the probe, which is always the same. */
 static problem checkpoint(uint64_t done, uint64_t pages, uint64_t last, uint64_t last_cost)
 {
 	uint64_t share, unshare;
@@ -164,7 +164,7 @@ static problem checkpoint(uint64_t done, uint64_t pages, uint64_t last, uint64_t
 	return NULL;
 }
 
-/* The workload, a change in each call. */
+/* The workload, with one change in a call. */
 static problem run_workload(void)
 {
 	uint64_t pages = 0, last_cost = 0, since = 0, next = changes / 100;
@@ -184,7 +184,7 @@ static problem run_workload(void)
 		workload_note(&workload, piece);
 		costs[done - 1] = cost;
 		pages += piece.pages;
-		/* What the last tenth before a checkpoint cost. */
+		/* The cost of the last tenth before a checkpoint. */
 		if (done > next - next / 10) {
 			last_cost += cost;
 			since++;
@@ -231,7 +231,7 @@ static problem measure_type1(enum manner manner, const char *name)
 static problem measure(void)
 {
 	TRY(workload_memory(&workload.memory));
-	/* The page of the probe. */
+	/* The probe's page. */
 	workload.memory.va[PROBE] = 1;
 	TRY(measure_states());
 	TRY(measure_type1(PER_PAGE, "page"));
@@ -242,13 +242,13 @@ static const char usage[] =
 	"Usage: pgsize-states [--changes N] [--type1-changes N] [--no-oracle]\n"
 	"\n"
 	"Converts 1 GiB of memory, scattered in a range of 16 GiB, between shared and\n"
-	"private in pieces of 4K to 2M at random, with VFIO_PGSIZE_SET_STATE, and says\n"
-	"what it cost: a JSON object a line; in instructions, if QEMU runs with -icount\n"
+	"private in random pieces of 4K to 2M, with VFIO_PGSIZE_SET_STATE, and prints\n"
+	"the cost: a JSON object a line; in instructions, if QEMU runs with -icount\n"
 	"shift=0. At checkpoints the leaves must equal a model. Then the same with type1,\n"
 	"a mapping for each piece or for each page, until it fails.\n"
 	"\n"
-	"  --changes N        of the workload (default 1000000, a multiple of 100)\n"
-	"  --type1-changes N  of it on type1, at most (default 100000)\n"
+	"  --changes N        changes of the workload (default 1000000, a multiple of 100)\n"
+	"  --type1-changes N  maximum number of them on type1 (default 100000)\n"
 	"  --no-oracle        compare with the model by QUERY alone\n";
 
 int main(int argc, char **argv)

@@ -10,7 +10,7 @@
 #include "units.h"
 #include "workload.h"
 
-/* And some for who measures other things beside it. */
+/* And some for programs that measure other things as well. */
 #define HUGE_PAGES_NEEDED	(BLOCKS + 8)
 #define HUGE_PAGES	"/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
 
@@ -39,7 +39,7 @@ problem workload_memory(struct memory *memory)
 	close(fd);
 	if (memory->va == MAP_FAILED)
 		return problem_is("the memfd cannot be mapped: %m");
-	/* What it costs to bring memory in is not what is measured. */
+	/* The cost of faulting memory in is not measured. */
 	for (int block = 0; block < BLOCKS; block++)
 		memory->va[block * SPREAD] = 1;
 	return NULL;

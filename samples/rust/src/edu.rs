@@ -24,7 +24,7 @@ const COMMAND: u64 = 0x98;
 const RUN: u64 = 1;
 const TO_MEMORY: u64 = 2;
 
-/// After that a transfer does not end any more: the device is emulated.
+/// Timeout of a transfer: the device is emulated.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 const PCI_COMMAND: u64 = 4;
@@ -35,7 +35,7 @@ pub struct Edu<'a> {
     device: &'a VfioDevice,
 }
 
-/// A DMA that goes on.
+/// A DMA in progress.
 #[must_use]
 pub struct Transfer<'a>(&'a Edu<'a>);
 

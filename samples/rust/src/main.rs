@@ -3,10 +3,10 @@
 //! A small VMM on rust-vmm's crates that chooses the IOMMU page size of the
 //! memory that a PCI device reaches, before and after mapping it.
 //!
-//! `vfio-ioctls` opens the container as it does for any VMM, with the type
-//! VFIO_TYPE1v2_IOMMU: vfio_pgsize must be loaded with `serve_type1v2=1`. All
-//! that such a VMM adds is the calls in [`pgsize`]. With `--states` it has a
-//! container of vfio_pgsize's own type instead, for the calls in [`states`].
+//! `vfio-ioctls` opens the container with the type VFIO_TYPE1v2_IOMMU, as for any
+//! VMM: load vfio_pgsize with `serve_type1v2=1`. Such a VMM adds only the calls in
+//! [`pgsize`]. With `--states` it opens a container of vfio_pgsize's own type, for
+//! the calls in [`states`].
 
 use std::io::stdin;
 use std::io::Error;
@@ -41,8 +41,8 @@ const IOVA: u64 = 0x400_0000;
 /// Choose the IOMMU page size of memory that an edu device copies.
 ///
 /// Maps 2M huge pages for an edu device that is bound to vfio-pci. The first
-/// SIZES are the policy before mapping; each further one is applied to the
-/// mapped memory while the device does DMA. After each it prints the leaves:
+/// SIZES are the policy before mapping; each further one is applied to mapped
+/// memory while the device does DMA. After each it prints the leaves:
 /// run IOVA SIZE PAGE-SIZE ACCESS (leaves: COUNT).
 #[derive(Parser)]
 #[command(name = "pgsize-client-rs", verbatim_doc_comment)]
@@ -53,11 +53,11 @@ struct Options {
     /// Wait for a line on standard input after each report
     #[arg(long)]
     pause: bool,
-    /// Instead: share pages of one mapping and take them back, and print the leaves
+    /// Share pages of one mapping and take them back instead, and print the leaves
     #[arg(long)]
     states: bool,
-    /// Leaves follow the RMP (on an SNP host only); each report also has what
-    /// was split and merged for that, and what went wrong
+    /// Leaves follow the RMP (on an SNP host only); each report also has the
+    /// counts of splits, merges and failures
     #[arg(long)]
     follow: bool,
     /// PCI address of the edu device, as 0000:00:03.0
@@ -83,7 +83,7 @@ fn huge_pages(size: usize) -> anyhow::Result<MmapRegion> {
     })
 }
 
-/// Have the device copy the first page to the last; `meanwhile` runs while the
+/// Makes the device copy the first page to the last; `meanwhile` runs while the
 /// device reads.
 fn copy_by_device(
     edu: &Edu<'_>,
@@ -110,7 +110,7 @@ fn copy_by_device(
     Ok(())
 }
 
-/// Have a guest share a page, its 2M, and take a page back: no device is driven meanwhile.
+/// Shares a page, shares its 2M, and takes a page back, without DMA.
 fn share_pages(options: &Options, sysfs: &Path) -> anyhow::Result<()> {
     const PAGE: u64 = 4096;
     const HUGE: u64 = 2 << 20;
@@ -137,14 +137,14 @@ fn share_pages(options: &Options, sysfs: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// An eventfd that is signalled when a leaf could not follow.
+/// Sets an eventfd that the module signals when a leaf could not follow the RMP.
 fn watched(container: &VfioContainer) -> std::io::Result<EventFd> {
     let event = EventFd::new(EFD_NONBLOCK)?;
     pgsize::set_event(container, &event)?;
     Ok(event)
 }
 
-/// What became of leaves that follow; a VMM has the eventfd in its main loop.
+/// Prints the counters of following; a VMM has the eventfd in its main loop.
 fn print_following(container: &impl AsRawFd, event: &EventFd) -> anyhow::Result<()> {
     let stats = pgsize::stats(container).context("the container cannot report what it counted")?;
     println!("followed {} splits, {} merges", stats.splits, stats.merges);
@@ -157,7 +157,7 @@ fn print_following(container: &impl AsRawFd, event: &EventFd) -> anyhow::Result<
     Ok(())
 }
 
-/// Print the leaves, and go on?
+/// Prints the leaves, and waits if asked to.
 fn report(
     container: &impl AsRawFd,
     event: Option<&EventFd>,
@@ -175,12 +175,12 @@ fn report(
     Ok(!options.pause || stdin().read_line(&mut String::new())? != 0)
 }
 
-/// A container of type1v2, with the device's group, that vfio_pgsize serves.
+/// Opens a type1v2 container that vfio_pgsize serves, with the device's group.
 fn open_device(
     options: &Options,
     sysfs: &Path,
 ) -> anyhow::Result<(Arc<VfioContainer>, VfioDevice)> {
-    // vfio-ioctls only says that it failed to check an extension.
+    // The error of vfio-ioctls has no cause.
     ensure!(
         pgsize::is_type1v2_offered(&states::open_container()?),
         "no backend of VFIO serves VFIO_TYPE1v2_IOMMU: load vfio_pgsize with serve_type1v2=1"
@@ -201,7 +201,7 @@ fn open_device(
     Ok((container, device))
 }
 
-/// Why SET_POLICY refuses these sizes.
+/// The cause of a failed SET_POLICY with these sizes.
 fn explain(container: &VfioContainer, sizes: Sizes, follow: bool, error: &Error) -> String {
     match error.raw_os_error() {
         Some(libc::EOPNOTSUPP) if follow => {

@@ -2,8 +2,8 @@
 
 //! Page states: one mapping, of which devices may use the pages that are shared.
 //!
-//! They want a container of the type VFIO_PGSIZE_IOMMU. `vfio-ioctls` sets VFIO_TYPE1v2_IOMMU, so
-//! the container is opened here; a VMM would have [`map_stateful`] and [`set_state`] beside its
+//! They need a container of the type VFIO_PGSIZE_IOMMU. `vfio-ioctls` sets VFIO_TYPE1v2_IOMMU, so
+//! this module opens the container; a VMM puts [`map_stateful`] and [`set_state`] beside its
 //! `vfio_dma_map`.
 
 use std::fs;
@@ -34,7 +34,7 @@ ioctl_io_nr!(VFIO_GROUP_SET_CONTAINER, VFIO_TYPE as u32, VFIO_BASE + 4);
 ioctl_io_nr!(VFIO_IOMMU_MAP_DMA, VFIO_TYPE as u32, VFIO_BASE + 13);
 ioctl_io_nr!(VFIO_PGSIZE_SET_STATE, VFIO_TYPE as u32, VFIO_BASE + 105);
 
-/// May devices use the pages?
+/// Whether devices may use the pages.
 #[derive(Clone, Copy)]
 #[repr(u32)]
 pub enum State {
@@ -42,7 +42,7 @@ pub enum State {
     Shared,
 }
 
-/// One change: pages, and what becomes of them.
+/// One change: pages, and their new state.
 #[repr(C)]
 pub struct Change {
     iova: u64,
@@ -74,7 +74,7 @@ impl Change {
     }
 }
 
-/// A container of vfio_pgsize's own type, with a device's group in it.
+/// A container of vfio_pgsize's own type, with a device's group.
 pub struct Container {
     container: File,
     _group: File,
@@ -90,7 +90,7 @@ fn open(path: &Path) -> io::Result<File> {
     File::options().read(true).write(true).open(path)
 }
 
-/// A container without an IOMMU yet. vfio_pgsize is loaded.
+/// Opens a container without an IOMMU, and checks that vfio_pgsize is loaded.
 pub fn open_container() -> anyhow::Result<File> {
     let path = Path::new("/dev/vfio/vfio");
     let container =
@@ -111,7 +111,7 @@ fn succeeded(result: i32) -> io::Result<()> {
 }
 
 impl Container {
-    /// The device is bound to vfio-pci, and nobody uses it.
+    /// Adds the device's group. The device is bound to vfio-pci, and nobody uses it.
     pub fn open(sysfs: &Path) -> anyhow::Result<Self> {
         let container = open_container()?;
         let number = fs::read_link(sysfs.join("iommu_group"))
@@ -135,12 +135,12 @@ impl Container {
     }
 }
 
-/// Map memory of which all pages are private, for now.
+/// Maps memory with all pages private.
 ///
 /// # Safety
 ///
-/// Devices change the memory while pages are shared: it is touched by volatile accesses only, and
-/// lasts as long as the mapping.
+/// Devices change the memory while pages are shared: access it only with volatile operations, and
+/// keep it as long as the mapping.
 pub unsafe fn map_stateful(
     container: &impl AsRawFd,
     iova: u64,

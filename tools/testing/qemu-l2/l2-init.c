@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The only program of the L2 guest, its /init: finds the edu device that was
- * passed through, and has it copy pages of the guest's memory. It prints
+ * The only program of the L2 guest, its /init: finds the edu device that was passed
+ * through, and makes it copy pages of the guest's memory. It prints
  *
  *	l2: <n> pages copied by the device
  *
- * or "l2: failed: <why>", waits for a line on the console, so that the host
- * can look at the running machine, and switches the machine off.
+ * or "l2: failed: <why>", waits for a line on the console, so that the host can inspect
+ * the running machine, and switches the machine off.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -23,7 +23,7 @@
 
 #include <linux/pci_regs.h>
 
-/* The slot that qemu-l2.sh gives the device in the guest. */
+/* The slot of the device in the guest, as in qemu-l2.sh. */
 #define DEVICE		"/sys/bus/pci/devices/0000:00:08.0/"
 #define EDU_ID		0x11e81234u
 #define EDU_BAR_SIZE	0x100000
@@ -37,9 +37,9 @@
 
 #define PAGE		4096
 #define COPIES		16
-/* Seconds until a transfer does not end any more: the host may be busy. */
+/* Timeout of a transfer in seconds: the host may be busy. */
 #define PATIENCE	300
-/* Between one page and the next, so that they lie all over the memory. */
+/* Distance between pages, so that they spread over the memory. */
 #define STRIDE		(4 << 20)
 
 static void __attribute__((noreturn)) switch_off(void)
@@ -73,7 +73,7 @@ static int open_or_fail(const char *path, int flags)
 	return fd;
 }
 
-/* The guest has no IOMMU: what the device needs is the physical address. */
+/* The guest has no IOMMU: the device needs the physical address. */
 static uint64_t physical(int pagemap, const void *page)
 {
 	uint64_t entry;

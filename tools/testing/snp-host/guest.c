@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Plays KVM's part on an SNP host: gives pages of a process to a guest that is
- * not there, smashes entries, and takes the pages back. For tests alone: who
- * opens the device can stop the machine.
+ * Stands in for KVM on an SNP host: assigns pages of a process to a simulated guest, smashes
+ * entries, and takes the pages back. For tests only: a process that opens the device can stop
+ * the machine.
  *
- * The module is called ccp since the kernel exports snp_prepare(), which
- * switches SNP on, to a module of that name only: to the driver of the security
- * processor, which our machine does not have.
+ * The module is called ccp because the kernel exports snp_prepare(), which enables SNP, only
+ * to a module of that name: the driver of the security processor, which this machine lacks.
  */
 #include <linux/cc_platform.h>
 #include <linux/fprobe.h>
@@ -28,7 +27,7 @@
 #define PAGES_PER_2M	(PMD_SIZE / PAGE_SIZE)
 
 struct guest {
-	struct mutex lock;	/* of all below */
+	struct mutex lock;	/* protects everything below */
 	struct page **pages;	/* pinned; page i is at GPA i * PAGE_SIZE */
 	unsigned long nr;
 };
@@ -67,7 +66,7 @@ static int give_memory(struct guest *guest, const struct snp_host_memory *memory
 	return 0;
 }
 
-/* Are these 512 pages one of 2M? */
+/* Whether these 512 pages are one 2M page. */
 static bool is_huge(struct guest *guest, unsigned long first)
 {
 	u64 pfn;
@@ -82,8 +81,8 @@ static bool is_huge(struct guest *guest, unsigned long first)
 }
 
 /*
- * KVM's compiler may leave anything in the upper halves of registers whose argument has
- * 32 bits: so these are called as if they had 64.
+ * KVM's compiler may leave garbage in the upper halves of registers with 32-bit arguments, so
+ * these prototypes have 64-bit arguments.
  */
 #define LEFT_OVER	BIT_ULL(40)
 
@@ -117,7 +116,7 @@ static int find_entry(u64 pfn, bool *assigned, bool *huge)
 	return ret;
 }
 
-/* Would RMPUPDATE at this size find entries of the other size? */
+/* Whether RMPUPDATE at this size would find entries of the other size. */
 static int check_overlap(u64 pfn, bool huge)
 {
 	bool assigned, is_2m;
@@ -200,7 +199,7 @@ static int do_page(struct guest *guest, struct snp_host_page *op)
 	}
 }
 
-/* A #UD leaves EAX as it was. */
+/* A #UD leaves EAX unchanged. */
 #define EXECUTE(bytes, eax, ...)				\
 	asm volatile("1: .byte " bytes "\n2:\n"			\
 		     _ASM_EXTABLE(1b, 2b)			\
@@ -231,7 +230,7 @@ static int do_raw(struct snp_host_raw *op)
 	default:
 		return -EINVAL;
 	}
-	/* No address that a test gives is as small as a result. */
+	/* Tests use no address as small as a result code. */
 	op->eax = rax == op->spa ? SNP_HOST_UNDEFINED : rax;
 	op->gpa = state.gpa;
 	op->assigned = state.assigned;
@@ -243,8 +242,8 @@ static int do_raw(struct snp_host_raw *op)
 }
 
 /*
- * All fprobes of a function share room on the task's shadow stack, of 32 words.
- * Where they want more, none of them is called, and each counts it as missed.
+ * All fprobes of a function share 32 words of the task's shadow stack. If they need more,
+ * none is called, and each counts a miss.
  */
 static const char *missed_symbols[] = { "psmash", "rmp_make_private", "rmp_make_shared" };
 
@@ -287,7 +286,7 @@ static int start_missing(struct guest *guest)
 	if (!ret) {
 		missing = guest;
 	} else if (i) {
-		/* The last was refused. */
+		/* The last request was refused. */
 		for (i--; i--;)
 			unregister_fprobe(&greedy[i]);
 	}
@@ -363,7 +362,7 @@ static long guest_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	return ret;
 }
 
-/* Take a page back, and the 2M that it is in if that is one entry. */
+/* Takes a page back, with its whole 2M if that is one entry. */
 static int take_back(u64 pfn)
 {
 	u64 first = ALIGN_DOWN(pfn, PAGES_PER_2M);
@@ -383,7 +382,7 @@ static int guest_release(struct inode *inode, struct file *file)
 
 	stop_missing(guest);
 	for (unsigned long i = 0; i < guest->nr; i++) {
-		/* A page that nobody may write to must not be used again. */
+		/* A page that must not be written to must not be reused. */
 		if (!take_back(page_to_pfn(guest->pages[i])))
 			unpin_user_page(guest->pages[i]);
 	}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What happens to an SNP host as a whole: SNP goes off and on again, an IOMMU does not
- * answer any more, the kernel panics. The firmware's part QEMU plays (MSR_SNP_TEST in
+ * Events of the whole SNP host: SNP goes off and on again, an IOMMU stops answering, the kernel
+ * panics. QEMU does the firmware's part (MSR_SNP_TEST in
  * tools/snp-qemu/new/include/hw/i386/snp-rmp.h).
  */
 #include <linux/amd-iommu.h>
@@ -63,7 +63,7 @@ int machine_switch(const struct snp_host_switch *what)
 	}
 }
 
-/* Where QEMU has the IOMMU's registers. */
+/* The address of the IOMMU's registers in QEMU. */
 #define IOMMU_CONTROL		(0xfed80000 + 0x18)
 #define COMMANDS_ENABLED	BIT(12)
 
@@ -87,7 +87,7 @@ int machine_queue(const struct snp_host_queue *what)
 static u64 panic_smashed;
 static u64 panic_shared;
 
-/* What ccp's notifier comes to: it has the firmware shut SNP down, and takes pages back. */
+/* The effect of ccp's notifier: the firmware disables SNP, and ccp takes pages back. */
 static int panic_call(struct notifier_block *nb, unsigned long action, void *data)
 {
 	int ret;

@@ -8,7 +8,7 @@
 
 int machine_switch(const struct snp_host_switch *what);
 int machine_queue(const struct snp_host_queue *what);
-/* Does not return. @smashed: of a 2M that is assigned; @shared: a page that is. */
+/* Does not return. @smashed: in an assigned 2M; @shared: an assigned page. */
 void __noreturn machine_panic(u64 smashed, u64 shared);
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What a test asks of ccp.ko. An open file of the device is a guest: its memory
- * is given once and pinned, GPA 0 is its first byte, and when the file is
- * closed all of it is shared again.
+ * The interface of ccp.ko to tests. An open file of the device is a guest: its memory is
+ * given once and pinned, GPA 0 is its first byte, and closing the file shares all of it
+ * again.
  */
 #ifndef SNP_HOST_H
 #define SNP_HOST_H
@@ -27,15 +27,15 @@ enum snp_host_op {
 };
 
 /*
- * What KVM calls, for one page of the guest. ASSIGN and SHARE where RMPUPDATE
- * would find an overlap, at which Linux tries for ever, are refused with -EBUSY.
+ * Calls of KVM, for one page of the guest. ASSIGN and SHARE fail with -EBUSY if RMPUPDATE
+ * would find an overlap, on which Linux retries forever.
  */
 struct snp_host_page {
 	__u64 gpa;
 	__u32 op;
-	__u32 huge;		/* in: a page of 2M; LOOKUP, out: an entry of 2M */
+	__u32 huge;		/* in: a 2M page; LOOKUP, out: a 2M entry */
 	__u32 assigned;		/* LOOKUP, out */
-	__s32 result;		/* out: what the kernel's function returned */
+	__s32 result;		/* out: the return value of the kernel's function */
 };
 
 enum snp_host_insn {
@@ -44,9 +44,9 @@ enum snp_host_insn {
 	SNP_HOST_RMPREAD,
 };
 
-#define SNP_HOST_UNDEFINED	(~0U)	/* the instruction is not there: #UD */
+#define SNP_HOST_UNDEFINED	(~0U)	/* the instruction does not exist: #UD */
 
-/* An instruction itself, on any system physical address; nothing is refused. */
+/* Executes an instruction on any system physical address; nothing is refused. */
 struct snp_host_raw {
 	__u64 spa;
 	__u32 insn;
@@ -60,16 +60,16 @@ struct snp_host_raw {
 	__u32 asid;
 };
 
-/* While it is on, fprobes miss what KVM calls: it needs more room than ftrace has for them. */
+/* While enabled, fprobes miss KVM's calls: it needs more room than ftrace has for them. */
 struct snp_host_miss {
 	__u32 on;
 };
 
 enum snp_host_switch_op {
-	SNP_HOST_CPU_ON,	/* SNP, on some processors: as snp_prepare() does on all */
-	SNP_HOST_CPU_OFF,	/* as the firmware does on all */
+	SNP_HOST_CPU_ON,	/* SNP, on some processors; snp_prepare() does all */
+	SNP_HOST_CPU_OFF,	/* the firmware does all */
 	SNP_HOST_IOMMU_OFF,	/* the IOMMU checks no DMA until the next CPU_ON */
-	SNP_HOST_LEFTOVERS,	/* entries that are not assigned keep a size that means nothing */
+	SNP_HOST_LEFTOVERS,	/* unassigned entries keep a stale size */
 };
 
 struct snp_host_switch {
@@ -77,14 +77,14 @@ struct snp_host_switch {
 	__u32 cpus;	/* bit i: processor i */
 };
 
-/* Until it goes on, the IOMMU's driver waits in vain for what it asks of the IOMMU. */
+/* Until it is released, the IOMMU's driver waits in vain for the IOMMU. */
 struct snp_host_queue {
 	__u32 stopped;
 };
 
 /*
- * The kernel panics, and its notifiers smash a 2M of the guest, share a page, and
- * take the IOMMU's own pages back.
+ * The kernel panics. Its notifiers smash a 2M of the guest, share a page, and take the IOMMU's
+ * own pages back.
  */
 struct snp_host_panic {
 	__u64 smashed;	/* its GPA */
