@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* tools/bench/clock.c, where it is explained: the machine's clock counts instructions. */
+/* tools/bench/clock.c: the machine's clock counts instructions. */
 #ifndef SNP_CLOCK_H
 #define SNP_CLOCK_H
 

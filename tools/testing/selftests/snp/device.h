@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What a device can do at an address: a word is read and written by DMA. */
+/* What a device can do at an address: DMA reads and writes a word. */
 #ifndef SNP_DEVICE_H
 #define SNP_DEVICE_H
 
@@ -12,28 +12,28 @@
 struct device {
 	struct vmm *vmm;
 	int index;
-	struct memory scratch;	/* through which words go to the device and come back */
+	struct memory scratch;	/* words go to the device and back through it */
 };
 
-/* What came of the two transfers. */
+/* The results of the two transfers. */
 struct access {
 	bool read;
 	bool written;
-	uint64_t faults;	/* of the RMP, as QEMU counted them */
-	uint64_t size_faults;	/* of these, for a leaf that is too large */
+	uint64_t faults;	/* of the RMP, counted by QEMU */
+	uint64_t size_faults;	/* of these, because a leaf is too large */
 };
 
 /*
- * Takes an edu device of an open VMM, and an IOVA of its own: the VMM's first has SCRATCH_IOVA,
- * the next one the page behind it ...
+ * Takes an edu device of an open VMM, and its own IOVA: SCRATCH_IOVA for the VMM's first,
+ * the page after it for the second ...
  */
 #define SCRATCH_IOVA	(1ULL << 44)
 problem device_start(struct device *device, struct vmm *vmm, int index);
 void device_stop(struct device *device);
 
 /*
- * Try it, and do not count faults. The memory of `iova` is at `va`, no byte of it is 0,
- * and it is not written by us.
+ * Try it, without counting faults. The memory of `iova` is at `va`, contains no zero byte,
+ * and is not written by the test.
  */
 problem device_try(struct device *device, uint64_t iova, const uint8_t *va, struct access *access);
 /* Try it, and count. */
@@ -45,12 +45,12 @@ problem device_works(struct device *device, uint64_t iova, const uint8_t *va);
 
 enum fault {
 	FAULT_ASSIGNED,		/* the page itself is assigned */
-	FAULT_SIZE,		/* the leaf covers a page that is */
+	FAULT_SIZE,		/* the leaf covers an assigned page */
 };
 
 /* Both are aborted, each with an event. */
 problem device_is_refused(struct device *device, uint64_t iova, const uint8_t *va, enum fault why);
-/* The same, and the kernel logs device and page; it does so for few events a second. */
+/* The same, and the kernel logs device and page; it logs only a few events a second. */
 problem device_faults(struct device *device, uint64_t iova, const uint8_t *va, enum fault why);
 
 #endif

@@ -6,26 +6,26 @@
 #include "../../../../rust/sys/testing.h"
 #include "problem.h"
 
-/* Pairs of steps: who comes by the first waits until somebody is at the second. {}: none. */
+/* Pairs of steps: a thread at the first waits until a thread is at the second. {}: none. */
 struct gates {
 	int numbers[2 * PGSIZE_GATES];
 	int nr;
 };
 
 void gates_add(struct gates *gates, int waiter, int awaited);
-/* In force, and nothing seen yet. */
+/* In effect, with empty records. */
 problem gates_set(const struct gates *gates);
 
-/* In which order steps were reached and passed, from 1 on; 0: not yet. */
+/* The order in which steps were reached and passed, from 1; 0: not yet. */
 struct seen {
 	unsigned int reached[PGSIZE_STEPS];
 	unsigned int passed[PGSIZE_STEPS];
-	unsigned long given_up;		/* bit by bit: steps where waiting was in vain */
+	unsigned long given_up;		/* bitmap of steps where a wait was given up */
 };
 
 /*
- * How often an order is tried again where somebody was too slow: processors are emulated, on a
- * host that may be busy, and the hook cannot wait for long.
+ * How often an order is repeated if a thread was too slow: processors are emulated on a host
+ * that may be busy, and the hook cannot wait long.
  */
 #define GATES_TRIES	200
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The guest that ccp.ko plays: memory of ours that is assigned to it and taken
- * back. Each call wants the kernel's function to succeed.
+ * The guest of ccp.ko: memory of this process that is assigned to it and taken back. Each
+ * call expects the kernel's function to succeed.
  */
 #ifndef SNP_GUEST_H
 #define SNP_GUEST_H
@@ -18,7 +18,7 @@ struct guest {
 	uint64_t size;
 };
 
-/* GPA 0 is `va`. The memory is pinned until the guest is gone, and shared again then. */
+/* GPA 0 is `va`. The memory is pinned until the guest ends, and shared again then. */
 problem guest_start(struct guest *guest, void *va, uint64_t size);
 void guest_stop(struct guest *guest);
 
@@ -29,13 +29,13 @@ problem guest_smash(struct guest *guest, uint64_t gpa);
 problem guest_assign_pages(struct guest *guest, uint64_t gpa, uint64_t size);
 problem guest_share_pages(struct guest *guest, uint64_t gpa, uint64_t size);
 
-/* Does the kernel find this in the RMP, and the oracle, too? */
+/* Whether both kernel and oracle find this in the RMP. */
 problem guest_page_is(struct guest *guest, uint64_t gpa, bool assigned, bool huge);
 
-/* From now on fprobes miss what is asked of the guest; or no longer. */
+/* From now on fprobes miss calls for the guest; or no longer. */
 problem guest_miss(struct guest *guest, bool on);
 
-/* What happens to the host, whoever its guests are: see snp_host.h. */
+/* Events of the whole host: see snp_host.h. */
 problem guest_switch(struct guest *guest, enum snp_host_switch_op op, uint32_t cpus);
 problem guest_stop_queue(struct guest *guest, bool stopped);
 /* Does not return. */

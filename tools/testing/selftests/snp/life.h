@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * A guest's life: 2M pieces of memory that are private, or shared in pages of
- * 4K, while a device does DMA to shared pages all the time. The device is told
- * of private pages as a guest's driver is: it never touches one.
+ * A guest's life: 2M pieces of memory that are private, or shared in 4K pages, while a
+ * device continuously does DMA to shared pages. The device knows which pages are private,
+ * like a guest's driver, and never touches one.
  */
 #ifndef SNP_LIFE_H
 #define SNP_LIFE_H
@@ -24,39 +24,39 @@
 struct life {
 	struct guest guest;
 	struct device device;
-	struct pages *pages;	/* the mapping, if it is stateful: the VMM sets what the guest asks for */
-	/* Of each page of 4K: may the device use it, and is it one to prefer? */
+	struct pages *pages;	/* the mapping, if it is stateful: the VMM sets the states */
+	/* For each 4K page: whether the device may use it, and whether it prefers it. */
 	atomic_uchar shared[LIFE_PAGES];
 	atomic_uchar wanted[LIFE_PAGES];
 
 	pthread_t thread;
 	atomic_bool stop;
 	atomic_bool rest;
-	atomic_long page;	/* that the device uses now; -1: none */
+	atomic_long page;	/* in use by the device; -1: none */
 	atomic_ulong done;	/* transfers to and from shared pages ... */
-	atomic_ulong failed;	/* ... and those that did not arrive */
-	_Atomic(problem) wrong;	/* why the thread has ended: its own text, in ... */
+	atomic_ulong failed;	/* ... and failed ones */
+	_Atomic(problem) wrong;	/* why the thread ended: text in ... */
 	char text[512];
 };
 
 /*
- * The memory is mapped at LIFE_IOVA in the device's container, and all shared. `pages`
- * is NULL if pages have no state.
+ * The memory is mapped at LIFE_IOVA in the device's container, and shared. `pages` is NULL
+ * if pages have no state.
  */
 problem life_start(struct life *life, struct vmm *vmm, uint8_t *memory, struct pages *pages);
 problem life_stop(struct life *life);
 
-/* Private <-> shared, a page of 4K or a 2M; the device lets go of it first. */
+/* Private <-> shared, a 4K page or a 2M; the device releases it first. */
 problem life_make_private(struct life *life, uint64_t at, bool huge);
 problem life_make_shared(struct life *life, uint64_t at, bool huge);
 
-/* Have the device prefer this shared page, or no longer. */
+/* Make the device prefer this shared page, or no longer. */
 void life_want(struct life *life, uint64_t at, bool on);
 
-/* Let the device rest between two transfers, so that what it did can be counted. */
+/* Pause the device between two transfers, so that its results can be counted. */
 void life_rest(struct life *life, bool on);
 
-/* Wait for so many more transfers, done or failed. */
+/* Wait for this many more transfers, successful or failed. */
 problem life_goes_on(struct life *life, unsigned long transfers);
 
 #endif

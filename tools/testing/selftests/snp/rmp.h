@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The reverse map table, and what QEMU counted, as the oracle tells them. */
+/* The reverse map table, and QEMU's counts, as the oracle reports them. */
 #ifndef SNP_RMP_H
 #define SNP_RMP_H
 
@@ -18,7 +18,7 @@ struct rmp_entry {
 struct rmp_counts {
 	uint64_t dma_checks;
 	uint64_t dma_faults;
-	uint64_t dma_size_faults;	/* of these, for a leaf that is too large */
+	uint64_t dma_size_faults;	/* of these, because a leaf is too large */
 	uint64_t store_faults;
 	uint64_t psmashes;
 	uint64_t rmpupdates;

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The module's trace events, by tracefs. */
+/* The module's trace events, through tracefs. */
 #ifndef SNP_TRACE_H
 #define SNP_TRACE_H
 
 #include "problem.h"
 
-/* From now on, and no longer. */
+/* Start, and stop. */
 problem trace_start(void);
 void trace_stop(void);
 
-/* How many lines end like this? -1: the trace cannot be read. */
+/* The number of lines with this end. -1: the trace is not readable. */
 int trace_count(const char *end);
-/* Is there just one, within some seconds? */
+/* Whether there is exactly one, within some seconds. */
 problem trace_has(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 #endif

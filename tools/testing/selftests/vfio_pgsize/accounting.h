@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What a mapping costs: locked memory of this process, pinned pages of the machine. */
+/* The cost of a mapping: locked memory of this process, pinned pages of the machine. */
 #ifndef VFIO_PGSIZE_ACCOUNTING_H
 #define VFIO_PGSIZE_ACCOUNTING_H
 
@@ -12,12 +12,12 @@ struct account {
 };
 
 problem account_read(struct account *account);
-/* Has the account risen by just so much since `before`? */
+/* Whether the account has risen by exactly this since `before`. */
 problem account_rose(const struct account *before, long locked, long pinned);
-/* Is it the same as before, at last? What a killed process had goes a moment after it. */
+/* Whether it returns to its old value. A killed process's memory is freed a moment later. */
 problem account_settles(const struct account *before);
 
-/* From now on this process may lock so many pages, and no more. */
+/* From now on this process may lock this many pages. */
 problem account_limit(long pages);
 
 #endif

@@ -29,9 +29,9 @@ void memory_free(struct memory *memory);
 /* The physical address of each of `pages` pages of 4K from `va` on. */
 problem memory_phys(const void *va, uint64_t pages, uint64_t *phys);
 
-/* Huge pages of this size that nobody has now. */
+/* Huge pages of this size that are free. */
 long huge_pages_free(uint64_t size);
-/* Give huge pages that nothing uses back to the machine. */
+/* Return unused huge pages to the machine. */
 void huge_pages_release(void);
 
 #endif

@@ -11,7 +11,7 @@
 
 int container_open(void);
 int container_set_type(int container, unsigned long type);
-/* What VFIO_CHECK_EXTENSION answers, or -errno. */
+/* The answer of VFIO_CHECK_EXTENSION, or -errno. */
 int container_extension(int container, unsigned long extension);
 
 /* The IOMMU group of a PCI device ("0000:00:03.0"); -EBUSY if it is open. */
@@ -21,17 +21,17 @@ int group_leave(int group);
 int group_device(int group, const char *bdf);
 
 int dma_map(int container, uint64_t iova, const void *va, uint64_t size, uint32_t flags);
-/* *size: bytes to unmap; on return, those that were unmapped. */
+/* *size: bytes to unmap; on return, the unmapped bytes. */
 int dma_unmap(int container, uint64_t iova, uint64_t *size, uint32_t flags);
-/* Unmap just what was mapped. */
+/* Unmap exactly what was mapped. */
 problem dma_unmap_exactly(int container, uint64_t iova, uint64_t size);
 
 int policy_set(int container, uint32_t flags, uint64_t iova, uint64_t size, uint64_t pgsizes);
-/* The container's own policy; with VFIO_PGSIZE_POLICY_APPLY at once. */
+/* The container's policy; with VFIO_PGSIZE_POLICY_APPLY for mapped memory, too. */
 int policy_of_all(int container, uint32_t flags, uint64_t pgsizes);
 /*
- * *nr: the changes that there are; on return, those that are done, or as it was if
- * the call says nothing of it.
+ * *nr: the number of changes; on return, of completed changes, or unchanged if the call does
+ * not write it.
  */
 int set_state(int container, const struct vfio_pgsize_state *changes, uint32_t *nr);
 int get_stats(int container, struct vfio_pgsize_stats *stats);
@@ -41,7 +41,7 @@ int policy_get(int container, struct vfio_pgsize_policy *policy, uint32_t flags,
 /* As VFIO_PGSIZE_SET_EVENT. */
 int event_set(int container, int fd);
 
-/* What VFIO_IOMMU_GET_INFO says, its capabilities taken apart. */
+/* The answer of VFIO_IOMMU_GET_INFO, with its capabilities parsed. */
 struct info {
 	uint32_t flags;
 	uint64_t pgsizes;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * QEMU's edu device as a DMA engine: it copies up to 4096 bytes between an
- * IOVA and a buffer of its own, a tenth of a second after it is told to.
+ * QEMU's edu device as a DMA engine: it copies up to 4096 bytes between an IOVA and its
+ * own buffer, a tenth of a second after the command.
  */
 #ifndef VFIO_PGSIZE_EDU_H
 #define VFIO_PGSIZE_EDU_H
@@ -13,7 +13,7 @@
 #define EDU_BUFFER_SIZE	4096
 #define EDU_BAR_SIZE	0x100000
 
-/* Keeps what was written to it, inverted: a place for other devices to write to. */
+/* Stores what is written to it, inverted: a target for other devices. */
 #define EDU_LIVENESS	0x04
 
 #define BDF_SIZE	13
@@ -27,7 +27,7 @@ struct edu {
 /* The PCI address of the machine's edu device number `index`, in rising order. */
 problem edu_find(int index, char bdf[BDF_SIZE]);
 
-/* Takes the device's file descriptor over. */
+/* Takes ownership of the device's file descriptor. */
 problem edu_open(struct edu *edu, int device, const char *bdf);
 void edu_close(struct edu *edu);
 
@@ -39,8 +39,8 @@ problem edu_fetch(struct edu *edu, uint64_t iova, uint32_t size);
 problem edu_store(struct edu *edu, uint64_t iova, uint32_t size);
 
 /*
- * Have the device read a page at `from` and write it at `to`, and see that
- * the bytes arrived. The memory the two IOVAs stand for is at *_va.
+ * Make the device read a page at `from` and write it at `to`, and check that the bytes
+ * arrived. The memory of the two IOVAs is at *_va.
  */
 problem edu_copy(struct edu *edu, uint64_t from, uint8_t *from_va, uint64_t to, uint8_t *to_va,
 		 uint32_t size);

@@ -7,11 +7,11 @@
 
 #include "problem.h"
 
-/* The file that says which one fails, to be closed; all kinds of allocations count. */
+/* The file that selects the failing allocation, to be closed; all kinds of allocations count. */
 problem fail_nth_open(int *file);
 /* The n-th from now on fails. */
 problem fail_nth(int file, int n);
-/* Has the failure happened? If not, let it not happen any more. */
+/* Whether the failure happened. If not, cancel it. */
 bool fail_nth_happened(int file);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What every test adds to kselftest_harness.h. */
+/* Additions of every test to kselftest_harness.h. */
 #ifndef VFIO_PGSIZE_HARNESS_H
 #define VFIO_PGSIZE_HARNESS_H
 
@@ -13,7 +13,7 @@
  */
 #define TIMEOUT		1200
 
-/* The kernel's own is 30: for those that name none, ours. */
+/* The default for tests without one; the kernel's is 30. */
 #undef TEST_TIMEOUT_DEFAULT
 #define TEST_TIMEOUT_DEFAULT	TIMEOUT
 
@@ -27,11 +27,11 @@
 	}								\
 } while (0); OPTIONAL_HANDLER(assert)
 
-/* The call returns a problem, and it must be none. */
+/* The call returns a problem, which must be NULL. */
 #define ASSERT_SOUND(call)	__EXPECT_SOUND(call, 1)
 #define EXPECT_SOUND(call)	__EXPECT_SOUND(call, 0)
 
-/* main(), with --help besides the harness's own options. */
+/* main(), with --help in addition to the harness's options. */
 #define TEST_PROGRAM(what)						\
 	int main(int argc, char **argv)					\
 	{								\

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* A page that is not there until the test says so: whoever touches it waits. */
+/* A page that is missing until the test provides it: whoever touches it waits. */
 #ifndef VFIO_PGSIZE_HELD_H
 #define VFIO_PGSIZE_HELD_H
 
@@ -11,11 +11,11 @@ struct held {
 };
 
 problem held_open(struct held *held);
-/* Wait until somebody waits for the page. */
+/* Wait until a thread waits for the page. */
 problem held_is_wanted(struct held *held);
-/* The page is there, and begins with this. */
+/* Provide the page, which begins with this. */
 problem held_comes(struct held *held, const void *content, unsigned int size);
-/* The page is not there again. */
+/* Remove the page again. */
 void held_goes(struct held *held);
 void held_close(struct held *held);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Bad input: each field of each call wrong in turn. The documented error comes
- * back, and nothing changes: no leaf, no policy, no page locked or pinned.
+ * Bad input: each field of each call wrong in turn. The call returns the documented error
+ * and changes nothing: no leaf, no policy, no locked or pinned page.
  */
 #ifndef VFIO_PGSIZE_INPUT_H
 #define VFIO_PGSIZE_INPUT_H
@@ -18,7 +18,7 @@ FIXTURE(input) {
 	struct state before;
 };
 
-/* A mapping, and a range with a policy of its own within it. */
+/* A mapping, and a range in it with its own policy. */
 FIXTURE_SETUP(input)
 {
 	ASSERT_SOUND(module_require(""));

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The kernel's log from some moment on: faults of the IOMMU, and reports of bugs. */
+/* The kernel log from some point on: IOMMU faults, and reports of bugs. */
 #ifndef VFIO_PGSIZE_KERNEL_LOG_H
 #define VFIO_PGSIZE_KERNEL_LOG_H
 
@@ -11,19 +11,19 @@
 struct kernel_log {
 	int fd;
 	int faults;		/* IO_PAGE_FAULT events of the IOMMU */
-	uint64_t fault_iova;	/* where the last of them was */
+	uint64_t fault_iova;	/* address of the last one */
 	int rmp_faults;		/* RMP_PAGE_FAULT events */
-	char rmp_device[13];	/* the last of them: which device ... */
-	uint64_t rmp_iova;	/* ... and at which address */
-	int memlock_warnings;	/* that a process wanted more than RLIMIT_MEMLOCK */
+	char rmp_device[13];	/* the last one: the device ... */
+	uint64_t rmp_iova;	/* ... and the address */
+	int memlock_warnings;	/* messages that a process exceeded RLIMIT_MEMLOCK */
 	char bug[160];		/* the first warning or report of a bug */
 };
 
-/* From now on. */
+/* Start here. */
 problem kernel_log_start(struct kernel_log *log);
-/* Take in what was logged since. */
+/* Read the new lines. */
 void kernel_log_read(struct kernel_log *log);
-/* Wait two seconds for more faults than these to be logged: were there any? */
+/* Wait two seconds for more faults than these; return whether there were any. */
 bool kernel_log_wait_for_fault(struct kernel_log *log, int than);
 bool kernel_log_wait_for_rmp_fault(struct kernel_log *log, int than);
 void kernel_log_stop(struct kernel_log *log);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Leaves: those that a test expects, computed here from the physical addresses
- * and nothing else, and those that VFIO_PGSIZE_QUERY reports.
+ * Leaves: those that a test expects, computed only from physical addresses, and those that
+ * VFIO_PGSIZE_QUERY reports.
  */
 #ifndef VFIO_PGSIZE_LEAVES_H
 #define VFIO_PGSIZE_LEAVES_H
@@ -20,7 +20,7 @@ struct leaves {
 	struct vfio_pgsize_run *runs;
 	size_t nr;
 	size_t room;
-	/* Samples of where an IOVA leads, for the oracle. */
+	/* Sample translations, for the oracle. */
 	struct {
 		uint64_t iova;
 		uint64_t phys;
@@ -35,10 +35,10 @@ void leaves_add(struct leaves *leaves, uint64_t iova, uint64_t size, uint64_t pg
 		uint32_t flags);
 
 /*
- * Append what mapping `size` bytes at `va` to `iova` gives when the leaf sizes
- * `sizes` are allowed: at each place the largest of them to which IOVA and
- * physical address are aligned and that ends within the physically contiguous
- * stretch. Read after mapping: pages that are not pinned may move.
+ * Append the leaves of mapping `size` bytes at `va` to `iova` with the allowed leaf sizes
+ * `sizes`: at each place the largest size to which IOVA and physical address are aligned
+ * and that ends within the physically contiguous run. Call after mapping: pages that are
+ * not pinned may move.
  */
 problem leaves_tile(struct leaves *leaves, uint64_t iova, const void *va, uint64_t size,
 		    uint64_t sizes, uint32_t flags);
@@ -46,15 +46,15 @@ problem leaves_tile(struct leaves *leaves, uint64_t iova, const void *va, uint64
 void leaves_tile_phys(struct leaves *leaves, uint64_t iova, uint64_t phys, uint64_t size,
 		      uint64_t sizes, uint32_t flags);
 
-/* Append what the module reports of a range. */
+/* Append the module's report of a range. */
 problem leaves_query(struct leaves *leaves, int container, uint32_t domain, uint64_t iova,
 		     uint64_t size);
 
-/* The same, and what is private: runs with VFIO_PGSIZE_RUN_PRIVATE, of no leaf size. */
+/* The same with private pages: runs with VFIO_PGSIZE_RUN_PRIVATE, without a leaf size. */
 problem leaves_query_state(struct leaves *leaves, int container, uint32_t domain, uint64_t iova,
 			   uint64_t size);
 
-/* Leaves in all, and those of one size. */
+/* The number of all leaves, and of those of one size. */
 uint64_t leaves_count(const struct leaves *leaves);
 uint64_t leaves_count_size(const struct leaves *leaves, uint64_t pgsize);
 

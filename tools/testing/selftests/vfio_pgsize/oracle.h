@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The oracle reads the page table from outside the virtual machine; it is
- * asked over the second serial port. Without that port it is not asked: the
- * test says so and goes on.
+ * The oracle reads the page table from outside the virtual machine, and answers over the
+ * second serial port. Without that port the test prints a note and continues.
  */
 #ifndef VFIO_PGSIZE_ORACLE_H
 #define VFIO_PGSIZE_ORACLE_H
@@ -15,13 +14,13 @@
 
 bool oracle_is_there(void);
 
-/* Write a line and read one. Unlike oracle_agrees() it wants the port to be there. */
+/* Write a line and read one. Unlike oracle_agrees() this requires the port. */
 problem oracle_ask(const char *question, char *answer, size_t size);
 
-/* All leaves that the device reaches, and how many pages its tables are. */
+/* All leaves that the device reaches, and the number of table pages. */
 problem oracle_list(const char *bdf, struct leaves *found, uint64_t *tables);
 
-/* Are these leaves all that the device reaches? */
+/* Whether these are all the leaves that the device reaches. */
 problem oracle_agrees(const char *bdf, const struct leaves *leaves);
 
 #endif

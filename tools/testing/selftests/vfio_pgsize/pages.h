@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * A stateful mapping, and a model of it: which pages are shared, in which frames
- * they were when they became so, and thus which leaves there are to be.
+ * A stateful mapping, and a model of it: which pages are shared, their frames when they
+ * became shared, and the resulting leaves.
  */
 #ifndef VFIO_PGSIZE_PAGES_H
 #define VFIO_PGSIZE_PAGES_H
@@ -21,10 +21,10 @@ struct pages {
 	uint8_t *va;
 	uint64_t nr;
 	uint64_t nr_shared;
-	uint64_t sizes;		/* the policy's leaf sizes; just these, if not any */
-	uint64_t *frame;	/* of each page, while it is shared; else 0 */
-	long others;		/* pages of other mappings: they are locked and pinned, too */
-	long pinned;		/* pages that somebody else has pinned since then */
+	uint64_t sizes;		/* the policy's leaf sizes; exactly these, unless any */
+	uint64_t *frame;	/* of each page while it is shared; otherwise 0 */
+	long others;		/* pages of other mappings, which are locked and pinned, too */
+	long pinned;		/* pages that others have pinned since then */
 };
 
 /* One change, at an offset into the mapping. */
@@ -47,24 +47,24 @@ problem pages_map(struct pages *pages, struct vmm *vmm, uint64_t iova, const str
 problem pages_unmap(struct pages *pages);
 void pages_free(struct pages *pages);
 
-/* Change the state of pages, by one call that is to do all. */
+/* Change the state of pages with one call, which must complete. */
 problem pages_batch(struct pages *pages, const struct change *changes, uint32_t nr);
 problem pages_set(struct pages *pages, uint64_t at, uint64_t size, uint32_t state);
-/* The call fails so, and just the first `done` changes are done. */
+/* The call fails with this error, after exactly `done` completed changes. */
 problem pages_batch_fails(struct pages *pages, const struct change *changes, uint32_t nr, int error,
 			  uint32_t done);
-/* Put changes that a call made into the model; as the call wants them. */
+/* Put a call's changes into the model; in the call's format. */
 problem pages_note(struct pages *pages, const struct change *changes, uint32_t nr);
 void pages_changes(const struct pages *pages, const struct change *changes, uint32_t nr,
 		   struct vfio_pgsize_state *into);
 
-/* Append the leaves of the model; what QUERY says with private pages. */
+/* Append the leaves of the model; QUERY's report with private pages. */
 void pages_leaves(const struct pages *pages, struct leaves *leaves);
 void pages_states(const struct pages *pages, struct leaves *leaves);
 
 /*
- * Do leaves, states, GET_STATS, locked and pinned memory equal the model? Asked of
- * the module alone, and of the oracle, too. No other mapping is stateful.
+ * Whether leaves, states, GET_STATS, locked and pinned memory equal the model, by the module
+ * only, or by the oracle, too. No other mapping is stateful.
  */
 problem pages_agree_quickly(const struct pages *pages);
 problem pages_agree(const struct pages *pages);

@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/*
- * How the library tells a test that something is wrong: NULL is "all well",
- * anything else is the sentence that the test prints.
- */
+/* The library's result for a test: NULL on success, otherwise the sentence to print. */
 #ifndef VFIO_PGSIZE_PROBLEM_H
 #define VFIO_PGSIZE_PROBLEM_H
 

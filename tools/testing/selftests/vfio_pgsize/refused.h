@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/*
- * Requests that are refused, and change nothing: for fixtures that have a `vmm`, and
- * its state `before`.
- */
+/* Requests that fail and change nothing, for fixtures with a `vmm` and its state `before`. */
 #ifndef VFIO_PGSIZE_REFUSED_H
 #define VFIO_PGSIZE_REFUSED_H
 
@@ -15,7 +12,7 @@
 #include "state.h"
 #include "units.h"
 
-/* The call fails so, and nothing has changed. */
+/* The call fails with this error, and nothing changed. */
 #define REFUSED(error, container, request, arg) do {				\
 	int __ret = ioctl(container, request, arg);				\
 										\
@@ -25,7 +22,7 @@
 	EXPECT_SOUND(state_is(&self->vmm, &self->before));			\
 } while (0)
 
-/* One field of a good request set to a bad value. */
+/* A valid request with one bad field. */
 #define WRONG(error, request, good, field, value) do {				\
 	__typeof__(good) __wrong = good;					\
 										\
@@ -34,7 +31,7 @@
 	REFUSED(error, self->vmm.container, request, &__wrong);			\
 } while (0)
 
-/* Two fields that do not go together. */
+/* Two fields that contradict each other. */
 #define WRONG2(error, request, good, field, value, field2, value2) do {		\
 	__typeof__(good) __good2 = good;					\
 										\
@@ -42,7 +39,7 @@
 	WRONG(error, request, __good2, field, value);				\
 } while (0)
 
-/* An argument that the kernel cannot read or not write, whole or in part. */
+/* An argument that is not readable or not writable, entirely or partly. */
 static inline uint8_t *edge_of_memory(void)
 {
 	uint8_t *va = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,

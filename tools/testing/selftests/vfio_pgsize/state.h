@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* All that a call on a container could change, to see that a bad one changed nothing. */
+/* Everything that a call on a container could change, to check that a bad call changed nothing. */
 #ifndef VFIO_PGSIZE_STATE_H
 #define VFIO_PGSIZE_STATE_H
 
@@ -18,7 +18,7 @@ struct state {
 
 problem state_take(struct vmm *vmm, struct state *state);
 void state_free(struct state *state);
-/* Is the state what it was before? */
+/* Whether the state is unchanged. */
 problem state_is(struct vmm *vmm, const struct state *before);
 
 #endif

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Files of proc, sysfs and their like. */
+/* Files of proc, sysfs and the like. */
 #ifndef VFIO_PGSIZE_TEXT_H
 #define VFIO_PGSIZE_TEXT_H
 
 #include "problem.h"
 
 problem text_write(const char *path, const char *text);
-/* All of a file, NUL-terminated: to be freed. NULL, and errno, if it cannot be read. */
+/* The whole file, NUL-terminated; free it. NULL and errno if it is not readable. */
 char *text_read(const char *path);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* A device that copies random pages of a memory without a pause, in a thread of its own. */
+/* A device that continuously copies random pages of a memory, in its own thread. */
 #ifndef VFIO_PGSIZE_TRAFFIC_H
 #define VFIO_PGSIZE_TRAFFIC_H
 
@@ -9,7 +9,7 @@
 
 #include "edu.h"
 
-/* Within memory that nobody else writes: a page at every `stride` bytes. */
+/* In memory that nobody else writes: a page every `stride` bytes. */
 struct traffic {
 	struct edu *edu;
 	uint64_t iova;
@@ -17,7 +17,7 @@ struct traffic {
 	uint64_t pages;
 	uint64_t stride;
 	uint32_t random;
-	int wanted;		/* copies to make: each reads a page and writes another */
+	int wanted;		/* number of copies: each reads a page and writes another */
 	int copies;
 	char wrong[256];
 	pthread_t thread;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Sizes, and the sets of leaf sizes that the tests ask for. */
+/* Sizes, and the sets of leaf sizes in the tests. */
 #ifndef VFIO_PGSIZE_UNITS_H
 #define VFIO_PGSIZE_UNITS_H
 
@@ -15,7 +15,7 @@
 #define UPTO_1G		(KIB(4) | MIB(2) | GIB(1))
 #define ANY_SIZE	VFIO_PGSIZE_ALL
 
-/* A whole address space, as far as a range of pages can cover it. */
+/* The whole address space, as far as a range of pages can cover it. */
 #define EVERYWHERE	(~0ULL - (PAGE - 1))
 
 #define READ_WRITE	(VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE)

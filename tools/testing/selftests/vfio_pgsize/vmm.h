@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* A small VMM, as the tests need one: a container with edu devices in it. */
+/* A small VMM for tests: a container with edu devices in it. */
 #ifndef VFIO_PGSIZE_VMM_H
 #define VFIO_PGSIZE_VMM_H
 
@@ -26,7 +26,7 @@ struct vmm {
 	} devices[MAX_DEVICES];
 	struct account before;
 	struct kernel_log log;
-	int faults_expected;	/* faults are the test's purpose: they are no problem */
+	int faults_expected;	/* faults are the purpose of the test, not a problem */
 };
 
 /* A container of this IOMMU type with the first `devices` edu devices in it. */
@@ -36,27 +36,27 @@ problem vmm_open_with(struct vmm *vmm, unsigned long type, int first, int device
 /* Attach edu device number `index`, and have its registers mapped; detach it. */
 problem vmm_attach(struct vmm *vmm, int index);
 void vmm_detach(struct vmm *vmm, int index);
-/* Close all; nothing may be left locked or pinned, and nothing bad be in the log. */
+/* Close all; nothing may stay locked or pinned, and the log must be clean. */
 problem vmm_close(struct vmm *vmm);
 
 /* As VFIO_PGSIZE_SET_POLICY for the container. */
 problem vmm_policy(struct vmm *vmm, uint32_t flags, uint64_t sizes);
 problem vmm_map(struct vmm *vmm, uint64_t iova, const void *va, uint64_t size, uint32_t flags);
 
-/* How many domains the container has. */
+/* The container's number of domains. */
 int vmm_domains(struct vmm *vmm);
 
 /*
- * Are these all the leaves of each attached device? Asked of QUERY (where
- * there is one), for each domain, and of the oracle.
+ * Whether these are all the leaves of each attached device, by QUERY (if available), for
+ * each domain, and by the oracle.
  */
 problem vmm_has_leaves(struct vmm *vmm, const struct leaves *expected);
-/* The same for one mapping, all there is. */
+/* The same for a single mapping. */
 problem vmm_has_tiles(struct vmm *vmm, uint64_t iova, const void *va, uint64_t size,
 		      uint64_t sizes, uint32_t flags);
 problem vmm_has_nothing(struct vmm *vmm);
 
-/* Move a page by DMA out of and into the start, the middle and the end. */
+/* Move a page by DMA from and to the start, the middle and the end. */
 problem vmm_moves_bytes(struct vmm *vmm, int device, uint64_t iova, uint8_t *va, uint64_t size);
 
 /* A page that the device must not read, or not write: the IOMMU logs a fault. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Waits for what is to come. How long that takes is up to the host, which may be
- * busy, so a wait ends as soon as it is there, and gives up late:
+ * Waits for an expected event. The duration depends on the host, which may be busy, so a wait
+ * ends as soon as the event happens, and gives up late:
  *
  *	struct wait wait = {};
  *
@@ -16,10 +16,10 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Seconds until what is waited for does not come any more. */
+/* Seconds before a wait is given up. */
 #define PATIENCE	300
 
-/* Microseconds between two looks. */
+/* Microseconds between two checks. */
 #define MOMENT		10000
 
 struct wait {
@@ -34,7 +34,7 @@ static inline time_t wait_now(void)
 	return now.tv_sec + 1;	/* never 0 */
 }
 
-/* Sleeps until the next look; false: it is given up. What is new, all 0, begins now. */
+/* Sleeps until the next check; false: given up. A zeroed struct begins now. */
 static inline bool wait_more(struct wait *wait, useconds_t pause)
 {
 	if (!wait->begun)
