@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Calls on a container while one of them waits for memory: it holds no lock then, so
- * that others go on, and those that want the same pages wait for it and can be killed.
- * The test build's gates have it wait (rust/sys/testing.h).
+ * Calls on a container while one of them waits for memory. That one holds no lock: other calls
+ * proceed; calls for the same pages wait for it and can be killed. The test build's gates make
+ * it wait (rust/sys/testing.h).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -17,7 +17,7 @@
 #include "units.h"
 #include "vmm.h"
 
-/* What waits, and what nobody waits for. */
+/* The range of the waiting call, and a range that nobody waits for. */
 #define AT		GIB(4)
 #define ELSEWHERE	GIB(8)
 #define SIZE		MIB(4)
@@ -26,14 +26,14 @@
 #define PRIVATE		VFIO_PGSIZE_STATE_PRIVATE
 #define ALL		VFIO_DMA_UNMAP_FLAG_ALL
 
-/* What a thread does that has to wait. */
+/* The work of a thread that has to wait. */
 struct call {
 	pthread_t thread;
 	int container;
 	enum { MAP, UNMAP, STATE } what;
 	const void *va;
 	uint64_t size;
-	uint32_t flags;		/* of MAP or UNMAP; of STATE the state */
+	uint32_t flags;		/* for MAP or UNMAP; for STATE the state */
 	int ret;
 	bool returned;
 };
@@ -46,7 +46,7 @@ FIXTURE(concurrent) {
 };
 
 FIXTURE_VARIANT(concurrent) {
-	bool states;		/* the pages at AT become shared by SET_STATE */
+	bool states;		/* SET_STATE makes the pages at AT shared */
 };
 
 FIXTURE_VARIANT_ADD(concurrent, map) { .states = false };
@@ -113,7 +113,7 @@ static bool has_returned(struct call *call)
 	return __atomic_load_n(&call->returned, __ATOMIC_ACQUIRE);
 }
 
-/* The call at AT begins, and waits until something is unmapped. */
+/* The call at AT begins, and waits until an unmap. */
 static problem hold(Concurrent *self, bool states, const void *va, uint32_t flags)
 {
 	struct gates gates = {};
@@ -133,7 +133,7 @@ static problem hold(Concurrent *self, bool states, const void *va, uint32_t flag
 #define HOLD_WITH(flags) ASSERT_SOUND(hold(self, variant->states, self->memory.va, flags))
 #define HOLD() HOLD_WITH(READ_WRITE)
 
-/* It goes on, and has not been held in vain. */
+/* It continues; the gate was not given up. */
 static problem let_go(Concurrent *self)
 {
 	uint64_t size = PAGE;
@@ -143,7 +143,7 @@ static problem let_go(Concurrent *self)
 
 	if (has_returned(&self->slow))
 		return problem_is("the call was not held");
-	/* Of nothing: it goes by the step all the same. */
+	/* An empty range also passes the step. */
 	ret = dma_unmap(self->vmm.container, GIB(64), &size, 0);
 	if (ret || size)
 		return problem_is("unmapping nothing: %s, %#lx bytes", strerror(-ret), size);
@@ -154,7 +154,7 @@ static problem let_go(Concurrent *self)
 	return wrong;
 }
 
-/* Nobody else waits. */
+/* Others do not wait. */
 TEST_F_TIMEOUT(concurrent, others_go_on, TIMEOUT)
 {
 	int container = self->vmm.container, policy, file;
@@ -164,7 +164,7 @@ TEST_F_TIMEOUT(concurrent, others_go_on, TIMEOUT)
 
 	HOLD();
 	ASSERT_SOUND(container_info(container, &info));
-	/* The one that is being made counts. */
+	/* GET_INFO counts the mapping in progress. */
 	EXPECT_EQ(65535 - 2, info.dma_avail);
 	EXPECT_EQ(0, get_stats(container, &stats));
 	EXPECT_EQ(0, stats.shared);
@@ -179,10 +179,10 @@ TEST_F_TIMEOUT(concurrent, others_go_on, TIMEOUT)
 	EXPECT_EQ(0, change_state(container, GIB(16) + KIB(16), KIB(32), SHARED));
 	EXPECT_EQ(0, change_state(container, GIB(16) + KIB(32), KIB(16), PRIVATE));
 	EXPECT_EQ(0, change_state(container, GIB(16), MIB(1), PRIVATE));
-	/* It holds for what is mapped from now on. */
+	/* The policy applies to later maps. */
 	policy = policy_of_all(container, VFIO_PGSIZE_POLICY_APPLY, ONLY_4K);
 	EXPECT_EQ(0, policy);
-	/* Of all containers: there is but this one. */
+	/* The file of all containers: there is only this one. */
 	file = open("/sys/kernel/debug/vfio_pgsize", O_RDONLY | O_DIRECTORY);
 	EXPECT_LE(0, file);
 	close(file);
@@ -245,7 +245,7 @@ TEST_F_TIMEOUT(concurrent, unmap_waits, TIMEOUT)
 	}
 }
 
-/* What cannot be mapped after all was never there. */
+/* A mapping that fails never existed. */
 TEST_F_TIMEOUT(concurrent, unmap_of_what_fails, TIMEOUT)
 {
 	struct call unmap = {
@@ -275,7 +275,7 @@ TEST_F_TIMEOUT(concurrent, states_wait, TIMEOUT)
 		.container = self->vmm.container, .what = STATE, .size = SIZE, .flags = SHARED,
 	};
 
-	/* All of it shared from the start, or so by a change. */
+	/* All of it shared from the start, or by a change. */
 	HOLD_WITH(READ_WRITE | STATEFUL | VFIO_PGSIZE_MAP_SHARED);
 	ASSERT_SOUND(begin(&take));
 	usleep(100000);
@@ -294,7 +294,7 @@ TEST_F_TIMEOUT(concurrent, states_wait, TIMEOUT)
 	EXPECT_SOUND(vmm_has_tiles(&self->vmm, AT, self->memory.va, SIZE, UPTO_2M, READ_WRITE));
 }
 
-/* Who waits can be killed, and leaves nothing behind. */
+/* A waiting thread can be killed, and leaves nothing behind. */
 TEST_F_TIMEOUT(concurrent, killed_while_waiting, TIMEOUT)
 {
 	int status;
@@ -317,12 +317,12 @@ TEST_F_TIMEOUT(concurrent, killed_while_waiting, TIMEOUT)
 	ASSERT_SOUND(let_go(self));
 	EXPECT_EQ(0, self->slow.ret);
 	EXPECT_SOUND(vmm_moves_bytes(&self->vmm, 0, AT, self->memory.va, SIZE));
-	/* Nor does its claim stand in anybody's way. */
+	/* Nor does its claim block others. */
 	EXPECT_SOUND(dma_unmap_exactly(self->vmm.container, AT, SIZE));
 	EXPECT_SOUND(account_rose(&self->vmm.before, MIB(1) / PAGE, MIB(1) / PAGE));
 }
 
-/* A group that comes meanwhile, to a domain of its own, gets all. */
+/* A group that joins meanwhile, with its own domain, gets all. */
 TEST_F_TIMEOUT(concurrent, attach, TIMEOUT)
 {
 	HOLD();
@@ -339,7 +339,7 @@ TEST_F_TIMEOUT(concurrent, attach, TIMEOUT)
 	EXPECT_SOUND(account_rose(&self->vmm.before, SIZE / PAGE, SIZE / PAGE));
 }
 
-/* One that goes meanwhile has nothing of it. */
+/* A group that leaves meanwhile has none of it. */
 TEST_F_TIMEOUT(concurrent, detach, TIMEOUT)
 {
 	ASSERT_SOUND(vmm_attach(&self->vmm, 1));
@@ -353,13 +353,13 @@ TEST_F_TIMEOUT(concurrent, detach, TIMEOUT)
 	EXPECT_SOUND(account_rose(&self->vmm.before, MIB(1) / PAGE, MIB(1) / PAGE));
 }
 
-/* The last one takes all along: the call finds its mapping gone, and pins nothing. */
+/* The last group removes all mappings: the call finds its mapping gone, and pins nothing. */
 TEST_F_TIMEOUT(concurrent, last_group_leaves, TIMEOUT)
 {
 	struct seen seen;
 
 	HOLD();
-	/* All that is mapped is unmapped, which is what the call waits for. */
+	/* Unmaps everything, which is what the call waits for. */
 	vmm_detach(&self->vmm, 0);
 	pthread_join(self->slow.thread, NULL);
 	EXPECT_TRUE(self->slow.ret == -EINVAL || (variant->states && self->slow.ret == -ENOENT));

@@ -20,7 +20,7 @@ bool wait_until_counting(void)
 	return false;
 }
 
-/* All pages, by bare instructions: nobody is told, so that nothing is done later for it. */
+/* All pages, with bare instructions, which no hook sees, so that no work is queued. */
 static problem share_silently(struct guest *guest, uint64_t gpa)
 {
 	struct snp_host_raw raw = { .insn = SNP_HOST_RMPUPDATE };

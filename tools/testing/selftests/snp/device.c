@@ -6,7 +6,7 @@
 #include "units.h"
 #include "wait.h"
 
-/* Where in its page the word is. */
+/* Offset of the word in its page. */
 #define WORD		0x40
 
 static uint64_t scratch_iova(const struct device *device)

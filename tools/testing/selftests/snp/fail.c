@@ -65,7 +65,7 @@ problem fail_here(struct fail *fail)
 
 problem fail_no_more(struct fail *fail)
 {
-	/* The file is open already: nothing is allocated. */
+	/* The file is already open: nothing is allocated. */
 	bool done = write(fail->fd, "0", 1) == 1;
 
 	close(fail->fd);

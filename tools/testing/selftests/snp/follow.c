@@ -35,7 +35,7 @@ problem follow_has_soon(struct vmm *vmm, const struct mapped *mapped, int nr, in
 	struct wait wait = {};
 	problem wrong;
 
-	/* The oracle, which is asked too, stops the machine: not too often. */
+	/* The oracle stops the machine: do not ask too often. */
 	do {
 		wrong = follow_has(vmm, mapped, nr, devices);
 	} while (wrong && wait_more(&wait, 10 * MOMENT));

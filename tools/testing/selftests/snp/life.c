@@ -13,7 +13,7 @@
 
 static const struct timespec pause_a_little = { .tv_nsec = 1000000 };
 
-/* A random shared page, one that is wanted every other time if there is any. */
+/* A random shared page; every other time a preferred one, if any. */
 static long choose(struct life *life, unsigned int *seed)
 {
 	unsigned int start = rand_r(seed) % LIFE_PAGES;
@@ -105,7 +105,7 @@ static void set_shared(struct life *life, uint64_t at, bool huge, bool shared)
 		life->shared[page] = shared;
 }
 
-/* The device is done with each page that is not shared now. */
+/* The device has finished with each page that is not shared now. */
 static void wait_for_device(struct life *life)
 {
 	for (;;) {
@@ -133,7 +133,7 @@ problem life_make_private(struct life *life, uint64_t at, bool huge)
 	return wrong ? wrong : guest_assign(&life->guest, at, huge);
 }
 
-/* ... and into it when it is not any more. */
+/* ... and back when it is no longer assigned. */
 problem life_make_shared(struct life *life, uint64_t at, bool huge)
 {
 	problem wrong = guest_share(&life->guest, at, huge);

@@ -3,19 +3,19 @@
 #include "phases.h"
 #include "units.h"
 
-/* The first 2M is the guest's pool for DMA, shared all its life (as swiotlb is). */
+/* The first 2M is the guest's pool for DMA, always shared (as swiotlb is). */
 #define POOL_PAGES	512
 
-/* The pieces of 2M whose pages are shared and made private again ... */
+/* The 2M pieces whose pages are shared and made private again ... */
 #define FIRST_MIXED	1
 #define LAST_MIXED	4
-/* ... so many of each, ... */
+/* ... this many of each, ... */
 #define SHARED_PAGES	8
-/* ... and those that are smashed, and no more. */
+/* ... and those that are only smashed. */
 #define FIRST_SMASHED	5
 #define LAST_SMASHED	12
 
-/* Transfers to wait for when a state is to be looked at for long, and for a moment. */
+/* Transfers to wait for to observe a state for long, and for a moment. */
 #define MANY		40
 #define SOME		10
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * One 2M mapped at many IOVAs: how many of them follow the RMP, and for how long
- * the hook holds its lock, with interrupts off (the test build's parameter
- * `longest`), while it splits and merges them all.
+ * One 2M mapped at many IOVAs: how many of them can follow the RMP, and how long the hook
+ * holds its lock with interrupts off (the test build's parameter `longest`) while it splits and
+ * merges them all.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -18,11 +18,11 @@
 
 #define AT	GIB(4)
 #define SIZE	MIB(4)
-/* As many as can follow: see VFIO_PGSIZE_POLICY_ON_SMASH_SPLIT. */
+/* The maximum: see VFIO_PGSIZE_POLICY_ON_SMASH_SPLIT. */
 #define MOST	1024
 /*
- * Instructions, at most, with interrupts off: one split or merge, and its flush; and
- * that with what the kernel's allocator takes, which may take a 2M apart for a table.
+ * Maximum instructions with interrupts off: one split or merge with its flush; and the same
+ * with the kernel's allocator, which may split a 2M for a table.
  */
 #define HELD		12000
 #define HELD_ALLOCATING	500000
@@ -89,7 +89,7 @@ static problem longest_is(uint64_t *longest)
 	return *longest ? NULL : problem_is(LONGEST " tells nothing (is this the test build?)");
 }
 
-/* No more of one frame can follow, whichever way they come to. */
+/* No more mappings of one frame can follow, by any call. */
 TEST_F_TIMEOUT(aliases, are_bounded, LONG)
 {
 	if (variant->nr < MOST)
@@ -97,11 +97,11 @@ TEST_F_TIMEOUT(aliases, are_bounded, LONG)
 	ASSERT_SOUND(vmm_policy(&self->vmm, FOLLOW, UPTO_2M));
 	ASSERT_SOUND(map_aliases(self, MOST));
 	EXPECT_EQ(-EMLINK, map_alias(self, MOST));
-	/* Another frame is another matter; those that are there can get another policy. */
+	/* Other frames are not affected; existing mappings can change their policy. */
 	ASSERT_SOUND(vmm_map(&self->vmm, GIB(64), self->memory.va + MIB(2), MIB(2), READ_WRITE));
 	ASSERT_SOUND(vmm_policy(&self->vmm, SPLIT, UPTO_2M));
 	ASSERT_SOUND(vmm_policy(&self->vmm, FOLLOW, UPTO_2M));
-	/* What is not followed is not bounded, and cannot be followed then. */
+	/* Mappings that do not follow are not limited, and cannot begin to follow. */
 	ASSERT_SOUND(vmm_policy(&self->vmm, 0, UPTO_2M));
 	ASSERT_EQ(0, map_alias(self, MOST));
 	EXPECT_EQ(-EMLINK, policy_set(self->vmm.container, FOLLOW, 0, 0, UPTO_2M));
@@ -129,7 +129,7 @@ TEST_F_TIMEOUT(aliases, let_the_lock_go, LONG)
 	ASSERT_SOUND(guest_assign(&self->guest, 0, true));
 	merge = instructions() - start;
 	ASSERT_SOUND(guest_share(&self->guest, 0, true));
-	/* The worker may have been at it, too. */
+	/* The worker may have taken part. */
 	sleep(2);
 	EXPECT_SOUND(follow_counted(&self->vmm, &before, nr, nr));
 	ASSERT_SOUND(longest_is(&longest));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What following the RMP costs whoever changes it, in instructions, by the
- * number of containers that follow: if none of them maps the frame, and if all do.
+ * The cost of following the RMP for its callers, in instructions, by the number of containers
+ * that follow: if none of them maps the frame, and if all do.
  */
 #include "cost.h"
 #include "follow.h"
@@ -11,14 +11,14 @@
 
 #define AT		GIB(4)
 #define SIZE		MIB(8)
-/* Two pieces of 2M: all containers have the first one, and none has the second. */
+/* Two pieces of 2M: all containers map the first one, and none the second. */
 #define MAPPED		MIB(4)
 #define EVERYBODYS	MIB(2)
 #define NOBODYS		MIB(6)
 
 /*
- * At most: the probes of one call, whoever follows; a table that is not ready, most
- * of it to clear it; and a merge, for each container that maps.
+ * Maximums: the probes of one call; a table that is not ready, mostly to clear it; and a
+ * merge, for each container that maps.
  */
 #define PROBES		1000
 #define TABLE_COST	5500
@@ -69,7 +69,7 @@ FIXTURE_TEARDOWN(cost)
 	huge_pages_release();
 }
 
-/* Measures a 2M, which `changes` leaves of each container are for. */
+/* Measures a 2M for which `changes` leaves of each container change. */
 static problem measure(FIXTURE_DATA(cost) *self, int containers, uint64_t gpa, uint64_t changes,
 		       struct cost *cost)
 {

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The rule that this module is about, with vfio_iommu_type1: DMA through a leaf
- * of 2M or more faults when any page of its 2M is assigned, DMA through a leaf
- * of 4K when its page is.
+ * The rule behind this module, with vfio_iommu_type1: DMA through a leaf of 2M or more faults
+ * if any page of its 2M is assigned, DMA through a 4K leaf if its page is.
  */
 #include <stdio.h>
 
@@ -14,11 +13,11 @@
 #define AT	GIB(4)
 #define SIZE	MIB(64)
 
-/* The 2M that things happen in, and two pages of it. */
+/* The 2M under test, and two pages of it. */
 #define HUGE	MIB(6)
 #define PAGE_A	(HUGE + 5 * PAGE)
 #define PAGE_B	(HUGE + 300 * PAGE)
-/* The 2M that follows, in the same mapping. */
+/* The next 2M, in the same mapping. */
 #define NEXT	(HUGE + MIB(2))
 
 FIXTURE(dma) {
@@ -70,7 +69,7 @@ FIXTURE_TEARDOWN(dma)
 	EXPECT_SOUND(device_works(&self->device, AT + (page), self->memory.va + (page)))
 #define FAULTS(page, why) \
 	EXPECT_SOUND(device_faults(&self->device, AT + (page), self->memory.va + (page), why))
-/* The one difference that the leaf's size makes. */
+/* The one difference between leaf sizes. */
 #define FAULTS_IF_LARGE(page)								\
 	EXPECT_SOUND(variant->small ?							\
 		device_works(&self->device, AT + (page), self->memory.va + (page)) :	\
@@ -86,7 +85,7 @@ TEST_F_TIMEOUT(dma, untouched, TIMEOUT)
 
 TEST_F_TIMEOUT(dma, one_page_assigned, TIMEOUT)
 {
-	/* So that the IOTLB has both translations: what it holds is checked, too. */
+	/* Fill the IOTLB with both translations: IOTLB hits are checked, too. */
 	WORKS(PAGE_A);
 	WORKS(PAGE_B);
 	ASSERT_SOUND(guest_assign(&self->guest, PAGE_A, false));
@@ -144,7 +143,7 @@ TEST_F_TIMEOUT(dma, smashed_and_shared, TIMEOUT)
 	WORKS(PAGE_B);
 }
 
-/* The same for translations that no IOTLB has. */
+/* The same for translations that are not in the IOTLB. */
 TEST_F_TIMEOUT(dma, mapped_after, TIMEOUT)
 {
 	ASSERT_SOUND(guest_assign(&self->guest, PAGE_A, false));
@@ -155,7 +154,7 @@ TEST_F_TIMEOUT(dma, mapped_after, TIMEOUT)
 	WORKS(NEXT);
 }
 
-/* Whoever closes the guest gets the memory back as it was. */
+/* Closing the guest returns the memory unchanged. */
 TEST_F_TIMEOUT(dma, guest_is_gone, TIMEOUT)
 {
 	ASSERT_SOUND(guest_assign(&self->guest, HUGE, true));

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Several groups that follow: in a domain of their own each (the test build's
- * parameter own_domains) or in one that they share, in one container or in two
- * over the same memory. What the RMP wants is to be found in every domain, and
- * the DMA of each device goes on.
+ * Several groups that follow: each in its own domain (the test build's parameter own_domains)
+ * or in a shared one, in one container or in two over the same memory. Every domain must have
+ * the leaves that the RMP requires, and the DMA of each device continues.
  */
 #include <stdio.h>
 
@@ -78,14 +77,14 @@ static problem close_vmm(Domains *self, int i, int first, int nr)
 	return vmm_close(&self->vmm[i]);
 }
 
-/* Device number `index`, of those in use one in `nr`, is at its pages from now on. */
+/* From now on device number `index` uses its pages, one in `nr`. */
 static problem start_prober(Domains *self, int index, int nr, uint64_t iova)
 {
 	return prober_start_among(&self->probers[index], &self->devices[index], iova + PIECE(BUSY),
 				  self->memory.va + PIECE(BUSY), DEVICE_PAGES, index, nr);
 }
 
-/* Each domain of the container has what the RMP wants: at once, or in some seconds. */
+/* Whether each domain has the leaves that the RMP requires, at once or within seconds. */
 static problem has(Domains *self, int i, uint64_t iova, uint64_t small, int devices, bool soon)
 {
 	struct mapped mapped = { iova, self->memory.va, SIZE, small };
@@ -115,7 +114,7 @@ static problem works(Domains *self, int index, uint64_t iova, int i)
 
 /* --- one container ------------------------------------------------------------ */
 
-/* Broken and whole again in `nr` domains, or one, while `nr` devices are at work. */
+/* Broken and whole again in `nr` domains, or one, while `nr` devices do DMA. */
 static void follow_all(struct __test_metadata *_metadata, Domains *self, bool own, int nr)
 {
 	struct vfio_pgsize_stats stats;
@@ -159,7 +158,7 @@ TEST_F_TIMEOUT(domains, four, 2 * TIMEOUT)
 	follow_all(_metadata, self, variant->own, 4);
 }
 
-/* Groups come while blocks are broken, and the one that was first goes. */
+/* Groups join while blocks are broken, and the first one leaves. */
 TEST_F_TIMEOUT(domains, come_and_go, 2 * TIMEOUT)
 {
 	struct vmm *vmm = &self->vmm[0];
@@ -176,7 +175,7 @@ TEST_F_TIMEOUT(domains, come_and_go, 2 * TIMEOUT)
 	ASSIGN(PAGE_OF(3, 100));
 	HAS(BIT(BUSY) | BIT(2) | BIT(3), 2);
 	EXPECT_SOUND(prober_stop(&self->probers[0]));
-	/* The domain goes from which those that came were filled. */
+	/* The domain that the later ones were copied from goes. */
 	vmm_detach(vmm, 0);
 	ASSERT_EQ(1, vmm_domains(vmm));
 	ASSIGN(PAGE_OF(4, 100));
@@ -241,7 +240,7 @@ TEST_F_TIMEOUT(domains, two_containers, 2 * TIMEOUT)
 	BOTH(BIT(BUSY), true);
 	ASSIGN(PAGE_OF(3, 100));
 	BOTH(BIT(BUSY) | BIT(3), false);
-	/* One unmaps and maps again; the other does not notice. */
+	/* One unmaps and maps again; the other is not affected. */
 	EXPECT_SOUND(prober_stop(&self->probers[0]));
 	EXPECT_SOUND(prober_stop(&self->probers[1]));
 	ASSERT_SOUND(dma_unmap_exactly(self->vmm[0].container, AT, SIZE));

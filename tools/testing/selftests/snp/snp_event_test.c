@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Nothing goes wrong silently: calls that fprobe missed are made up for, leaves
- * that disagree with the RMP are counted, and the VMM's eventfd is signalled.
+ * No failure is silent: the module makes up for calls that fprobe missed, counts leaves that
+ * disagree with the RMP, and signals the VMM's eventfd.
  */
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -20,7 +20,7 @@
 #define PAGE_OF(i, page) (PIECE(i) + (page) * PAGE)
 #define BIT(i)	(1ULL << (i))
 
-/* Milliseconds in which the VMM is told, and in which it would have been, mostly. */
+/* Milliseconds to wait for a signal, and for the absence of one. */
 #define SOON	(PATIENCE * 1000)
 #define LONG	3000
 
@@ -60,7 +60,7 @@ FIXTURE_TEARDOWN(event)
 	huge_pages_release();
 }
 
-/* Was it signalled, within so many milliseconds? It is not any more afterwards. */
+/* Whether it was signalled, within this many milliseconds. Resets it. */
 static bool signalled(int event, int within)
 {
 	struct pollfd poll_event = { .fd = event, .events = POLLIN };
@@ -85,7 +85,7 @@ static problem works(FIXTURE_DATA(event) *self, uint64_t at)
 #define MAP() ASSERT_SOUND(vmm_map(&self->vmm, AT, self->memory.va, SIZE, READ_WRITE))
 #define STATS(stats) ASSERT_SOUND(follow_stats(&self->vmm, stats))
 
-/* Ask which leaves of all memory disagree; how many are there? -1: the call failed. */
+/* The number of leaves of all memory that disagree. -1: the call failed. */
 static int audit(int container)
 {
 	struct vfio_pgsize_run runs[16];
@@ -131,7 +131,7 @@ TEST_F_TIMEOUT(event, missed, TIMEOUT)
 	EXPECT_SOUND(works(self, PAGE_OF(5, 8)));
 	ASSERT_SOUND(guest_miss(&self->guest, false));
 
-	/* What the hook sees is no news. */
+	/* Calls that the hook sees cause no signal. */
 	while (signalled(self->event, LONG))
 		;
 	ASSERT_SOUND(guest_assign(&self->guest, PAGE_OF(6, 7), false));
@@ -142,7 +142,7 @@ TEST_F_TIMEOUT(event, missed, TIMEOUT)
 	EXPECT_EQ(2, stats.mismatches);
 }
 
-/* A merge that was missed is made up for, too; without MERGE there is none. */
+/* A missed merge is made up for, too; without MERGE there is none. */
 TEST_F_TIMEOUT(event, missed_merge, TIMEOUT)
 {
 	struct vfio_pgsize_stats stats;
@@ -161,7 +161,7 @@ TEST_F_TIMEOUT(event, missed_merge, TIMEOUT)
 	EXPECT_EQ(1, stats.merges);
 }
 
-/* Who follows nothing is not told, nor mended. */
+/* A container that does not follow gets neither signals nor splits. */
 TEST_F_TIMEOUT(event, missed_by_others, TIMEOUT)
 {
 	struct vmm other;
@@ -181,7 +181,7 @@ TEST_F_TIMEOUT(event, missed_by_others, TIMEOUT)
 	STATS(&stats);
 	EXPECT_EQ(0, stats.mismatches);
 	EXPECT_SOUND(vmm_close(&other));
-	/* It is not the container's alone. */
+	/* The count is not the container's own. */
 	EXPECT_FALSE(signalled(event, 0));
 	close(event);
 }
@@ -193,7 +193,7 @@ TEST_F_TIMEOUT(event, audit, TIMEOUT)
 	struct vfio_pgsize_stats stats;
 	int container = self->vmm.container;
 
-	/* Something has to follow; what is broken does not. */
+	/* Something must follow; the broken block does not. */
 	ASSERT_EQ(0, policy_set(container, VFIO_PGSIZE_POLICY_RANGE | SPLIT, AT, PIECE(2),
 				UPTO_2M));
 	ASSERT_SOUND(vmm_policy(&self->vmm, 0, UPTO_2M));
@@ -225,7 +225,7 @@ TEST_F_TIMEOUT(event, replaced, TIMEOUT)
 	MAP();
 	ASSERT_SOUND(guest_assign(&self->guest, PAGE_OF(4, 1), false));
 	ASSERT_EQ(0, event_set(container, second));
-	/* A bad one leaves it as it was; that it was closed does not matter. */
+	/* A bad fd leaves the old one in place, even after the VMM closed it. */
 	close(second);
 	EXPECT_EQ(-EBADF, event_set(container, second));
 	EXPECT_EQ(1, audit(container));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Leaves of more than 2M: the 2M that is smashed gets leaves of 4K, the rest of the leaf such of 2M. */
+/* Leaves of more than 2M: the smashed 2M gets 4K leaves, the rest of the leaf 2M leaves. */
 #include "follow.h"
 #include "guest.h"
 #include "harness.h"
@@ -20,7 +20,7 @@ FIXTURE_SETUP(large)
 {
 	ASSERT_SOUND(module_require(""));
 	ASSERT_SOUND(memory_alloc(&self->memory, HUGETLB_1G, GIB(1)));
-	/* Now: the processor, too, must not store through a page of 1G once some of it is assigned. */
+	/* Now: the processor must not store through a 1G page either once some of it is assigned. */
 	fill_with_pattern(self->memory.va + SMASHED - MIB(2), MIB(6));
 	ASSERT_SOUND(vmm_open(&self->vmm, VFIO_PGSIZE_IOMMU, 1));
 	ASSERT_SOUND(device_start(&self->device, &self->vmm, 0));
@@ -36,7 +36,7 @@ FIXTURE_TEARDOWN(large)
 	huge_pages_release();
 }
 
-/* Leaves of `size` from `start` to `end`, of 2M around the one that is smashed. */
+/* Leaves of `size` from `start` to `end`, with 2M leaves around the smashed one. */
 static problem has(FIXTURE_DATA(large) *self, uint64_t start, uint64_t end, uint64_t size,
 		   uint64_t split, uint64_t split_end)
 {
@@ -80,7 +80,7 @@ TEST_F_TIMEOUT(large, one_of_1g, TIMEOUT)
 	EXPECT_SOUND(has(self, 0, GIB(1), GIB(1), 0, GIB(1)));
 }
 
-/* The policy comes after the leaf, and is of a range within it. */
+/* The policy is set after the leaf exists, for a range within it. */
 TEST_F_TIMEOUT(large, range_in_1g, TIMEOUT)
 {
 	ASSERT_SOUND(vmm_map(&self->vmm, AT, self->memory.va, GIB(1), READ_WRITE));
@@ -90,7 +90,7 @@ TEST_F_TIMEOUT(large, range_in_1g, TIMEOUT)
 	EXPECT_SOUND(has(self, 0, GIB(1), GIB(1), 0, GIB(1)));
 }
 
-/* A run of equal entries. */
+/* A leaf of several equal entries. */
 TEST_F_TIMEOUT(large, one_of_64m, TIMEOUT)
 {
 	ASSERT_SOUND(vmm_policy(&self->vmm, FOLLOW, PAGE | MIB(2) | MIB(64)));

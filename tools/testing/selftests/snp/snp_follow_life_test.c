@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Followed memory that comes and goes, and large leaves: nothing stays pinned,
- * locked or watched, and who smashes afterwards meets nobody.
+ * Followed memory that comes and goes, and large leaves: nothing stays pinned, locked or watched,
+ * and later smashes find no watch.
  */
 #include <errno.h>
 #include <signal.h>
@@ -34,7 +34,7 @@ FIXTURE_SETUP(life)
 	ASSERT_SOUND(vmm_open(&self->vmm, VFIO_PGSIZE_IOMMU, 1));
 	ASSERT_SOUND(vmm_policy(&self->vmm, FOLLOW, UPTO_2M));
 	ASSERT_SOUND(vmm_map(&self->vmm, AT, self->memory.va, SIZE, READ_WRITE));
-	/* One split, one that is about to be merged, one private. */
+	/* One split, one about to be merged, one private. */
 	ASSERT_SOUND(guest_assign(&self->guest, PAGE_OF(1, 5), false));
 	ASSERT_SOUND(guest_assign(&self->guest, PAGE_OF(2, 5), false));
 	ASSERT_SOUND(guest_share(&self->guest, PAGE_OF(2, 5), false));
@@ -48,7 +48,7 @@ FIXTURE_TEARDOWN(life)
 	huge_pages_release();
 }
 
-/* All that the hook is told of, where nothing is mapped any more. */
+/* All calls that the hook handles, with nothing mapped. */
 static problem smash_on(struct guest *guest)
 {
 	problem wrong = guest_smash(guest, PIECE(3));
@@ -88,7 +88,7 @@ TEST_F_TIMEOUT(life, close, TIMEOUT)
 	EXPECT_EQ(-EAGAIN, module_unload());
 	EXPECT_SOUND(vmm_close(&self->vmm));
 	EXPECT_EQ(0, follow_followers());
-	/* For some seconds the hook is there, and nobody's. */
+	/* For some seconds the hook stays registered without followers. */
 	EXPECT_SOUND(smash_on(&self->guest));
 	EXPECT_SOUND(follow_ends());
 	EXPECT_SOUND(guest_assign(&self->guest, PAGE_OF(5, 6), false));
@@ -96,7 +96,7 @@ TEST_F_TIMEOUT(life, close, TIMEOUT)
 
 /*
  * Following is switched on and off, by a policy and by containers that come and go: the
- * kernel is patched once, and what is followed meanwhile is split and merged as ever.
+ * kernel is patched once, and leaves that follow meanwhile are split and merged as usual.
  */
 TEST_F_TIMEOUT(life, on_and_off, TIMEOUT)
 {
@@ -137,7 +137,7 @@ TEST_F_TIMEOUT(life, last_group_detached, TIMEOUT)
 	EXPECT_SOUND(account_rose(&self->vmm.before, 0, 0));
 	EXPECT_SOUND(smash_on(&self->guest));
 	EXPECT_TRUE(follow_is_hooked());
-	/* The hook that waits for followers holds nobody up. */
+	/* The idle hook blocks nothing. */
 	EXPECT_EQ(0, module_unload());
 	EXPECT_FALSE(follow_is_hooked());
 	EXPECT_SOUND(vmm_close(&self->vmm));
@@ -145,7 +145,7 @@ TEST_F_TIMEOUT(life, last_group_detached, TIMEOUT)
 
 TEST_F_TIMEOUT(life, module_unloaded, TIMEOUT)
 {
-	/* What was left for later is not done any more. */
+	/* Deferred work does not run any more. */
 	EXPECT_SOUND(vmm_close(&self->vmm));
 	ASSERT_SOUND(module_require_none());
 	EXPECT_SOUND(smash_on(&self->guest));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Leaves that follow the RMP: a 2M is split before its entry is smashed or a page
- * of it is assigned, and merged when it is whole again, and nothing else changes.
+ * Leaves that follow the RMP: a 2M is split before its entry is smashed or a page of it is
+ * assigned, and merged when it is whole again. Nothing else changes.
  */
 #include <errno.h>
 #include <time.h>
@@ -128,7 +128,7 @@ TEST_F_TIMEOUT(follow, policy, TIMEOUT)
 	EXPECT_EQ(0, follow_followers());
 }
 
-/* Nothing that is larger than 4K can come of such a policy: nothing is followed. */
+/* Such a policy allows only 4K leaves: nothing follows. */
 TEST_F_TIMEOUT(follow, policy_of_4k, TIMEOUT)
 {
 	ASSERT_SOUND(vmm_policy(&self->vmm, FOLLOW, ONLY_4K));
@@ -199,7 +199,7 @@ TEST_F_TIMEOUT(follow, page_assigned, TIMEOUT)
 	WORKS(PAGE_OF(5, 7));
 }
 
-/* Pages are assigned and shared while the device is at all others of the 2M. */
+/* Pages are assigned and shared while the device accesses all others of the 2M. */
 TEST_F_TIMEOUT(follow, dma_meanwhile, TIMEOUT)
 {
 	struct prober prober;
@@ -225,7 +225,7 @@ TEST_F_TIMEOUT(follow, dma_meanwhile, TIMEOUT)
 	EXPECT_SOUND(is_small_soon(self, 0));
 }
 
-/* The same for a smash, and no page left out: it is of a shared 2M, and so is refused. */
+/* The same for a smash, without a page left out: the 2M is shared, so the call is refused. */
 TEST_F_TIMEOUT(follow, dma_to_all_meanwhile, TIMEOUT)
 {
 	struct vfio_pgsize_stats stats;
@@ -268,7 +268,7 @@ TEST_F_TIMEOUT(follow, twice_in_a_container, TIMEOUT)
 	mapped[0].small = mapped[1].small = 0;
 	EXPECT_SOUND(follow_has(&self->vmm, mapped, 2, 1));
 	COUNTED(2, 2);
-	/* One goes, the other is followed still. */
+	/* One goes, the other still follows. */
 	ASSERT_SOUND(dma_unmap_exactly(self->vmm.container, AT_TOO, SIZE));
 	ASSIGN(PAGE_OF(6, 0));
 	SMALL(BIT(6));
@@ -309,7 +309,7 @@ TEST_F_TIMEOUT(follow, two_containers, TIMEOUT)
 	/* Each by its own policy. */
 	SMALL(0);
 	EXPECT_SOUND(follow_has(&other, &mapped, 1, 0));
-	/* When one does not follow any more the other does. */
+	/* When one stops following, the other continues. */
 	ASSERT_SOUND(vmm_policy(&other, 0, UPTO_2M));
 	ASSIGN(PAGE_OF(1, 0));
 	SMALL(BIT(1));
@@ -336,7 +336,7 @@ TEST_F_TIMEOUT(follow, group_attached_later, TIMEOUT)
 	SMALL(BIT(4) | BIT(6) | BIT(7));
 }
 
-/* --- born right -------------------------------------------------------------- */
+/* --- correct from the first map ----------------------------------------------- */
 
 TEST_F_TIMEOUT(follow, mapped_over_broken, TIMEOUT)
 {
@@ -364,16 +364,16 @@ TEST_F_TIMEOUT(follow, policy_over_broken, TIMEOUT)
 	POLICY(SPLIT);
 	SMALL(BIT(0) | BIT(5));
 	WORKS(PAGE_OF(0, 4));
-	/* And it is followed. */
+	/* And it follows. */
 	ASSIGN(PAGE_OF(2, 0));
 	SMALL(BIT(0) | BIT(2) | BIT(5));
-	/* What is broken stays small when all are to be large ... */
+	/* A broken block stays small when all are to be large ... */
 	ASSERT_SOUND(vmm_policy(&self->vmm, SPLIT | VFIO_PGSIZE_POLICY_APPLY, ONLY_4K));
 	SMALL(0xff);
 	ASSERT_SOUND(vmm_policy(&self->vmm, SPLIT | VFIO_PGSIZE_POLICY_APPLY, UPTO_2M));
 	SMALL(BIT(0) | BIT(2) | BIT(5));
 	WORKS(PAGE_OF(0, 4));
-	/* ... until nobody follows. */
+	/* ... until nothing follows. */
 	ASSERT_SOUND(vmm_policy(&self->vmm, VFIO_PGSIZE_POLICY_APPLY, UPTO_2M));
 	SMALL(0);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What happens to the host while leaves follow: SNP goes off and on again, entries that
- * are not assigned have sizes left over, the IOMMU does not answer, and it remembers tables.
+ * Events of the host while leaves follow: SNP goes off and on again, unassigned entries have
+ * stale sizes, the IOMMU does not answer, and it caches tables.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -27,7 +27,7 @@
 #define PAGE_OF(i, page) (PIECE(i) + (page) * PAGE)
 #define BIT(i)	(1ULL << (i))
 
-/* Milliseconds in which the VMM is told, and in which it would have been. */
+/* Milliseconds to wait for a signal, and for the absence of one. */
 #define SOON	30000
 #define LONG	3500
 
@@ -74,7 +74,7 @@ FIXTURE_TEARDOWN(host)
 	huge_pages_release();
 }
 
-/* How often it was signalled, within so many milliseconds from the first time on. */
+/* The number of signals within this many milliseconds of the first. */
 static uint64_t signals(int event, int within)
 {
 	struct pollfd poll_event = { .fd = event, .events = POLLIN };
@@ -118,7 +118,7 @@ static problem is_small_soon(FIXTURE_DATA(host) *self, uint64_t bits)
 	return follow_has_soon(&self->vmm, &mapped, 1, 1);
 }
 
-/* What is said of the leaf at an address, but for what the device may do; ~0: the call failed. */
+/* The flags of the leaf at an address, without permissions; ~0: the call failed. */
 static uint32_t said_of(int container, uint64_t iova)
 {
 	struct vfio_pgsize_run run;
@@ -144,7 +144,7 @@ static uint32_t said_of(int container, uint64_t iova)
 
 /* --- SNP goes off ------------------------------------------------------------- */
 
-/* As before anybody switched it on. */
+/* The state before SNP was ever on. */
 TEST_F_TIMEOUT(host, off_before, TIMEOUT)
 {
 	int container = self->vmm.container;
@@ -176,7 +176,7 @@ TEST_F_TIMEOUT(host, off_and_on, TIMEOUT)
 	EXPECT_EQ(ASSIGNED | RMP_4K, said_of(container, AT + PAGE_OF(3, 1)));
 	EXPECT_EQ(0, signals(self->event, LONG));
 
-	/* It is told once, and goes on. */
+	/* One signal, and everything continues. */
 	SWITCH(SNP_HOST_CPU_OFF);
 	ASSERT_SOUND(guest_switch(&self->guest, SNP_HOST_IOMMU_OFF, 0));
 	EXPECT_EQ(1, signals(self->event, SOON));
@@ -194,7 +194,7 @@ TEST_F_TIMEOUT(host, off_and_on, TIMEOUT)
 	EXPECT_EQ(-EOPNOTSUPP, policy_of_all(container, SPLIT, UPTO_2M));
 	EXPECT_EQ(0, signals(self->event, 0));
 
-	/* It is on again, and is looked at. */
+	/* SNP is on again, and the leaves are checked. */
 	ASSERT_SOUND(follow_stats(&self->vmm, &stats));
 	EXPECT_EQ(0, stats.mismatches);
 	SWITCH(SNP_HOST_CPU_ON);
@@ -208,7 +208,7 @@ TEST_F_TIMEOUT(host, off_and_on, TIMEOUT)
 	POLICY(SPLIT);
 }
 
-/* What was split is merged when nothing asks for it any more. */
+/* What was split is merged when nothing requires the split any more. */
 TEST_F_TIMEOUT(host, off_merges, TIMEOUT)
 {
 	POLICY(FOLLOW);
@@ -240,7 +240,7 @@ static void run_on(int cpu)
 	sched_setaffinity(0, sizeof(set), &set);
 }
 
-/* Processor 1 switches SNP of processor 0 off and on, all the time. */
+/* Processor 1 continuously switches SNP of processor 0 off and on. */
 static void *toggle(void *arg)
 {
 	struct switcher *switcher = arg;
@@ -257,7 +257,7 @@ static void *toggle(void *arg)
 	return NULL;
 }
 
-/* Wherever map, query, policy and worker are when SNP goes off, they go on. */
+/* Map, query, policy and worker continue at whatever point SNP goes off. */
 TEST_F_TIMEOUT(host, off_meanwhile, TIMEOUT)
 {
 	struct snp_host_raw rmpread = { .insn = SNP_HOST_RMPREAD, .spa = MIB(1) };
@@ -294,7 +294,7 @@ TEST_F_TIMEOUT(host, off_meanwhile, TIMEOUT)
 	EXPECT_LT(20, switcher.switched);
 	EXPECT_LT(0, refused);
 	EXPECT_LT(1, followed);
-	/* Without RMPREAD it is found off at the look of once a second, or on again. */
+	/* Without RMPREAD the check once a second finds it off, or on again. */
 	if (guest_execute(&self->guest, &rmpread) != SNP_HOST_UNDEFINED)
 		EXPECT_LT(0, signals(self->event, SOON));
 	/* It is on, and is found on. */
@@ -312,7 +312,7 @@ TEST_F_TIMEOUT(host, off_meanwhile, TIMEOUT)
 
 /* --- the IOMMU ------------------------------------------------------------------ */
 
-/* A flush that the IOMMU does not answer is in the log, and the call goes on. */
+/* A flush without an answer of the IOMMU is logged, and the call continues. */
 TEST_F_TIMEOUT(host, no_answer, TIMEOUT)
 {
 	const char *text = "vfio_pgsize: a flush took";
@@ -334,8 +334,8 @@ TEST_F_TIMEOUT(host, no_answer, TIMEOUT)
 }
 
 /*
- * A table that a merge takes out is not walked through any more, whether it is still as it was, or
- * all 0 in the reserve.
+ * The IOMMU does not walk a table that a merge retired, whether the table still has its old
+ * contents or is zeroed in the reserve.
  */
 TEST_F_TIMEOUT(host, table_forgotten, TIMEOUT)
 {
@@ -343,7 +343,7 @@ TEST_F_TIMEOUT(host, table_forgotten, TIMEOUT)
 	MAP();
 	ASSIGN(PAGE_OF(3, 1));
 	EXPECT_SOUND(is_small(self, BIT(3)));
-	/* The IOMMU knows the table. */
+	/* The IOMMU caches the table. */
 	EXPECT_SOUND(device_works(&self->device, AT + PAGE_OF(3, 2),
 				  self->memory.va + PAGE_OF(3, 2)));
 	SHARE(PAGE_OF(3, 1));
@@ -351,7 +351,7 @@ TEST_F_TIMEOUT(host, table_forgotten, TIMEOUT)
 	for (int page = 8; page < 200; page++) {
 		uint64_t at = PAGE_OF(3, page);
 
-		/* Each of them is new to the IOTLB. */
+		/* None of these is in the IOTLB. */
 		ASSERT_SOUND(device_works(&self->device, AT + at, self->memory.va + at));
 	}
 	ASSERT_SOUND(dma_unmap_exactly(self->vmm.container, AT, SIZE));
@@ -359,7 +359,7 @@ TEST_F_TIMEOUT(host, table_forgotten, TIMEOUT)
 	EXPECT_SOUND(vmm_store_faults(&self->vmm, 0, AT + PAGE_OF(3, 7)));
 }
 
-/* --- sizes that mean nothing; the last, for they stay ----------------------------- */
+/* --- stale sizes; last, because they stay ------------------------------------------- */
 
 TEST_F_TIMEOUT(host, left_over_sizes, TIMEOUT)
 {

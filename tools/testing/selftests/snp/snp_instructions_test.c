@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * PSMASH, RMPUPDATE and RMPREAD: the result of each, and what they leave in the
- * table, as the oracle reads it.
+ * PSMASH, RMPUPDATE and RMPREAD: their results, and their effects on the table, as the oracle
+ * reads it.
  */
 #include <fcntl.h>
 #include <stdlib.h>
@@ -50,7 +50,7 @@ static uint32_t psmash(struct guest *guest, uint64_t spa)
 	});
 }
 
-/* Give `spa` to the guest of ASID `asid`; 0 takes it back. */
+/* Assign `spa` to the guest of ASID `asid`; 0 takes it back. */
 static uint32_t rmpupdate(struct guest *guest, uint64_t spa, uint64_t gpa, bool huge, uint32_t asid)
 {
 	return guest_execute(guest, &(struct snp_host_raw) {
@@ -80,7 +80,7 @@ TEST_F(instructions, rmpupdate_4k)
 	EXPECT_SOUND(entry_is(spa, true, false, GPA, 5));
 	EXPECT_SOUND(entry_is(spa - PAGE, false, false, 0, 0));
 	EXPECT_SOUND(entry_is(spa + PAGE, false, false, 0, 0));
-	/* To another guest at once; and shared what is shared. */
+	/* Directly to another guest; and sharing a shared page. */
 	EXPECT_EQ(OK, rmpupdate(&self->guest, spa, GPA + PAGE, false, 1023));
 	EXPECT_SOUND(entry_is(spa, true, false, GPA + PAGE, 1023));
 	EXPECT_EQ(OK, rmpupdate(&self->guest, spa, 0, false, 0));
@@ -119,13 +119,13 @@ TEST_F(instructions, rmpupdate_overlap)
 {
 	uint64_t spa = self->spa;
 
-	/* A page of a 2M entry, its first one included. */
+	/* A page of a 2M entry, including its first one. */
 	ASSERT_EQ(OK, rmpupdate(&self->guest, spa, GPA, true, 5));
 	EXPECT_EQ(FAIL_OVERLAP, rmpupdate(&self->guest, spa, 0, false, 0));
 	EXPECT_EQ(FAIL_OVERLAP, rmpupdate(&self->guest, spa + 3 * PAGE, GPA, false, 6));
 	EXPECT_SOUND(entry_is(spa, true, true, GPA, 5));
 	ASSERT_EQ(OK, rmpupdate(&self->guest, spa, 0, true, 0));
-	/* 2M over a page, be it the last. */
+	/* 2M over a page, even the last. */
 	ASSERT_EQ(OK, rmpupdate(&self->guest, spa + 511 * PAGE, GPA, false, 5));
 	EXPECT_EQ(FAIL_OVERLAP, rmpupdate(&self->guest, spa, GPA, true, 5));
 	EXPECT_EQ(FAIL_OVERLAP, rmpupdate(&self->guest, spa, 0, true, 0));
@@ -143,7 +143,7 @@ TEST_F(instructions, psmash)
 	EXPECT_EQ(OK, psmash(&self->guest, spa));
 	for (int i = 0; i < 512; i++)
 		ASSERT_SOUND(entry_is(spa + i * PAGE, true, false, GPA + i * PAGE, 5));
-	/* Now each page has a fate of its own. */
+	/* Now each page has its own entry. */
 	EXPECT_EQ(OK, rmpupdate(&self->guest, spa + 3 * PAGE, 0, false, 0));
 	EXPECT_SOUND(entry_is(spa + 3 * PAGE, false, false, 0, 0));
 	EXPECT_SOUND(entry_is(spa + 4 * PAGE, true, false, GPA + 4 * PAGE, 5));
@@ -189,11 +189,11 @@ TEST_F(instructions, rmpread)
 	EXPECT_EQ(5, raw.asid);
 	raw.spa = NOWHERE;
 	EXPECT_EQ(FAIL_INPUT, guest_execute(&self->guest, &raw));
-	/* What the kernel asks on this machine is asked by RMPREAD. */
+	/* On this machine the kernel's look-ups use RMPREAD. */
 	EXPECT_SOUND(guest_page_is(&self->guest, PAGE, true, true));
 }
 
-/* The kernel's functions, by which all else is done, lead to these instructions. */
+/* The kernel's functions use these instructions. */
 TEST_F(instructions, counted)
 {
 	struct rmp_counts before, after;
@@ -209,7 +209,7 @@ TEST_F(instructions, counted)
 	EXPECT_EQ(has_rmpread(), after.rmpreads > before.rmpreads);
 }
 
-/* Linux takes the machine for what it is to be. */
+/* Linux takes the machine for an SNP host. */
 TEST(kernel_found_an_snp_host)
 {
 	char record[8192];

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Leaves of each size that AMD's host page table holds, those between the sizes
- * of its levels included: below 2M each page is checked by itself, from 2M on
- * each 2M of the leaf is.
+ * Leaves of each size of AMD's host page table, including sizes between those of the levels:
+ * below 2M each page is checked separately; from 2M on each 2M of the leaf is.
  */
 #include "device.h"
 #include "guest.h"
@@ -36,7 +35,7 @@ FIXTURE_TEARDOWN(leaves)
 	huge_pages_release();
 }
 
-/* One leaf, alone in the table but for the device's scratch page. */
+/* A single leaf in the table, besides the device's scratch page. */
 static problem is_one_leaf(struct vmm *vmm, uint64_t start, uint64_t size)
 {
 	struct leaves expected = {};
@@ -59,7 +58,7 @@ static problem is_refused(FIXTURE_DATA(leaves) *self, uint64_t at, enum fault wh
 	return device_is_refused(&self->device, AT + at, self->memory.va + at, why);
 }
 
-/* DMA to `at` while the page `assigned` of the same leaf is the guest's. */
+/* DMA to `at` while the guest has the page `assigned` of the same leaf. */
 static problem shares_leaf(FIXTURE_DATA(leaves) *self, uint64_t size, uint64_t at,
 			   uint64_t assigned)
 {
@@ -73,7 +72,7 @@ static problem shares_leaf(FIXTURE_DATA(leaves) *self, uint64_t size, uint64_t a
 TEST_F_TIMEOUT(leaves, every_size, 2 * TIMEOUT)
 {
 	for (uint64_t size = PAGE; size <= GIB(1); size *= 2) {
-		/* Aligned to its size and to no more, so that it is one leaf. */
+		/* Aligned to its size and no more, so that it is one leaf. */
 		uint64_t start = size < GIB(1) ? size : 0;
 		uint64_t last = start + size - PAGE, middle = start + size / 2 / PAGE * PAGE;
 		uint64_t pages[] = { start, middle, last };
@@ -90,7 +89,7 @@ TEST_F_TIMEOUT(leaves, every_size, 2 * TIMEOUT)
 		for (int i = 0; i < 3; i++)
 			ASSERT_SOUND(shares_leaf(self, size, pages[i], last));
 		ASSERT_SOUND(guest_share(&self->guest, last, false));
-		/* In the same 2M, if the leaf is small; but not in the leaf. */
+		/* In the same 2M, if the leaf is small, but not in the leaf. */
 		if (start)
 			ASSERT_SOUND(guest_assign(&self->guest, start - PAGE, false));
 		for (int i = 0; i < 3; i++)

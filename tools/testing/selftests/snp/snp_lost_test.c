@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * No memory in the hook (fault injection of the debug kernel): the leaf is gone,
- * not wrong, and comes back with leaves of 4K.
+ * No memory in the hook (fault injection of the debug kernel): the leaf is unmapped, not wrong,
+ * and comes back with 4K leaves.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -76,13 +76,13 @@ TEST_F_TIMEOUT(lost, comes_back, TIMEOUT)
 	EXPECT_EQ(1, stats.fallbacks);
 	EXPECT_EQ(1, stats.repairs);
 	EXPECT_EQ(0, stats.mismatches);
-	/* It is followed as ever. */
+	/* It still follows. */
 	ASSERT_SOUND(guest_share(&self->guest, PIECE(3) + PAGE, false));
 	mapped.small = 0;
 	EXPECT_SOUND(follow_has_soon(&self->vmm, &mapped, 1, 0));
 }
 
-/* Unmapped and closed at once, whether the leaf is back or not: nothing stays pinned. */
+/* Unmapped and closed at once, whether or not the leaf is back: nothing stays pinned. */
 TEST_F_TIMEOUT(lost, unmapped, TIMEOUT)
 {
 	for (int round = 0; round < 20; round++) {
@@ -98,7 +98,7 @@ TEST_F_TIMEOUT(lost, unmapped, TIMEOUT)
 	ASSERT_SOUND(fail_assign(&self->guest, PIECE(1) + PAGE));
 }
 
-/* A new policy while a leaf is gone. */
+/* A new policy while a leaf is unmapped. */
 TEST_F_TIMEOUT(lost, policy, TIMEOUT)
 {
 	struct mapped mapped = { AT, self->memory.va, SIZE, BIT(2) };
@@ -112,7 +112,7 @@ TEST_F_TIMEOUT(lost, policy, TIMEOUT)
 	EXPECT_SOUND(follow_has_soon(&self->vmm, &mapped, 1, 0));
 }
 
-/* Pages that are shared again while their leaf is gone are pinned once, and come back once. */
+/* Pages that are shared again while their leaf is unmapped are pinned once, and come back once. */
 TEST_F_TIMEOUT(lost, shared_again, TIMEOUT)
 {
 	const uint32_t stateful = VFIO_PGSIZE_MAP_STATEFUL | VFIO_PGSIZE_MAP_SHARED;
@@ -143,7 +143,7 @@ TEST_F_TIMEOUT(lost, shared_again, TIMEOUT)
 	EXPECT_SOUND(account_rose(&self->vmm.before, 0, 0));
 }
 
-/* Whoever may wait for memory does: nothing fails, and no leaf goes, for want of atomic memory. */
+/* Calls that may wait for memory do: nothing fails, and no leaf is lost, without atomic memory. */
 TEST_F_TIMEOUT(lost, not_where_one_may_sleep, TIMEOUT)
 {
 	struct mapped mapped = { AT, self->memory.va, SIZE, BIT(2) | BIT(3) };
@@ -159,7 +159,7 @@ TEST_F_TIMEOUT(lost, not_where_one_may_sleep, TIMEOUT)
 	ASSERT_SOUND(vmm_policy(&self->vmm, 0, UPTO_2M));
 	ASSERT_SOUND(guest_assign(&self->guest, PIECE(3) + PAGE, false));
 	ASSERT_SOUND(follow_stats(&self->vmm, &before));
-	/* The leaf over a 2M that is broken is split, and one that crosses the end of a range. */
+	/* The leaf over a broken 2M is split, and one that crosses the end of a range. */
 	ASSERT_SOUND(fail_here(&fail));
 	ret = policy_set(self->vmm.container, FOLLOW, 0, 0, UPTO_2M);
 	ranged = policy_set(self->vmm.container, VFIO_PGSIZE_POLICY_RANGE | SPLIT,
@@ -168,7 +168,7 @@ TEST_F_TIMEOUT(lost, not_where_one_may_sleep, TIMEOUT)
 	ASSERT_EQ(0, ret);
 	ASSERT_EQ(0, ranged);
 	EXPECT_SOUND(follow_has(&self->vmm, &mapped, 1, 0));
-	/* Part of what is followed is unmapped. */
+	/* A part of the followed range is unmapped. */
 	ASSERT_SOUND(fail_here(&fail));
 	wrong = dma_unmap_exactly(self->vmm.container, AT + PIECE(6) + PAGE, PIECE(1) - 2 * PAGE);
 	ASSERT_SOUND(fail_no_more(&fail));
@@ -181,9 +181,9 @@ TEST_F_TIMEOUT(lost, not_where_one_may_sleep, TIMEOUT)
 	EXPECT_EQ(1, stats.splits - before.splits);
 }
 
-/* --- while somebody is held, at a step or by the container's mutex -------------- */
+/* --- while a thread is held, at a step or by the container's mutex --------------- */
 
-/* A thread's work, and what was wrong with it: its own text. */
+/* A thread's work, and its problem, in its own buffer. */
 struct errand {
 	Lost *self;
 	problem (*run)(Lost *self);
@@ -218,7 +218,7 @@ static problem map_again(Lost *self)
 	return vmm_map(&self->vmm, AT, self->memory.va, SIZE, READ_WRITE);
 }
 
-/* The leaf goes while an errand is at this step. */
+/* The leaf is lost while another call is at this step. */
 static problem lose_at(Lost *self, problem (*run)(Lost *self), int step)
 {
 	struct errand errand = { self, run };
@@ -252,7 +252,7 @@ TEST_F_TIMEOUT(lost, at_each_step, 2 * TIMEOUT)
 		ASSERT_SOUND(map_again(self));
 	}
 	for (int i = PGSIZE_STEP_MAP_BEGINS; i <= PGSIZE_STEP_MAP_INSERTED; i++) {
-		/* There it is only when the hook came before. */
+		/* Present only if the hook came before. */
 		if (i == PGSIZE_STEP_MAP_HIT)
 			continue;
 		ASSERT_SOUND(unmap(self));
@@ -269,7 +269,7 @@ static problem follow_in_vain(Lost *self)
 	return ret == -ENOMEM ? NULL : problem_is("SET_POLICY: %d, and not %d", ret, -ENOMEM);
 }
 
-/* SET_POLICY has made a stretch ready; what is done under it now, and no memory for the rest. */
+/* SET_POLICY has made a watch ready; a smash of it now, and no memory for the rest. */
 static problem fail_to_follow(Lost *self)
 {
 	struct errand errand = { self, follow_in_vain };
@@ -299,19 +299,19 @@ static problem fail_to_follow(Lost *self)
 	return wrong ? wrong : gates_set(&(struct gates){});
 }
 
-/* A policy that fails half way leaves all as it was: what is lost meanwhile is not lost for good. */
+/* A policy that fails half way changes nothing: leaves that are lost meanwhile come back. */
 TEST_F_TIMEOUT(lost, policy_fails, TIMEOUT)
 {
-	/* The range is cut out before anything fails. */
+	/* The range is split at its ends before anything fails. */
 	struct mapped mapped = { AT, self->memory.va, SIZE, BIT(2) | BIT(4) };
 
-	/* The hook is there all the time, though nothing is mapped where this holds. */
+	/* Keep the hook registered, though nothing is mapped here. */
 	ASSERT_EQ(0, policy_set(self->vmm.container, VFIO_PGSIZE_POLICY_RANGE | FOLLOW, AT_TOO,
 				SIZE, UPTO_2M));
 	ASSERT_SOUND(vmm_policy(&self->vmm, 0, UPTO_2M));
 	ASSERT_EQ(0, policy_set(self->vmm.container, VFIO_PGSIZE_POLICY_RANGE, AT + MIB(5),
 				MIB(4), UPTO_2M));
-	/* That takes memory the first time: the kernel splits its own mapping of the frame. */
+	/* The first time takes memory: the kernel splits its own mapping of the frame. */
 	ASSERT_SOUND(guest_assign(&self->guest, PAGE, false));
 	ASSERT_SOUND(guest_share(&self->guest, PAGE, false));
 	ASSERT_SOUND(fail_to_follow(self));
@@ -331,8 +331,8 @@ static problem attach(Lost *self)
 }
 
 /*
- * A map that is held has the container until the leaf is gone. The group waits
- * for it before the worker, which would map the leaf again, has a reason to.
+ * A held map has the container until the leaf is lost. The group then gets it before
+ * the worker, which would map the leaf again, has a reason to run.
  */
 static problem attach_to_hole(Lost *self, struct seen *seen)
 {
@@ -387,14 +387,14 @@ TEST_F_TIMEOUT(lost, group_attached, TIMEOUT)
 	ASSERT_SOUND(follow_stats(&self->vmm, &stats));
 	EXPECT_EQ(1, stats.fallbacks - before.fallbacks);
 	EXPECT_EQ(1, stats.repairs - before.repairs);
-	/* The leaf is there in both domains. */
+	/* Both domains have the leaf. */
 	EXPECT_SOUND(follow_has(&self->vmm, mapped, 2, 0));
 	ASSERT_SOUND(guest_share(&self->guest, PIECE(3) + PAGE, false));
 	mapped[0].small = mapped[1].small = 0;
 	EXPECT_SOUND(follow_has_soon(&self->vmm, mapped, 2, 0));
 }
 
-/* The leaf that is lost is larger than the range that is followed. */
+/* The lost leaf is larger than the range that follows. */
 TEST_F_TIMEOUT(lost, larger_than_the_range, TIMEOUT)
 {
 	struct memory memory = {};
@@ -456,7 +456,7 @@ FIXTURE_TEARDOWN(reserve)
 	huge_pages_release();
 }
 
-/* As many tables as when the reserve was full: the worker has done its part. */
+/* As many tables as with a full reserve: the worker has refilled it. */
 static problem is_full_soon(const struct account *full)
 {
 	struct wait wait = {};
@@ -471,7 +471,7 @@ static problem is_full_soon(const struct account *full)
 	return wrong ? wrong : problem_is("there are %ld tables, not %ld", now.tables, full->tables);
 }
 
-/* All of it goes to splits, and it is filled up again. */
+/* Splits use all of it, and it is refilled. */
 TEST_F_TIMEOUT(reserve, is_used_and_filled, TIMEOUT)
 {
 	struct vfio_pgsize_stats before;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The worker that merges what became whole page by page, against an assignment,
- * by force: it looks at the RMP while the call is under way and has not taken
- * effect, and acts when the call is over.
+ * The worker that merges a block that became whole page by page, against an assignment, by
+ * gates: the worker reads the RMP while the call is in transit and has not taken effect, and
+ * acts after the call.
  */
 #include <unistd.h>
 
@@ -52,7 +52,7 @@ TEST_F_TIMEOUT(merge, looks_during_a_call, TIMEOUT)
 		struct wait wait = {};
 		struct seen seen;
 
-		/* Small, and whole again: the worker will see to it. */
+		/* Small, and whole again: the worker will merge it. */
 		ASSERT_SOUND(guest_assign(&self->guest, PAGE, false));
 		gates_add(&gates, PGSIZE_STEP_MERGE_BEGINS, PGSIZE_STEP_SMASH_NOTED);
 		gates_add(&gates, PGSIZE_STEP_SMASH_NOTED, PGSIZE_STEP_MERGE_LOOKED);
@@ -65,7 +65,7 @@ TEST_F_TIMEOUT(merge, looks_during_a_call, TIMEOUT)
 			ASSERT_SOUND(gates_see(&seen));
 		} while (!seen.passed[PGSIZE_STEP_MERGE_LOOKED] && !seen.given_up &&
 			 wait_more(&wait, MOMENT));
-		/* What the worker left for later is done, too. */
+		/* The worker's deferred work is done, too. */
 		sleep(2);
 		in_order = !seen.given_up && seen.passed[PGSIZE_STEP_MERGE_LOOKED];
 		EXPECT_SOUND(follow_has(&self->vmm, &mapped, 1, 0));
@@ -78,7 +78,7 @@ TEST_F_TIMEOUT(merge, looks_during_a_call, TIMEOUT)
 	EXPECT_TRUE(in_order);
 }
 
-/* The worker is at work for one container: another is set up, and ends, meanwhile. */
+/* While the worker is at one container, another is set up and closed. */
 TEST_F_TIMEOUT(merge, others_do_not_wait, TIMEOUT)
 {
 	int container = container_open(), group;
@@ -95,7 +95,7 @@ TEST_F_TIMEOUT(merge, others_do_not_wait, TIMEOUT)
 
 		ASSERT_EQ(0, group_join(group, container));
 		ASSERT_SOUND(guest_assign(&self->guest, PAGE, false));
-		/* Nobody maps: it is held there until that is given up. */
+		/* Nobody maps: the worker waits there until the gate gives up. */
 		gates_add(&gates, PGSIZE_STEP_MERGE_BEGINS, PGSIZE_STEP_MAP_BEGINS);
 		ASSERT_SOUND(gates_set(&gates));
 		ASSERT_SOUND(guest_share(&self->guest, PAGE, false));

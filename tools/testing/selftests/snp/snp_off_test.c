@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The negative control: the same machine without SNP. Nobody can assign a page,
- * large leaves work everywhere, and there is no event.
+ * The negative control: the same machine without SNP. Nobody can assign a page, large leaves
+ * work everywhere, and there is no event.
  */
 #include <stdlib.h>
 
@@ -31,7 +31,7 @@ TEST(dma_works)
 	EXPECT_SOUND(vmm_has_tiles(&vmm, AT, memory.va, SIZE, ANY_SIZE, READ_WRITE));
 	EXPECT_SOUND(vmm_moves_bytes(&vmm, 0, AT, memory.va, SIZE));
 	EXPECT_EQ(0, vmm.log.rmp_faults);
-	/* The log is not read in vain: a fault of the other kind is seen in it. */
+	/* Proof that the log is read: it shows a fault of the other kind. */
 	EXPECT_SOUND(vmm_fetch_faults(&vmm, 0, AT + SIZE));
 	EXPECT_EQ(0, vmm.log.rmp_faults);
 	EXPECT_SOUND(vmm_close(&vmm));
@@ -39,7 +39,7 @@ TEST(dma_works)
 	huge_pages_release();
 }
 
-/* There is nothing to follow, and all else works. */
+/* There is nothing to follow, and everything else works. */
 TEST(nothing_to_follow)
 {
 	struct vfio_pgsize_policy policy;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Panics while another processor is held in the hook, at the step that is the argument. What has
- * to come of it tools/vm/panics.py says.
+ * Panics while another processor is held in the hook, at the step in the argument.
+ * tools/vm/panics.py has the expected result.
  */
 #include <fcntl.h>
 #include <pthread.h>
@@ -20,7 +20,7 @@
 #define AT	GIB(4)
 #define HALF	MIB(8)
 
-/* Milliseconds: the kernel waits a second for processors to stop of themselves. */
+/* Milliseconds: the kernel waits a second for processors to stop. */
 #define PATIENCE "30000"
 
 static void run_on(int cpu)
@@ -51,7 +51,7 @@ static problem write_to(const char *file, const char *text)
 
 static problem panic_at(int step)
 {
-	/* At an end of the call there are not two of a step: nobody comes to that of a map. */
+	/* Wait for a step of a map, which nobody reaches. */
 	struct gates gates = { .numbers = { step, PGSIZE_STEP_MAP_BEGINS }, .nr = 2 };
 	struct guest held = {}, panics = {};
 	struct memory memory = {};

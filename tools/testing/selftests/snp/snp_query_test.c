@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * QUERY with what the RMP says: in each state that a 2M can have, for leaves of 4K,
- * of 2M and larger, as the test knows it and as the oracle reads it.
+ * QUERY with the RMP's entries: in each state of a 2M, for leaves of 4K, of 2M and larger,
+ * compared with the test's knowledge and with the oracle.
  */
 #include <errno.h>
 #include <sys/ioctl.h>
@@ -65,7 +65,7 @@ static int ask(FIXTURE_DATA(query) *self, uint32_t flags, uint64_t at, uint64_t 
 	return query.size ? -E2BIG : 0;
 }
 
-/* The flags that are said of the page at `at`, but for what the device may do. */
+/* The flags of the page at `at`, without permissions. */
 static uint32_t said_of(FIXTURE_DATA(query) *self, uint64_t at)
 {
 	for (uint32_t i = 0; i < self->nr; i++)
@@ -76,8 +76,8 @@ static uint32_t said_of(FIXTURE_DATA(query) *self, uint64_t at)
 }
 
 /*
- * What the oracle finds under the leaf of `pgsize` that holds the page: of its pages,
- * those that matter to a 2M of which at most the first, the last or page 9 is unlike.
+ * What the oracle finds under the leaf of `pgsize` that contains the page. It reads the pages
+ * that matter in a 2M where at most the first, the last or page 9 differs.
  */
 static problem oracle_says(FIXTURE_DATA(query) *self, uint64_t at, uint64_t pgsize,
 			   uint32_t *flags)
@@ -104,7 +104,7 @@ static problem oracle_says(FIXTURE_DATA(query) *self, uint64_t at, uint64_t pgsi
 	return NULL;
 }
 
-/* QUERY says so of the page, and the oracle finds it. */
+/* QUERY reports this for the page, and so does the oracle. */
 #define SAYS(at, pgsize, flags) do {					\
 	uint32_t __found = 0;						\
 									\
@@ -141,7 +141,7 @@ TEST_F_TIMEOUT(query, nobody_follows, TIMEOUT)
 	EXPECT_EQ(0, ask(self, 0, 0, SIZE));
 }
 
-/* Leaves follow: those of a 2M entry are of 2M. */
+/* Leaves follow: those over a 2M entry are 2M. */
 TEST_F_TIMEOUT(query, leaves_that_follow, TIMEOUT)
 {
 	uint32_t shared;
@@ -161,7 +161,7 @@ TEST_F_TIMEOUT(query, leaves_that_follow, TIMEOUT)
 	SAYS(PIECE(3), PAGE, RMP_4K);
 	SAYS(PIECE(3) + 8 * PAGE, PAGE, RMP_4K);
 	SAYS(PIECE(3) + 9 * PAGE, PAGE, RMP_4K | ASSIGNED);
-	/* Whatever the RMP has of a 2M that is shared as a whole, QUERY says what is there. */
+	/* QUERY reports the entries of a 2M that is shared as a whole, whatever they are. */
 	EXPECT_SOUND(oracle_says(self, PIECE(4), MIB(2), &shared));
 	EXPECT_EQ(shared, said_of(self, PIECE(4)));
 	EXPECT_EQ(0, shared & ASSIGNED);
@@ -170,7 +170,7 @@ TEST_F_TIMEOUT(query, leaves_that_follow, TIMEOUT)
 	SAYS(PIECE(6), MIB(2), RMP_4K);
 	/* Runs: 0 | 1 | 2 | to page 9 | it | the rest | 4 | to the last | it | 6 and 7. */
 	EXPECT_EQ(10, self->nr);
-	/* Without the flag nothing is said, and more is joined: 0, 1 | 2, 3 | 4 | 5 | 6, 7. */
+	/* Without the flag there is no RMP information, and more is joined: 0, 1 | 2, 3 | 4 | 5 | 6, 7. */
 	ASSERT_EQ(0, ask(self, 0, 0, SIZE));
 	EXPECT_EQ(0, said_of(self, PIECE(1)));
 	EXPECT_EQ(5, self->nr);
@@ -179,11 +179,11 @@ TEST_F_TIMEOUT(query, leaves_that_follow, TIMEOUT)
 	EXPECT_EQ(0, self->nr);
 }
 
-/* Leaves of 4K over entries of 2M: each says what its block's entry is. */
+/* 4K leaves over 2M entries: each reports its block's entry. */
 TEST_F_TIMEOUT(query, small_leaves, TIMEOUT)
 {
 	ASSERT_SOUND(vmm_policy(&self->vmm, FOLLOW, ONLY_4K));
-	/* Something has to follow. */
+	/* Something must follow. */
 	ASSERT_EQ(0, policy_set(self->vmm.container, VFIO_PGSIZE_POLICY_RANGE | FOLLOW, AT + SIZE,
 				SIZE, UPTO_2M));
 	ASSERT_SOUND(vmm_map(&self->vmm, AT, self->memory.va, SIZE, READ_WRITE));
@@ -198,7 +198,7 @@ TEST_F_TIMEOUT(query, small_leaves, TIMEOUT)
 	SAYS(PIECE(7), PAGE, RMP_4K);
 }
 
-/* An audit that says what the RMP has under a leaf that does not follow. */
+/* An audit that reports the RMP entries under a leaf that does not follow. */
 TEST_F_TIMEOUT(query, audit, TIMEOUT)
 {
 	ASSERT_SOUND(vmm_policy(&self->vmm, 0, UPTO_2M));
@@ -219,7 +219,7 @@ TEST_F_TIMEOUT(query, audit, TIMEOUT)
 	EXPECT_EQ(~0U, said_of(self, PIECE(1)));
 }
 
-/* A leaf of more than 2M has all that is under it. */
+/* A leaf of more than 2M has the flags of everything under it. */
 TEST_F_TIMEOUT(query, large_leaf, TIMEOUT)
 {
 	struct memory memory = {};

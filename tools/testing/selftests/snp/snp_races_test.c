@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Map and unmap against a smash and an assignment, by force: each step of the
- * one before and after each step of the other (the test build's gates, of
- * rust/sys/testing.h). Whatever the order, the leaves agree with the RMP.
+ * Map and unmap against a smash and an assignment, by force: each step of the one before and
+ * after each step of the other, with the test build's gates (rust/sys/testing.h). In every order
+ * the leaves agree with the RMP.
  *
- * A is who maps or unmaps, B who changes the RMP. Held at a step, A has done all
- * that comes before it, and nothing of what comes after.
+ * A maps or unmaps, B changes the RMP. Held at a step, A has done everything before that step,
+ * and nothing after it.
  */
 #include <stdio.h>
 #include <string.h>
@@ -21,7 +21,7 @@
 #define SIZE	MIB(6)
 #define BIT(i)	(1ULL << (i))
 
-/* What B breaks is the first 2M; this page of it is assigned, or all of them. */
+/* B breaks the first 2M: this page of it is assigned, or all of them. */
 #define BROKEN	(5 * PAGE)
 #define SHARED	(6 * PAGE)
 
@@ -33,7 +33,7 @@ FIXTURE(races) {
 	struct guest guest;
 	struct device device;
 	bool mapped;
-	problem wrong;		/* A's; its text is in ... */
+	problem wrong;		/* of A; its text is in ... */
 	char text[256];
 	unsigned int runs, again, impossible;
 	bool visited[PGSIZE_STEPS][PGSIZE_STEPS];
@@ -115,7 +115,7 @@ static problem do_b(Races *self, bool smash)
 	return smash ? guest_smash(&self->guest, 0) : guest_assign(&self->guest, BROKEN, false);
 }
 
-/* What B did is undone; nothing is mapped. */
+/* B's changes are undone; nothing is mapped. */
 static problem restore(Races *self, bool smash)
 {
 	problem wrong = unmap(self);
@@ -126,7 +126,7 @@ static problem restore(Races *self, bool smash)
 		guest_share(&self->guest, BROKEN, false);
 }
 
-/* Both are through: are the leaves what the RMP wants, and does DMA work? */
+/* Both are done: the leaves must match the RMP, and DMA must work. */
 static problem all_is_well(Races *self, bool smash)
 {
 	struct mapped mapped = { AT, self->memory.va, SIZE, BIT(0) };
@@ -143,8 +143,8 @@ static problem all_is_well(Races *self, bool smash)
 /* --- orders ------------------------------------------------------------------- */
 
 /*
- * A is held at `hold`, and B begins. If `b_first`, B comes to `b` while A is held
- * at `a`. Else A is held until B is at `b`, and B waits there until A is at `a`.
+ * A is held at `hold`, and B begins. If `b_first`, B reaches `b` while A is held at `a`.
+ * Otherwise A is held until B is at `b`, and B waits there until A is at `a`.
  */
 struct order {
 	int a, b;
@@ -162,7 +162,7 @@ static int later(const struct order *order)
 	return order->b_first ? order->a : order->b;
 }
 
-/* Why no such order can be; it is tried all the same, and has to fail. */
+/* Why this order is impossible; the test tries it too, and it has to fail. */
 static const char *why_impossible(const struct order *order)
 {
 	if (order->a == PGSIZE_STEP_MAP_HIT && order->b == PGSIZE_STEP_SMASH_BEGINS &&
@@ -175,7 +175,7 @@ static void gates_of(const struct order *order, struct gates *gates)
 {
 	if (order->b_first) {
 		gates_add(gates, order->a, order->b);
-		/* A comes to that step only if B's hook ran. */
+		/* A reaches that step only if B's hook ran. */
 		if (order->a == PGSIZE_STEP_MAP_HIT)
 			gates_add(gates, order->hold, PGSIZE_STEP_SMASH_NOTED);
 	} else {
@@ -264,7 +264,7 @@ static problem force_pair(Races *self, const Variant *variant, int a, int b)
 	order.b_first = false;
 	order.hold = hit ? PGSIZE_STEP_MAP_PUBLISHES : variant->first;
 	for (; !wrong && (order.hold < a || order.hold == variant->first); order.hold++) {
-		/* A is not held there: it comes by only if B's hook ran, which waits for it. */
+		/* A is not held there: it passes only if B's hook ran, which waits for it. */
 		if (order.hold == PGSIZE_STEP_MAP_HIT)
 			continue;
 		wrong = force_order(self, variant, &order);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Two threads at random: one plays the guest, and changes the RMP; the other is
- * a VMM that maps, unmaps, sets policies, attaches and detaches. A device is at
- * memory that is always mapped, followed and shared meanwhile. Now and then both
- * rest, and the page table must agree with what is known of the RMP.
+ * Two threads at random: one is the guest, and changes the RMP; the other is a VMM that maps,
+ * unmaps, sets policies, attaches and detaches. Meanwhile a device accesses memory that is always
+ * mapped, followed and shared. From time to time both pause, and the page table must agree with
+ * the known state of the RMP.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -29,18 +29,18 @@
 		return __wrong;		\
 } while (0)
 
-/* Pieces of 2M; the last one is where the device is, at its first pages. */
+/* Pieces of 2M; the device uses the first pages of the last one. */
 #define PIECES		9
 #define LAST		(PIECES - 1)
 #define DEVICE_PAGES	64
 #define SIZE		(PIECES * MIB(2))
 
-/* Where the pieces but the last may be mapped, each as a whole mapping. */
+/* Where the pieces except the last may be mapped, each as a whole mapping. */
 #define WINDOWS		2
 static const uint64_t windows[WINDOWS] = { GIB(4), GIB(8) };
 #define LAST_AT		GIB(16)
 
-/* Steps of each thread between two looks. */
+/* Steps of each thread between two checks. */
 #define STEPS		60
 
 enum state { PIECE_SHARED, PIECE_PRIVATE, PIECE_MIXED };
@@ -51,16 +51,16 @@ static struct device device;
 static struct prober prober;
 static struct memory memory;
 
-/* What the guest knows. */
+/* The guest's state. */
 static struct piece {
 	enum state state;
 	bool assigned[512];	/* PIECE_MIXED */
 	int nr;
 } pieces[PIECES];
 
-/* What the VMM knows. */
+/* The VMM's state. */
 static bool mapped[WINDOWS][LAST];
-static bool follows;		/* the container's policy does */
+static bool follows;		/* otherwise the container's policy */
 static bool attached;
 static unsigned long steps, looks;
 
@@ -118,7 +118,7 @@ static problem guest_step(unsigned int *seed)
 	switch (piece->state) {
 	case PIECE_SHARED:
 		if (what == 0) {
-			/* Refused, and the hook does not know yet that it will be. */
+			/* Refused, but the hook does not know that yet. */
 			return guest_smash(&guest, i * MIB(2)) ? NULL :
 				problem_is("a shared 2M can be smashed");
 		}
@@ -190,7 +190,7 @@ static void *work(void *arg)
 	return NULL;
 }
 
-/* The leaves of one piece: all of it is there, and none is too large. */
+/* The leaves of one piece: all of it is mapped, and none is too large. */
 static problem look_at(struct leaves *all, uint64_t iova, int i, bool followed)
 {
 	struct leaves found = {};
@@ -210,7 +210,7 @@ static problem look_at(struct leaves *all, uint64_t iova, int i, bool followed)
 	if (covered != MIB(2))
 		return problem_is("of the 2M at %#lx %#lx bytes are mapped", iova, covered);
 	wrong = memory_phys(memory.va + i * MIB(2), 1, &phys);
-	/* Where it leads to, for the oracle. */
+	/* The translation, for the oracle. */
 	if (!wrong)
 		leaves_tile_phys(all, iova, phys, MIB(2), PAGE, READ_WRITE);
 	return wrong;
@@ -241,9 +241,9 @@ static problem look(void)
 }
 
 /*
- * What became shared page by page is merged later, perhaps between QUERY and the
- * oracle's look: they may disagree for a moment. A leaf that is too large is
- * wrong at once.
+ * The merge of pages that became shared one by one comes later, perhaps between QUERY and
+ * the oracle's read: they may disagree for a moment. A leaf that is too large is an error at
+ * once.
  */
 static problem look_again(void)
 {

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A quarter of a terabyte of IOVA, followed in pieces of 2M of which no two
- * neighbours are contiguous in memory: what the kernel keeps to find them by their
- * frames, and what it costs to look for one. Half a gigabyte, mapped again and again,
- * stands for all of that memory.
+ * A quarter of a terabyte of IOVA that follows in pieces of 2M of which no two neighbours are
+ * contiguous in memory: the kernel memory for the rmap, and the cost of a look-up. Half a
+ * gigabyte, mapped again and again, stands for all of that memory.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,11 +22,11 @@
 #define ALL		(1ULL << 38)
 #define STRETCHES	(ALL / MIB(2))
 
-/* Pages of 2M: one that nobody maps, one that is mapped once, and those that are all the rest. */
+/* 2M pages: one is not mapped, one is mapped once, the others are all the rest. */
 #define PAGES		258
 #define ALONE_AT	(AT + ALL + GIB(1))
 
-/* At most: bytes for a stretch; instructions for a look-up, probes included, and for a deeper table. */
+/* Maximums: bytes for a watch; instructions for a look-up with probes, and for a deeper page table. */
 #define BYTES		82
 #define LOOK_UP		1100
 #define DEEPER		1000
@@ -62,7 +61,7 @@ static uint8_t *map_shared(uint8_t *at, int fd, uint64_t offset, uint64_t size)
 	return mmap(at, size, PROT_READ | PROT_WRITE, flags, fd, offset);
 }
 
-/* The pages, and a view of all but two in which no page is followed by its neighbour in memory. */
+/* The pages, and a view of all but two in which no neighbours are contiguous in memory. */
 static problem make_view(FIXTURE_DATA(rmap) *self)
 {
 	int fd = memfd_create("rmap", MFD_CLOEXEC | MFD_HUGETLB | MFD_HUGE_2MB);
@@ -88,7 +87,7 @@ static problem make_view(FIXTURE_DATA(rmap) *self)
 	if (wrong)
 		return wrong;
 	qsort(pages, PAGES, sizeof(*pages), by_falling_address);
-	/* In the midst of all frames, so that the look-up does not end early. */
+	/* In the middle of all frames, so that the look-up does not end early. */
 	self->nobodys = pages[PAGES / 2].offset;
 	self->single = pages[PAGES / 2 + 1].offset;
 	memmove(pages + PAGES / 2, pages + PAGES / 2 + 2, (PAGES / 2 - 2) * sizeof(*pages));
@@ -102,7 +101,7 @@ static problem make_view(FIXTURE_DATA(rmap) *self)
 	return NULL;
 }
 
-/* All is one guest's, in 2M, but for the two. */
+/* All is assigned to one guest in 2M, except the two. */
 static problem give_to_guest(FIXTURE_DATA(rmap) *self)
 {
 	problem wrong = guest_start(&self->guest, self->memory, PAGES * MIB(2));
@@ -129,7 +128,7 @@ FIXTURE_TEARDOWN(rmap)
 	huge_pages_release();
 }
 
-/* Bytes of the kernel's small objects. */
+/* Bytes of the kernel's slab objects. */
 static problem slab(uint64_t *bytes)
 {
 	FILE *file = fopen("/proc/meminfo", "r");
@@ -145,7 +144,7 @@ static problem slab(uint64_t *bytes)
 	return found ? NULL : problem_is("/proc/meminfo does not tell SUnreclaim");
 }
 
-/* Maps the view again and again; how many bytes of small objects did that take? */
+/* Maps the view again and again; returns the bytes of slab objects for that. */
 static problem map_all(FIXTURE_DATA(rmap) *self, uint32_t flags, uint64_t *bytes)
 {
 	uint64_t before = 0, after = 0;
@@ -182,7 +181,7 @@ TEST_F_TIMEOUT(rmap, of_much_memory, LONG)
 		       STRETCHES, with / MIB(1), without / MIB(1));
 	ksft_print_msg("%lu bytes for a stretch\n", per_stretch);
 	EXPECT_GE(BYTES, per_stretch);
-	/* Else the neighbours were contiguous. */
+	/* Otherwise neighbours were contiguous. */
 	EXPECT_LT(40, per_stretch);
 
 	ASSERT_SOUND(cost_of(&self->guest, self->nobodys, &nobody));

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * One guest's life against each way of mapping its memory for a device: what
- * becomes of DMA to shared pages while entries of the RMP are smashed, shared
- * and assigned? This is the proof, and the reason, of vfio_pgsize.
+ * One guest's life with each way of mapping its memory for a device: what happens to DMA to
+ * shared pages while RMP entries are smashed, shared and assigned. This is the reason for
+ * vfio_pgsize, and the proof that it works.
  */
 #include <getopt.h>
 #include <inttypes.h>
@@ -23,12 +23,12 @@
 struct backend {
 	const char *name;
 	unsigned long type;
-	const char *parameters;	/* of vfio_pgsize; NULL: it is not loaded */
+	const char *parameters;	/* of vfio_pgsize; NULL: not loaded */
 	bool small;		/* vfio_iommu_type1's disable_hugepages */
 	uint64_t sizes;		/* vfio_pgsize's policy; 0: none is set ... */
 	uint32_t flags;		/* ... and its flags */
-	bool stateful;		/* the VMM says which pages are shared */
-	bool hazard;		/* is DMA expected to fail? */
+	bool stateful;		/* the VMM sets which pages are shared */
+	bool hazard;		/* whether DMA is expected to fail */
 };
 
 #define FOLLOW	(VFIO_PGSIZE_POLICY_ON_SMASH_SPLIT | VFIO_PGSIZE_POLICY_ON_WHOLE_MERGE)
@@ -56,7 +56,7 @@ struct figures {
 	uint64_t smash_cost;
 };
 
-/* Does the clock count instructions (vm.py --icount)? */
+/* Whether the clock counts instructions (vm.py --icount). */
 static bool counting;
 
 static problem set_small(bool on)
@@ -90,7 +90,7 @@ static problem count_leaves(struct vmm *vmm, struct figures *figures)
 	return wrong;
 }
 
-/* A line of the report; TAP has it as a comment. */
+/* A line of the report; a comment in TAP. */
 static bool tap = true;
 
 static void __attribute__((format(printf, 1, 2))) say(const char *format, ...)
@@ -112,7 +112,7 @@ static problem run_phase(struct life *life, int nr, struct figures *figures)
 	struct rmp_counts before, after;
 	problem wrong;
 
-	/* The device rests from the end of one phase to the start of the next. */
+	/* The device pauses between phases. */
 	life_rest(life, true);
 	done = life->done;
 	failed = life->failed;
@@ -197,7 +197,7 @@ static problem run(const struct backend *backend, struct figures *figures)
 	return wrong ? wrong : at_end;
 }
 
-/* Did DMA fail where it must, and nowhere else? */
+/* Whether DMA failed where it must, and nowhere else. */
 static problem judge(const struct backend *backend, const struct figures *figures)
 {
 	for (int nr = 0; nr < NR_PHASES; nr++) {
@@ -253,7 +253,7 @@ static void print_table(const struct figures *figures)
 		print_sum(&backends[i], &figures[i]);
 }
 
-/* Live against a backend, and tell whether all was as expected. */
+/* Run the phases with a backend, and return whether all was as expected. */
 static bool live_against(const struct backend *backend, struct figures *figures)
 {
 	problem wrong;

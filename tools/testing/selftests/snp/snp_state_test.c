@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Page states on an SNP host: only what the guest shares is in the IOMMU, while
- * private memory has RMP entries of 2M. A device is at work in pages that are shared
- * all the time; leaves equal the model after each step, and none disagrees with the RMP.
+ * Page states on an SNP host: only shared memory is in the IOMMU, while private memory has 2M RMP
+ * entries. A device uses pages that are always shared; after each step the leaves equal the model,
+ * and none disagrees with the RMP.
  */
 #include <sys/ioctl.h>
 
@@ -30,10 +30,10 @@ FIXTURE_VARIANT(snp_state) {
 };
 
 FIXTURE_VARIANT_ADD(snp_state, follows) { .follow = FOLLOW };
-/* States alone keep leaves and RMP from disagreeing. */
+/* Page states alone keep leaves and RMP in agreement. */
 FIXTURE_VARIANT_ADD(snp_state, follows_not) { .follow = 0 };
 
-/* Too large for the stack of a test, and there is one at a time. */
+/* Too large for the stack of a test; there is one at a time. */
 static struct life life;
 
 FIXTURE_SETUP(snp_state)
@@ -71,7 +71,7 @@ FIXTURE_TEARDOWN(snp_state)
 #define SHARE(at, huge)		ASSERT_SOUND(life_make_shared(&life, at, huge))
 #define UNSHARE(at, huge)	ASSERT_SOUND(life_make_private(&life, at, huge))
 #define SMASH(i)		ASSERT_SOUND(guest_smash(&life.guest, PIECE(i)))
-/* The model, and that the device was at a page in the meantime. */
+/* The model, and that the device made progress. */
 #define AGREE() do {							\
 	EXPECT_SOUND(pages_agree(&self->pages));			\
 	EXPECT_SOUND(no_mismatch(self, variant->follow));				\
@@ -98,13 +98,13 @@ static problem no_mismatch(FIXTURE_DATA(snp_state) *self, uint32_t follow)
 	return query.nr ? problem_is("a leaf at %#llx disagrees with the RMP", runs[0].iova) : NULL;
 }
 
-/* A guest boots: all but its first 2M is private, and pages of it are shared in time. */
+/* A guest boots: all but its first 2M is private, and pages of it become shared over time. */
 TEST_F_TIMEOUT(snp_state, pages_of_a_private_block, 2 * TIMEOUT)
 {
 	for (int i = 1; i < LIFE_HUGE; i++)
 		UNSHARE(PIECE(i), true);
 	AGREE();
-	/* Smashed, a page made shared, and told of. */
+	/* Smashed, then a page is shared, then SET_STATE. */
 	SMASH(3);
 	AGREE();
 	for (int page = 5; page < 13; page++) {
@@ -132,7 +132,7 @@ TEST_F_TIMEOUT(snp_state, pages_of_a_private_block, 2 * TIMEOUT)
 	AGREE();
 }
 
-/* Pages of a 2M that is shared, and in use, go private one by one, and come back. */
+/* Pages of a 2M that is shared, and in use, become private one by one, and shared again. */
 TEST_F_TIMEOUT(snp_state, pages_of_a_shared_block, 2 * TIMEOUT)
 {
 	for (int i = 2; i < LIFE_HUGE; i++)
@@ -155,7 +155,7 @@ TEST_F_TIMEOUT(snp_state, pages_of_a_shared_block, 2 * TIMEOUT)
 	AGREE();
 }
 
-/* A private page is neither the device's by the IOMMU nor by the RMP: it faults as unmapped. */
+/* A private page is neither mapped nor allowed by the RMP: DMA faults as unmapped. */
 TEST_F_TIMEOUT(snp_state, private_page_faults, TIMEOUT)
 {
 	UNSHARE(PAGE_OF(1, 7), false);

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Stores by the CPU: to an assigned page they fault, by the kernel and by the
- * process whose memory it was, and so they do through a large mapping of a 2M
- * in which any page is assigned.
+ * Stores by the CPU: to an assigned page they fault, from the kernel and from the process that
+ * owned the memory, and also through a large mapping of a 2M in which any page is assigned.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -123,7 +122,7 @@ static bool is_done_soon(struct writer *writer)
 	return writer->done;
 }
 
-/* Linux takes such a fault for one that is over: the process tries until it is. */
+/* Linux considers such a fault resolved: the process retries until it is. */
 static void store_waits(struct __test_metadata *_metadata, FIXTURE_DATA(store) *self, uint64_t at)
 {
 	struct writer writer = { .byte = self->memory.va + at };
@@ -146,7 +145,7 @@ TEST_F_TIMEOUT(store, by_the_process, TIMEOUT)
 	store_waits(_metadata, self, PAGE_A);
 }
 
-/* Beside the assigned page: it depends on the process's own mapping. */
+/* Beside the assigned page: depends on the process's own mapping. */
 TEST_F_TIMEOUT(store, by_the_process_beside, TIMEOUT)
 {
 	struct writer writer = { .byte = self->memory.va + PAGE_B };

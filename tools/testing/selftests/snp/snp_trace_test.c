@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Each trace event is there when what it tells of happens, with the container, the
- * address, the size and the frame; and only then.
+ * Each trace event occurs exactly when its cause does, with the container, the address, the size
+ * and the frame.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,7 +29,7 @@ FIXTURE(trace) {
 	unsigned long container;
 };
 
-/* The container's number: from the policy that was set first. */
+/* The container's number, from the first policy. */
 static problem container_of(unsigned long *container)
 {
 	char *text = text_read("/sys/kernel/tracing/trace");
@@ -74,7 +74,7 @@ static uint64_t pfn_of(FIXTURE_DATA(trace) *self, uint64_t at)
 	EXPECT_SOUND(trace_has(what ": container=%lu iova=%#lx size=%#lx pfn=%#lx",	\
 			       self->container, (uint64_t)(AT + (at)), (uint64_t)(bytes), \
 			       pfn_of(self, at)))
-/* None of a kind. */
+/* None of this kind. */
 static int any(const char *event)
 {
 	char *text = text_read("/sys/kernel/tracing/trace");
@@ -92,7 +92,7 @@ TEST_F_TIMEOUT(trace, policy, TIMEOUT)
 	EXPECT_SOUND(trace_has("policy: container=%lu iova=%#lx size=%#lx pgsizes=%#lx flags=%#x",
 			       self->container, (uint64_t)AT, (uint64_t)MIB(4),
 			       (uint64_t)ONLY_4K, RANGE));
-	/* One that is refused is none. */
+	/* A refused policy emits none. */
 	EXPECT_EQ(-EINVAL, policy_of_all(self->vmm.container, 0, MIB(2)));
 	EXPECT_EQ(0, trace_count("pgsizes=0x200000 flags=0x0"));
 	EXPECT_FALSE(any("split:"));
@@ -108,7 +108,7 @@ TEST_F_TIMEOUT(trace, split_and_merge, TIMEOUT)
 	ASSERT_SOUND(guest_assign(&self->guest, PIECE(5) + 9 * PAGE, false));
 	LEAF("split", PIECE(5), MIB(2));
 	EXPECT_FALSE(any("merge:"));
-	/* Page by page, and so by the worker; and as a whole. */
+	/* Page by page, so by the worker; and as a whole. */
 	ASSERT_SOUND(guest_share_pages(&self->guest, PIECE(3), MIB(2)));
 	LEAF("merge", PIECE(3), MIB(2));
 	ASSERT_SOUND(guest_share(&self->guest, PIECE(5) + 9 * PAGE, false));
@@ -131,13 +131,13 @@ TEST_F_TIMEOUT(trace, mismatch, TIMEOUT)
 		.runs = (uintptr_t)runs,
 	};
 
-	/* By an audit, of what does not follow. */
+	/* By an audit, of a range that does not follow. */
 	ASSERT_EQ(0, policy_set(self->vmm.container, RANGE, AT + PIECE(2), MIB(2), UPTO_2M));
 	ASSERT_SOUND(guest_assign(&self->guest, PIECE(2) + PAGE, false));
 	EXPECT_FALSE(any("mismatch:"));
 	ASSERT_EQ(0, ioctl(self->vmm.container, VFIO_PGSIZE_QUERY, &query));
 	LEAF("mismatch", PIECE(2), MIB(2));
-	/* And after a call was missed. */
+	/* And after a missed call. */
 	ASSERT_SOUND(guest_miss(&self->guest, true));
 	ASSERT_SOUND(guest_assign(&self->guest, PIECE(4) + PAGE, false));
 	LEAF("mismatch", PIECE(4), MIB(2));

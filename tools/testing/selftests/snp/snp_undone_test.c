@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Leaves of 4K for nothing: where a call was under way on another 2M, which the
- * module cannot tell from this one, and where a call was refused. They are of 2M
- * again soon, whether what becomes whole is merged or not; what is broken is not.
+ * 4K leaves without need: a call was in transit on another 2M, which the module cannot
+ * distinguish from this one, or a call was refused. They become 2M again soon, with or without
+ * ON_WHOLE_MERGE; broken blocks do not.
  */
 #include <stdio.h>
 
@@ -16,21 +16,21 @@
 #define AT	GIB(4)
 #define PIECE(i) ((i) * MIB(2))
 
-/* Calls under way are counted by the number of the 2M in memory, modulo this: two of more are alike. */
+/* The number of buckets for calls in transit, by block number: blocks that differ by it are alike. */
 #define BUCKETS	256
 #define PIECES	(BUCKETS + 1)
 
-/* How often an order is tried again if somebody was too slow: the processors are emulated. */
+/* How often an order is repeated if a thread was too slow: the processors are emulated. */
 #define TRIES	10
 
 FIXTURE(undone) {
 	struct vmm vmm;
 	struct memory memory;
 	struct guest guest;
-	uint64_t one, other;		/* GPAs of two that are alike; the first one is mapped */
+	uint64_t one, other;		/* GPAs of two blocks in one bucket; the first one is mapped */
 	struct mapped mapped;
 	struct vfio_pgsize_stats before;
-	problem wrong;			/* the mapper's; its text is in ... */
+	problem wrong;			/* of the mapper; its text is in ... */
 	char text[256];
 };
 
@@ -168,7 +168,7 @@ TEST_F_TIMEOUT(undone, policy_set_meanwhile, TIMEOUT)
 
 	flags_of_thread = &variant->flags;
 	ASSERT_SOUND(map(self));
-	/* Nothing that the call waits for comes: it is under way until its patience ends. */
+	/* The call waits in vain: it is in transit until it gives up. */
 	for (int i = 0; i < TRIES && now.splits == self->before.splits; i++) {
 		ASSERT_SOUND(vmm_policy(&self->vmm, 0, UPTO_2M));
 		ASSERT_SOUND(follow_stats(&self->vmm, &self->before));
@@ -184,7 +184,7 @@ TEST_F_TIMEOUT(undone, refused, TIMEOUT)
 	ASSERT_SOUND(vmm_policy(&self->vmm, variant->flags, UPTO_2M));
 	ASSERT_SOUND(map(self));
 	ASSERT_SOUND(follow_stats(&self->vmm, &self->before));
-	/* It is shared: there is no entry of 2M. */
+	/* It is shared: there is no 2M entry. */
 	ASSERT_TRUE(guest_smash(&self->guest, self->one));
 	EXPECT_SOUND(is_merged_soon(self, 1));
 	/* Broken, it stays small. */
