@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Two devices do DMA without a pause while the leaves under them are split and
- * merged: no byte may be lost, and the IOMMU may not log a fault.
+ * Two devices continuously do DMA while the leaves under them are split and merged: no byte may be
+ * lost, and the IOMMU may not log a fault.
  */
 #include "harness.h"
 #include "module.h"
@@ -13,7 +13,7 @@
 #define AT		GIB(4)
 #define DEVICES		2
 #define COPIES		30	/* pages that each device moves in and out */
-#define ROUNDS		20	/* times that the leaves are split and merged, at least */
+#define ROUNDS		20	/* minimum number of times that the leaves are split and merged */
 
 FIXTURE(apply_dma) {
 	struct vmm vmm;
@@ -23,7 +23,7 @@ FIXTURE(apply_dma) {
 FIXTURE_VARIANT(apply_dma) {
 	enum backing backing;
 	uint64_t size;
-	uint64_t large;		/* the leaves that are split and come back */
+	uint64_t large;		/* the leaves that are split and merged */
 };
 
 FIXTURE_VARIANT_ADD(apply_dma, leaf_2m) {
@@ -53,7 +53,7 @@ FIXTURE_TEARDOWN(apply_dma)
 	huge_pages_release();
 }
 
-/* What QUERY says after APPLY; of the oracle only `now and then`, it stops the machine. */
+/* QUERY after APPLY; ask the oracle only `now and then`, because it stops the machine. */
 static problem has_leaves_of(struct vmm *vmm, const struct memory *memory, uint64_t sizes,
 			     int ask_oracle)
 {
@@ -112,7 +112,7 @@ TEST_F_TIMEOUT(apply_dma, split_and_merge_under_dma, 2 * TIMEOUT)
 	EXPECT_EQ(0, self->vmm.log.faults);
 }
 
-/* The proof that a fault would be seen: the same traffic where nothing is mapped. */
+/* Proof that a fault would be seen: the same traffic where nothing is mapped. */
 TEST_F_TIMEOUT(apply_dma, fault_would_be_seen, TIMEOUT)
 {
 	ASSERT_SOUND(vmm_map(&self->vmm, AT, self->memory.va, self->memory.size, READ_WRITE));

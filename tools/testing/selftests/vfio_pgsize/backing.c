@@ -30,7 +30,7 @@ static long huge_page_count(uint64_t size, const char *name, long set)
 	return count;
 }
 
-/* How many pages of 1G there were before the first was wanted. */
+/* The number of 1G pages before the test needed any. */
 static long huge_1g_before = -1;
 
 static problem reserve_huge_pages(uint64_t page, uint64_t size)
@@ -78,7 +78,7 @@ static uint64_t huge_page_of(enum backing backing)
 	}
 }
 
-/* Map memory of one kind at `at`, in place of what is there. */
+/* Map memory of one kind at `at`, replacing what is there. */
 static problem map_at(uint8_t *at, enum backing backing, uint64_t size)
 {
 	uint64_t huge = huge_page_of(backing);
@@ -111,12 +111,12 @@ static problem map_at(uint8_t *at, enum backing backing, uint64_t size)
 	if (backing == THP && madvise(va, size, MADV_HUGEPAGE))
 		return problem_is("no transparent huge pages: %m");
 	if (backing == ANON_4K)
-		madvise(va, size, MADV_NOHUGEPAGE);	/* fails where THP are not built in */
+		madvise(va, size, MADV_NOHUGEPAGE);	/* fails if the kernel has no THP */
 	memset(va, 0, size);
 	return NULL;
 }
 
-/* Are these pages of 2M, as asked for? The tests of large leaves rest on it. */
+/* Whether these are 2M pages, as requested. The tests of large leaves depend on it. */
 static problem is_huge(const uint8_t *va, uint64_t size)
 {
 	uint64_t phys[512];

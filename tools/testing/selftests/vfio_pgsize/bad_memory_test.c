@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Memory that cannot be mapped: it is not there, or goes away, or is more than
- * the process may lock. What was pinned and mapped until then is taken back.
+ * Memory that cannot be mapped: it does not exist, or goes away, or exceeds what the process may
+ * lock. What was pinned and mapped until then is undone.
  */
 #include <pthread.h>
 #include <sys/mman.h>
@@ -37,7 +37,7 @@ FIXTURE_TEARDOWN(bad_memory)
 	huge_pages_release();
 }
 
-/* Memory that is there in part: what was pinned and mapped of it is taken back. */
+/* Memory that exists only in part: what was pinned and mapped of it is undone. */
 TEST_F_TIMEOUT(bad_memory, memory_with_a_hole, TIMEOUT)
 {
 	static const enum backing backings[] = { ANON_4K, THP, HUGETLB_2M };
@@ -145,7 +145,7 @@ TEST_F_TIMEOUT(bad_memory, vanishing_memory, TIMEOUT)
 TEST_F_TIMEOUT(bad_memory, memlock_limit, TIMEOUT)
 {
 	static const enum backing backings[] = { ANON_4K, THP, HUGETLB_2M, MEMFD, MIXED };
-	/* What the fixture has mapped counts too. */
+	/* The fixture's mappings count, too. */
 	const long limit = (SIZE + MIB(4)) / PAGE;
 	int container = self->vmm.container;
 

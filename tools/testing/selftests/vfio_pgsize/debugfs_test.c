@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What debugfs shows of a container: its policy, its leaves, its counters, to root
- * alone and as long as the container is there, whatever happens to it meanwhile.
+ * The debugfs files of a container: its policy, its leaves, its counters, for root only and as long
+ * as the container exists, whatever happens to it.
  */
 #include <dirent.h>
 #include <fcntl.h>
@@ -24,13 +24,13 @@
 #define ROOT	"/sys/kernel/debug/vfio_pgsize"
 #define AT	GIB(1)
 #define SIZE	MIB(8)
-/* Containers that come and go under the readers: so many at least, and for so many seconds. */
+/* Containers that come and go while others read: minimum number, and seconds. */
 #define ROUNDS	6
 #define SECONDS	20
 
 static const char *const files[] = { "policy", "leaves", "counters" };
 
-/* How many containers are shown? The greatest number of one is put into *last. */
+/* The number of containers shown. Stores the greatest number of one in *last. */
 static int shown(unsigned long *last)
 {
 	DIR *dir = opendir(ROOT);
@@ -136,7 +136,7 @@ TEST_F_TIMEOUT(debugfs, long_policy, TIMEOUT)
 	free(text);
 }
 
-/* Who is not root reads nothing. */
+/* Only root can read. */
 TEST_F_TIMEOUT(debugfs, root_only, TIMEOUT)
 {
 	char path[128];
@@ -158,7 +158,7 @@ TEST_F_TIMEOUT(debugfs, root_only, TIMEOUT)
 	}
 }
 
-/* A file that is open when the container goes is of no container any more. */
+/* Reading an open file fails after its container goes. */
 TEST_F_TIMEOUT(debugfs, held_open, TIMEOUT)
 {
 	int fds[ARRAY_SIZE(files)];

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What a domain says of its leaf sizes to the IOMMU driver when a group is attached:
- * all that it has, whatever was last mapped with. Intel's driver compares them with
- * those of the group's IOMMU. The kernel tells by a probe event.
+ * The leaf sizes that a domain reports to the IOMMU driver when a group is attached: all that it
+ * has, whatever the last map used. Intel's driver compares them with those of the group's IOMMU. A
+ * probe event reads them.
  */
 #include "harness.h"
 #include "module.h"
@@ -42,7 +42,7 @@ static problem says(const uint64_t *values, void *sizes)
 	return problem_is("a domain that has %#lx says %#lx", *(uint64_t *)sizes, values[0]);
 }
 
-/* How many attachments were there, all to domains that say that they have these sizes? */
+/* The number of attachments, all to domains that report these sizes. */
 static problem attached(uint64_t sizes, int *count)
 {
 	static const char *const names[] = { "sizes" };
@@ -60,7 +60,7 @@ TEST_F_TIMEOUT(domain_sizes, after_a_policy, TIMEOUT)
 	ASSERT_SOUND(vmm_policy(&self->vmm, 0, ONLY_4K));
 	ASSERT_SOUND(vmm_map(&self->vmm, AT, self->memory.va, SIZE, READ_WRITE));
 	ASSERT_SOUND(vmm_attach(&self->vmm, 1));
-	/* To a domain of its own, by which it is seen whether it can share the other; to that. */
+	/* First to its own domain, to check whether it can share the other; then to that. */
 	EXPECT_SOUND(attached(info.policy.supported, &count));
 	EXPECT_EQ(2, count);
 	EXPECT_SOUND(vmm_moves_bytes(&self->vmm, 1, AT, self->memory.va, SIZE));

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A container of two domains, of which one cannot map: what devices of the other may
- * have written to meanwhile is dirty. With fault injection (the debug kernel's) and
- * groups in domains of their own (the test build's).
+ * A container of two domains, of which one cannot map: memory that devices of the other may have
+ * written to meanwhile is dirty. With fault injection (debug kernel) and groups in their own
+ * domains (test build).
  */
 #include <fcntl.h>
 #include <unistd.h>
@@ -13,12 +13,12 @@
 #include "units.h"
 #include "vmm.h"
 
-/* No call makes more allocations. */
+/* Maximum number of allocations of a call. */
 #define MOST	200
 
 FIXTURE(domains_fault) {
 	struct vmm vmm;
-	int nth;	/* the file that says which allocation of this thread fails */
+	int nth;	/* the file that selects the failing allocation of this thread */
 };
 
 FIXTURE_VARIANT(domains_fault) {
@@ -26,7 +26,7 @@ FIXTURE_VARIANT(domains_fault) {
 	uint64_t size;
 };
 
-/* Mapped in a list with others; mapped by themselves. */
+/* Mapped together in a list; mapped separately. */
 FIXTURE_VARIANT_ADD(domains_fault, anon_4k) { .backing = ANON_4K, .size = PAGE };
 FIXTURE_VARIANT_ADD(domains_fault, thp) { .backing = THP, .size = MIB(2) };
 
@@ -45,7 +45,7 @@ FIXTURE_TEARDOWN(domains_fault)
 	close(self->nth);
 }
 
-/* Is the frame marked as written to? -1: it cannot be told. */
+/* Whether the frame is dirty. -1: unknown. */
 static int is_dirty(const void *va)
 {
 	int file = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
@@ -73,7 +73,7 @@ TEST_F_TIMEOUT(domains_fault, what_the_first_domain_had_is_dirty, TIMEOUT)
 			ASSERT_SOUND(memory_alloc(&memory, variant->backing, variant->size));
 			ASSERT_EQ(0, is_dirty(memory.va));
 			ASSERT_SOUND(fail_nth(self->nth, n));
-			/* Each at a place of its own, where there is no table yet. */
+			/* Each at its own place, where there is no table yet. */
 			ret = dma_map(self->vmm.container, (i * MOST + n) * GIB(1), memory.va,
 				      memory.size, flags[i]);
 			has_failed = fail_nth_happened(self->nth);
@@ -85,13 +85,13 @@ TEST_F_TIMEOUT(domains_fault, what_the_first_domain_had_is_dirty, TIMEOUT)
 			} else {
 				ASSERT_SOUND(dma_unmap_exactly(self->vmm.container,
 							       (i * MOST + n) * GIB(1), memory.size));
-				/* That is how it looks after a mapping has gone. */
+				/* The state after a mapping has gone. */
 				EXPECT_EQ(flags[i] == READ_WRITE, is_dirty(memory.va));
 			}
 			memory_free(&memory);
 		}
 		EXPECT_FALSE(has_failed);
-		/* The first allocation is made before anything is mapped, the last in the last domain. */
+		/* The first allocation comes before anything is mapped, the last in the last domain. */
 		EXPECT_EQ(0, first);
 		EXPECT_EQ(flags[i] == READ_WRITE, last);
 	}

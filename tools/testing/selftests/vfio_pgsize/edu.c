@@ -24,7 +24,7 @@
 #define EDU_TO_MEMORY	2
 #define EDU_BUFFER	0x40000ULL
 
-/* Microseconds between two looks whether a transfer has ended. */
+/* Microseconds between two checks for the end of a transfer. */
 #define TRANSFER	2000
 
 static unsigned long device_attribute(const char *bdf, const char *name)
@@ -177,6 +177,6 @@ void fill_with_pattern(uint8_t *at, uint32_t size)
 		value ^= value << 13;
 		value ^= value >> 17;
 		value ^= value << 5;
-		at[i] = value | 1;	/* no byte is 0, as an unwritten one is */
+		at[i] = value | 1;	/* no byte is 0, unlike unwritten memory */
 	}
 }

@@ -31,7 +31,7 @@ TEST_F_TIMEOUT(input, set_policy, TIMEOUT)
 	WRONG(EINVAL, VFIO_PGSIZE_SET_POLICY, whole, argsz, sizeof(whole) - 1);
 	WRONG(EINVAL, VFIO_PGSIZE_SET_POLICY, whole, flags, APPLY | 1 << 5);
 	WRONG(EINVAL, VFIO_PGSIZE_SET_POLICY, whole, flags, ON_WHOLE_MERGE);
-	/* No SNP host: there is nothing to follow. */
+	/* Not an SNP host: there is nothing to follow. */
 	WRONG(EOPNOTSUPP, VFIO_PGSIZE_SET_POLICY, whole, flags, ON_SMASH_SPLIT);
 	WRONG(EOPNOTSUPP, VFIO_PGSIZE_SET_POLICY, range, flags, RANGE | APPLY | ON_SMASH_SPLIT);
 	WRONG(EINVAL, VFIO_PGSIZE_SET_POLICY, whole, flags, APPLY | 1U << 31);
@@ -83,7 +83,7 @@ TEST_F_TIMEOUT(input, get_policy, TIMEOUT)
 	WRONG(EINVAL, VFIO_PGSIZE_GET_POLICY, range, pgsizes, PAGE);
 	UNREADABLE(VFIO_PGSIZE_GET_POLICY, range);
 
-	/* Readable, but there is nowhere to write the answer. */
+	/* Readable, but not writable for the answer. */
 	void *read_only = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
 			       0);
 
@@ -154,7 +154,7 @@ TEST_F_TIMEOUT(input, query_in_pieces, TIMEOUT)
 	}
 }
 
-/* A leaf that straddles an end of the range is reported whole; holes are left out. */
+/* A leaf that crosses an end of the range is reported whole; holes are omitted. */
 TEST_F_TIMEOUT(input, query_within_a_leaf, TIMEOUT)
 {
 	struct leaves found = {};

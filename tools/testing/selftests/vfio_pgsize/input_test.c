@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Bad input to VFIO's own calls, and to descriptors that do not know ours. */
+/* Bad input to VFIO's own calls, and to file descriptors without the module's calls. */
 #include <fcntl.h>
 
 #include "input.h"
@@ -79,7 +79,7 @@ TEST_F_TIMEOUT(input, unknown_calls, TIMEOUT)
 	REFUSED(EINVAL, self->vmm.container, VFIO_SET_IOMMU, VFIO_PGSIZE_IOMMU);
 }
 
-/* --- no container to speak of -------------------------------------------- */
+/* --- no usable container ------------------------------------------------- */
 
 TEST(no_group)
 {
@@ -109,7 +109,7 @@ TEST(no_group)
 	EXPECT_EQ(-EBADF, policy_of_all(null, 0, ONLY_4K));
 }
 
-/* The calls are the container's: its group and its device do not know them. */
+/* The calls exist only on the container, not on its group or device. */
 TEST_F_TIMEOUT(input, wrong_descriptor, TIMEOUT)
 {
 	struct vfio_pgsize_policy policy = { .argsz = sizeof(policy), .pgsizes = ONLY_4K };

@@ -66,7 +66,7 @@ void kernel_log_read(struct kernel_log *log)
 		for (size_t i = 0; !log->bug[0] && i < sizeof(bugs) / sizeof(bugs[0]); i++) {
 			const char *text = strstr(record, bugs[i]);
 
-			/* The scheduler's, of a host that is too busy: machine.py judges it. */
+			/* The scheduler's, on a host that is too busy: machine.py judges it. */
 			if (text && !strstr(text, " at hrtimer_forward"))
 				snprintf(log->bug, sizeof(log->bug), "%.*s",
 					 (int)strcspn(text, "\n"), text);
@@ -75,8 +75,8 @@ void kernel_log_read(struct kernel_log *log)
 }
 
 /*
- * Hundredths of two seconds in which a fault is logged that is to be. One that the
- * kernel leaves out, for it logs no more than some in five seconds, is caused again.
+ * Hundredths of two seconds to wait for an expected fault. The kernel logs only some faults in
+ * five seconds; one that it omits is caused again.
  */
 #define LOGGED_SOON	100
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * VFIO calls its backend's ioctl with no lock held: the container may go, or be
- * another one, while a call is on its way. Such a call fails and leaves nothing
- * behind, whatever comes or goes meanwhile: devices, groups, the module.
+ * VFIO calls its backend's ioctl without a lock: the container may go, or be replaced, before the
+ * call arrives. Such a call fails and leaves nothing behind, whatever comes or goes meanwhile:
+ * devices, groups, the module.
  */
 #include <fcntl.h>
 #include <pthread.h>
@@ -21,10 +21,10 @@
 
 #define AT	GIB(1)
 #define SIZE	MIB(1)
-/* Of time in which calls and ends race. */
+/* Seconds of racing calls and ends. */
 #define SECONDS	4
 
-/* A container with one group and no device open, so that the group can leave. */
+/* A container with one group and no open device, so that the group can leave. */
 struct place {
 	char bdf[BDF_SIZE];
 	int container, group;
@@ -60,7 +60,7 @@ static void place_close(struct place *place)
 
 /* --- a call whose argument comes late ---------------------------------------------- */
 
-/* What the calls are called with. */
+/* The arguments of the calls. */
 static struct memory memory;
 static struct vfio_pgsize_run runs[4];
 static struct vfio_pgsize_state change = {
@@ -144,7 +144,7 @@ FIXTURE(late) {
 
 FIXTURE_VARIANT(late) {
 	unsigned long command;
-	int array;	/* what comes late is what the argument points to */
+	int array;	/* the late part is what the argument points to */
 };
 
 #define LATE(name, command_, array_)	\
@@ -161,7 +161,7 @@ LATE(set_event, VFIO_PGSIZE_SET_EVENT, 0);
 LATE(set_state, VFIO_PGSIZE_SET_STATE, 0);
 LATE(set_state_array, VFIO_PGSIZE_SET_STATE, 1);
 
-/* A call that is under way: it has found its container, and waits for the page. */
+/* A call in progress: it has found its container, and waits for the page. */
 FIXTURE_SETUP(late)
 {
 	ASSERT_SOUND(module_require(""));
@@ -208,7 +208,7 @@ FIXTURE_TEARDOWN(late)
 	ASSERT_EQ(0, pthread_join((self)->call.thread, NULL));				\
 } while (0)
 
-/* The last group leaves. The call is still in the module, which stays as long. */
+/* The last group leaves. The call is still in the module, which stays loaded. */
 TEST_F_TIMEOUT(late, group_is_gone, TIMEOUT)
 {
 	ASSERT_EQ(0, group_leave(self->place.group));
@@ -220,7 +220,7 @@ TEST_F_TIMEOUT(late, group_is_gone, TIMEOUT)
 	EXPECT_EQ(0, module_unload());
 }
 
-/* The group has come back, to what VFIO takes for the same container: it is another. */
+/* The group has come back. For VFIO it is the same container, for the module another one. */
 TEST_F_TIMEOUT(late, group_is_back, TIMEOUT)
 {
 	struct vfio_pgsize_policy policy;
@@ -237,7 +237,7 @@ TEST_F_TIMEOUT(late, group_is_back, TIMEOUT)
 	ASSERT_EQ(0, group_leave(self->place.group));
 }
 
-/* Nothing has happened meanwhile: the call is as good as any. */
+/* Nothing has happened meanwhile: the call succeeds as usual. */
 TEST_F_TIMEOUT(late, nothing_is_gone, TIMEOUT)
 {
 	COMES(self);
@@ -245,9 +245,9 @@ TEST_F_TIMEOUT(late, nothing_is_gone, TIMEOUT)
 	ASSERT_EQ(0, group_leave(self->place.group));
 }
 
-/* --- calls and ends that race ------------------------------------------------------- */
+/* --- racing calls and ends ----------------------------------------------------------- */
 
-/* Two threads that map and unmap the same. */
+/* Two threads that map and unmap the same range. */
 struct callers {
 	pthread_t threads[2];
 	int container;
@@ -328,7 +328,7 @@ FIXTURE_TEARDOWN(race)
 	EXPECT_SOUND(module_require_none());
 }
 
-/* Device and group are closed while there are calls. */
+/* Device and group are closed during calls. */
 TEST_F_TIMEOUT(race, closed, TIMEOUT)
 {
 	time_t start = time(NULL);
@@ -352,7 +352,7 @@ TEST_F_TIMEOUT(race, closed, TIMEOUT)
 	EXPECT_LT(0, self->late);
 }
 
-/* The group leaves and comes back; and whoever does that can be killed in the middle. */
+/* The group leaves and comes back; the process that does it can be killed in between. */
 static void leave_and_enter(int ready)
 {
 	struct callers callers;
@@ -397,7 +397,7 @@ TEST_F_TIMEOUT(race, entered_anew, TIMEOUT)
 	}
 }
 
-/* The module goes and comes back, too. */
+/* The module is unloaded and loaded, too. */
 TEST_F_TIMEOUT(race, unloaded, TIMEOUT)
 {
 	struct place place;

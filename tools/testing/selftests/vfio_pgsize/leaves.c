@@ -11,7 +11,7 @@
 _Static_assert(VFIO_DMA_MAP_FLAG_READ == VFIO_PGSIZE_RUN_READ, "one set of flags serves both");
 _Static_assert(VFIO_DMA_MAP_FLAG_WRITE == VFIO_PGSIZE_RUN_WRITE, "one set of flags serves both");
 
-/* Runs that one VFIO_PGSIZE_QUERY is asked for: few, so that tests go on after a full array. */
+/* Runs per VFIO_PGSIZE_QUERY: few, so that tests continue after a full array. */
 #define QUERY_RUNS	61
 
 void leaves_free(struct leaves *leaves)
@@ -46,7 +46,7 @@ void leaves_add(struct leaves *leaves, uint64_t iova, uint64_t size, uint64_t pg
 
 static void add_translation(struct leaves *leaves, uint64_t iova, uint64_t phys)
 {
-	/* When all places are taken the latest samples replace each other. */
+	/* When the array is full the latest samples replace each other. */
 	size_t at = leaves->nr_at < MAX_TRANSLATIONS ? leaves->nr_at++ : MAX_TRANSLATIONS - 1;
 
 	leaves->at[at].iova = iova;

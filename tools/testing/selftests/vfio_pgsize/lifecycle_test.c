@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Coming and going: of the module, of the VMM in the middle of its work, and of
- * file descriptors in every order. Nothing may stay locked, pinned or mapped.
+ * Coming and going: of the module, of the VMM during its work, and of file descriptors in every
+ * order. Nothing may stay locked, pinned or mapped.
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -73,7 +73,7 @@ TEST_F_TIMEOUT(module, load_and_unload, TIMEOUT)
 	close(container);
 }
 
-/* Parameters that were loaded with decide who serves type1v2. */
+/* The load parameters decide who serves type1v2. */
 TEST_F_TIMEOUT(module, serves_type1v2_when_asked, TIMEOUT)
 {
 	struct vmm vmm;
@@ -81,7 +81,7 @@ TEST_F_TIMEOUT(module, serves_type1v2_when_asked, TIMEOUT)
 	ASSERT_SOUND(module_load(""));
 	ASSERT_SOUND(vmm_open(&vmm, VFIO_TYPE1v2_IOMMU, 1));
 	EXPECT_EQ(0, container_extension(vmm.container, VFIO_PGSIZE_IOMMU));
-	/* type1 serves: the module is free to go. */
+	/* type1 serves: the module can be unloaded. */
 	EXPECT_EQ(0, module_unload());
 	ASSERT_SOUND(vmm_close(&vmm));
 	ASSERT_SOUND(module_load("serve_type1v2=1"));
@@ -92,7 +92,7 @@ TEST_F_TIMEOUT(module, serves_type1v2_when_asked, TIMEOUT)
 	EXPECT_EQ(0, module_unload());
 }
 
-/* Busy from VFIO_SET_IOMMU on until the last group is gone, in every state between. */
+/* In use from VFIO_SET_IOMMU until the last group leaves, in every state between. */
 TEST_F_TIMEOUT(module, busy_while_in_use, TIMEOUT)
 {
 	struct memory memory = {};
@@ -107,7 +107,7 @@ TEST_F_TIMEOUT(module, busy_while_in_use, TIMEOUT)
 	ASSERT_LE(0, container);
 	ASSERT_LE(0, group);
 	ASSERT_EQ(0, group_join(group, container));
-	/* Nobody has asked for its type: it can go, and come back. */
+	/* Nobody uses its type: it can be unloaded and loaded again. */
 	EXPECT_EQ(0, module_unload());
 	EXPECT_EQ(-ENODEV, container_set_type(container, VFIO_PGSIZE_IOMMU));
 	ASSERT_SOUND(module_load(""));
@@ -130,7 +130,7 @@ TEST_F_TIMEOUT(module, busy_while_in_use, TIMEOUT)
 
 /* --- the VMM is killed ---------------------------------------------------- */
 
-/* What a VMM does until it is killed. */
+/* A VMM's work until it is killed. */
 enum work { MAPS, APPLIES };
 
 static void be_killed(enum work work, int ready)
@@ -195,7 +195,7 @@ static void kill_at_work(struct __test_metadata *_metadata, enum work work)
 			TH_LOG("round %d", round);
 		}
 	}
-	/* The device is as good as new. */
+	/* The device works as before. */
 	ASSERT_SOUND(vmm_open(&vmm, VFIO_PGSIZE_IOMMU, 1));
 	EXPECT_SOUND(vmm_has_nothing(&vmm));
 	EXPECT_SOUND(vmm_close(&vmm));
@@ -219,7 +219,7 @@ TEST_F_TIMEOUT(module, killed_while_applying, 2 * TIMEOUT)
 
 /* --- file descriptors in every order -------------------------------------- */
 
-/* The container's descriptor first: its group keeps all alive, and DMA goes on. */
+/* The container's descriptor first: its group keeps everything alive, and DMA continues. */
 TEST_F_TIMEOUT(lifecycle, container_closed_first, TIMEOUT)
 {
 	uint64_t pages = SIZE / PAGE;
@@ -235,7 +235,7 @@ TEST_F_TIMEOUT(lifecycle, container_closed_first, TIMEOUT)
 	EXPECT_EQ(0, module_unload());
 }
 
-/* The last group first: the container is as it was before VFIO_SET_IOMMU. */
+/* The last group first: the container is as before VFIO_SET_IOMMU. */
 TEST_F_TIMEOUT(lifecycle, group_closed_first, TIMEOUT)
 {
 	ASSERT_SOUND(map_all(&self->vmm, &self->memory));
@@ -246,7 +246,7 @@ TEST_F_TIMEOUT(lifecycle, group_closed_first, TIMEOUT)
 	EXPECT_EQ(0, module_unload());
 }
 
-/* A device that is open holds its group: it cannot leave. */
+/* An open device holds its group: the group cannot leave. */
 TEST_F_TIMEOUT(lifecycle, group_with_open_device_stays, TIMEOUT)
 {
 	struct vmm_device *device = &self->vmm.devices[0];
@@ -276,7 +276,7 @@ TEST_F_TIMEOUT(lifecycle, device_closed_last, TIMEOUT)
 	EXPECT_EQ(0, module_unload());
 }
 
-/* Emptied and set up again, the same container starts afresh. */
+/* Emptied and set up again, the container starts afresh. */
 TEST_F_TIMEOUT(lifecycle, set_up_again, TIMEOUT)
 {
 	struct vmm_device *device = &self->vmm.devices[0];
@@ -318,7 +318,7 @@ TEST_F_TIMEOUT(lifecycle, device_reopened, TIMEOUT)
 	EXPECT_SOUND(vmm_moves_bytes(&self->vmm, 0, AT, self->memory.va, SIZE));
 }
 
-/* A child that inherits the container unmaps what its parent mapped and pays nothing. */
+/* A child that inherits the container unmaps its parent's mappings and pays nothing. */
 TEST_F_TIMEOUT(lifecycle, child_unmaps, TIMEOUT)
 {
 	uint64_t pages = SIZE / PAGE;
@@ -326,7 +326,7 @@ TEST_F_TIMEOUT(lifecycle, child_unmaps, TIMEOUT)
 	int status;
 
 	ASSERT_SOUND(map_all(&self->vmm, &self->memory));
-	/* Else fork copies the pinned pages, and there are no more of these. */
+	/* Otherwise fork copies the pinned pages, and there are no more of these. */
 	ASSERT_EQ(0, madvise(self->memory.va, SIZE, MADV_DONTFORK));
 	child = fork();
 	ASSERT_LE(0, child);
@@ -344,7 +344,7 @@ TEST_F_TIMEOUT(lifecycle, child_unmaps, TIMEOUT)
 	EXPECT_SOUND(vmm_has_nothing(&self->vmm));
 }
 
-/* The process that mapped is gone, its child keeps the container: the pages stay pinned. */
+/* The process that mapped exits, its child keeps the container: the pages stay pinned. */
 TEST_F_TIMEOUT(lifecycle, mapper_is_gone, TIMEOUT)
 {
 	struct leaves found = {};
@@ -373,7 +373,7 @@ TEST_F_TIMEOUT(lifecycle, mapper_is_gone, TIMEOUT)
 	EXPECT_SOUND(account_rose(&self->vmm.before, 0, 0));
 }
 
-/* One of two groups goes while the other does DMA; then the other goes. */
+/* One of two groups leaves while the other does DMA; then the other leaves. */
 TEST_F_TIMEOUT(lifecycle, groups_leave_one_by_one, TIMEOUT)
 {
 	ASSERT_SOUND(vmm_attach(&self->vmm, 1));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Memory of every kind, mapped under a policy that was set before: the leaves
- * are exactly those that the physical addresses allow, and bytes go through.
+ * Memory of every kind, mapped under an earlier policy: the leaves are exactly those that the
+ * physical addresses allow, and bytes go through.
  */
 #include "harness.h"
 #include "module.h"
@@ -17,8 +17,8 @@ FIXTURE_VARIANT(map) {
 	enum backing backing;
 	uint64_t size;
 	uint64_t iova;
-	uint64_t skip;		/* what is mapped starts so far into the memory */
-	uint64_t huge;		/* leaves of this size must come of it when any may */
+	uint64_t skip;		/* offset of the mapped range in the memory */
+	uint64_t huge;		/* expected leaf size if any is allowed */
 };
 
 FIXTURE_VARIANT_ADD(map, anon_4k) {
@@ -78,7 +78,7 @@ FIXTURE_TEARDOWN(map)
 	huge_pages_release();
 }
 
-/* A MAP makes leaves of these sizes, DMA goes through them, UNMAP takes all away. */
+/* A MAP makes leaves of these sizes, DMA goes through them, UNMAP removes all. */
 static void map_under(struct __test_metadata *_metadata, FIXTURE_DATA(map) *self,
 		      const FIXTURE_VARIANT(map) *variant, uint64_t sizes)
 {
@@ -92,7 +92,7 @@ static void map_under(struct __test_metadata *_metadata, FIXTURE_DATA(map) *self
 	EXPECT_SOUND(account_rose(&self->vmm.before, size / PAGE, size / PAGE));
 	EXPECT_SOUND(vmm_has_tiles(&self->vmm, variant->iova, va, size, sizes, READ_WRITE));
 
-	/* What the tiling above would let through: too small a leaf for the memory. */
+	/* The tiling above does not detect leaves that are too small for the memory. */
 	ASSERT_SOUND(leaves_query(&found, self->vmm.container, 0, variant->iova, size));
 	for (large = 0; found.nr; found.nr--)
 		if (found.runs[found.nr - 1].pgsize > large)
@@ -126,13 +126,13 @@ TEST_F_TIMEOUT(map, upto_1g, TIMEOUT)
 	map_under(_metadata, self, variant, UPTO_1G);
 }
 
-/* Sizes between those of the page table's levels: 16K is a run of equal entries. */
+/* Sizes between those of the page table's levels: 16K is several equal entries. */
 TEST_F_TIMEOUT(map, upto_16k, TIMEOUT)
 {
 	map_under(_metadata, self, variant, KIB(4) | KIB(16));
 }
 
-/* What close finds mapped it unmaps and unpins: vmm_close() looks. */
+/* Closing unmaps and unpins what is still mapped: vmm_close() checks. */
 TEST_F_TIMEOUT(map, left_to_close, TIMEOUT)
 {
 	ASSERT_SOUND(vmm_map(&self->vmm, variant->iova, self->memory.va, self->memory.size,
@@ -159,7 +159,7 @@ FIXTURE_TEARDOWN(access)
 	memory_free(&self->memory);
 }
 
-/* Memory that the process itself may only read can be mapped for reading only. */
+/* Memory that is read-only for the process can be mapped read-only. */
 TEST_F_TIMEOUT(access, read_only_memory, TIMEOUT)
 {
 	uint8_t *va = self->memory.va;
@@ -184,7 +184,7 @@ TEST_F_TIMEOUT(access, read_only_memory, TIMEOUT)
 	EXPECT_EQ(0, va[PAGE]);
 }
 
-/* A page that was never touched is given to the process before the device has it. */
+/* An untouched page is faulted in before the device gets it. */
 TEST_F_TIMEOUT(access, untouched_read_only, TIMEOUT)
 {
 	uint8_t *va = mmap(NULL, MIB(1), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -208,12 +208,12 @@ TEST_F_TIMEOUT(access, write_only, TIMEOUT)
 				   VFIO_DMA_MAP_FLAG_WRITE));
 	memset(va, 0x5a, PAGE);
 	EXPECT_SOUND(vmm_fetch_faults(&self->vmm, 0, GIB(1)));
-	/* The buffer of a device that fetched nothing is not the memory's pattern. */
+	/* The buffer of a device that read nothing does not contain the memory's pattern. */
 	EXPECT_SOUND(edu_store(&self->vmm.devices[0].edu, GIB(1) + PAGE, PAGE));
 	EXPECT_NE(0, memcmp(va, va + PAGE, PAGE));
 }
 
-/* Leaves end where their mapping ends, however contiguous the memory is. */
+/* Leaves end where their mapping ends, even if the memory is contiguous. */
 TEST_F_TIMEOUT(access, neighbours_stay_apart, TIMEOUT)
 {
 	struct leaves expected = {};

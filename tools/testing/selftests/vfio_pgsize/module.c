@@ -10,7 +10,7 @@
 #include "module.h"
 #include "wait.h"
 
-/* The parameters it was loaded with last, for the tests that follow. */
+/* The last load parameters, for the next tests. */
 #define MARK	"/tmp/vfio_pgsize.parameters"
 
 bool module_is_loaded(void)

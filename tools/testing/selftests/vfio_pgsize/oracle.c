@@ -23,7 +23,7 @@ static int open_port(void)
 
 	if (fd < 0)
 		return -1;
-	/* The file is there even where the machine has no such port. */
+	/* The file exists even if the machine has no such port. */
 	if (ioctl(fd, TIOCGSERIAL, &serial) || serial.type == PORT_UNKNOWN ||
 	    tcgetattr(fd, &raw)) {
 		close(fd);
@@ -61,7 +61,7 @@ static problem read_line(int fd, char *line, size_t size)
 	return NULL;
 }
 
-/* The answer to a check that a person could read aloud: "ok 512". */
+/* The answer to a check as text: "ok 512". */
 static problem verdict_is(const char *bdf, const char *verdict, uint64_t count)
 {
 	char expected[32];

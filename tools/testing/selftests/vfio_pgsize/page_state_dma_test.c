@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Two devices do DMA without a pause in pages that stay shared, while their
- * neighbours go private and come back, and the leaves of 2M over them are cut and
- * merged: no byte may be lost, and the IOMMU may not log a fault. DMA in a page
- * that is private faults, and only that.
+ * Two devices continuously do DMA in pages that stay shared, while their neighbours become private
+ * and shared again, and the 2M leaves over them are split and merged: no byte may be lost, and the
+ * IOMMU may not log a fault. DMA to a private page faults, and only that.
  */
 #include "harness.h"
 #include "module.h"
@@ -17,9 +16,9 @@
 #define NOWHERE		(AT + SIZE)
 #define DEVICES		2
 #define COPIES		30	/* pages that each device moves in and out */
-#define ROUNDS		30	/* times that leaves are cut and merged, at least */
+#define ROUNDS		30	/* minimum number of times that leaves are split and merged */
 
-/* Pages that stay: the first of every so many bytes. */
+/* Pages that stay shared: the first of every so many bytes. */
 #define STRIDE		KIB(256)
 
 FIXTURE(page_dma) {
@@ -93,7 +92,7 @@ static problem neighbours(struct pages *pages, uint32_t state)
 	return NULL;
 }
 
-/* One page of each 2M after the other, the next neighbours of those that stay first. */
+/* One page of each 2M after the other, direct neighbours of those that stay first. */
 static problem one_by_one(struct pages *pages, int round, uint32_t state)
 {
 	problem wrong = NULL;
@@ -112,7 +111,7 @@ static problem round_of(struct pages *pages, int round)
 	bool one = round % 2;
 	problem wrong = one ? one_by_one(pages, round, PRIVATE) : neighbours(pages, PRIVATE);
 
-	/* The oracle stops the machine: it is asked now and then. */
+	/* The oracle stops the machine: ask only now and then. */
 	if (!wrong)
 		wrong = round % 10 ? pages_agree_quickly(pages) : pages_agree(pages);
 	if (!wrong)
@@ -143,7 +142,7 @@ TEST_F_TIMEOUT(page_dma, neighbours_come_and_go, 2 * TIMEOUT)
 	EXPECT_SOUND(pages_agree(&self->pages));
 }
 
-/* The same, with what goes and comes unmapped from the mapping, and mapped again. */
+/* The same, with the changing pages unmapped from the mapping, and mapped again. */
 TEST_F_TIMEOUT(page_dma, parts_unmapped, 2 * TIMEOUT)
 {
 	int container = self->vmm.container;
@@ -171,8 +170,8 @@ TEST_F_TIMEOUT(page_dma, parts_unmapped, 2 * TIMEOUT)
 }
 
 /*
- * Bytes go through, and no fault is logged before that of a page that nobody has
- * mapped: the IOMMU logs one after the other.
+ * Bytes go through, and no fault is logged before that of an unmapped page: the IOMMU logs in
+ * order.
  */
 static problem works(FIXTURE_DATA(page_dma) *self, uint64_t from, uint64_t to)
 {

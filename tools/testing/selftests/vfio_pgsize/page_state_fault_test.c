@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Each allocation of a call fails in turn (fault injection of the debug kernel):
- * what fails is not done, and leaves, locked and pinned memory are exact. Each copy
- * from and to userspace fails in turn, too.
+ * Each allocation of a call fails in turn (fault injection of the debug kernel): a failed change has
+ * no effect, and leaves, locked and pinned memory are exact. Each copy from and to userspace fails in
+ * turn, too.
  */
 #include <errno.h>
 #include <unistd.h>
@@ -17,14 +17,14 @@
 #define AT	GIB(4)
 #define SIZE	MIB(8)
 
-/* No call makes more allocations. */
+/* Maximum number of allocations of a call. */
 #define MOST	20000
 
 FIXTURE(page_fault) {
 	struct vmm vmm;
 	struct memory memory;
 	struct pages pages;
-	int nth;	/* the file that says which allocation of this thread fails */
+	int nth;	/* the file that selects the failing allocation of this thread */
 };
 
 FIXTURE_VARIANT(page_fault) {
@@ -53,8 +53,8 @@ FIXTURE_TEARDOWN(page_fault)
 }
 
 /*
- * Make a call whose n-th allocation fails. What was done is put into the model: all
- * that the call says is done.
+ * Make a call whose n-th allocation fails. Put the completed changes into the model: all that the
+ * call reports.
  */
 static problem call_with_failure(FIXTURE_DATA(page_fault) *self, const struct change *changes,
 				 uint32_t nr, int n, bool *has_failed)
@@ -78,7 +78,7 @@ static problem call_with_failure(FIXTURE_DATA(page_fault) *self, const struct ch
 	if (ret && ret != -ENOMEM && ret != -EFAULT)
 		return problem_is("allocation %d fails: %s", n, strerror(-ret));
 	if (ret == -EFAULT && done == nr) {
-		/* The request could not be read, or the answer could not be written. */
+		/* The request was not readable, or the answer not writable. */
 		if (get_stats(self->vmm.container, &stats))
 			return problem_is("GET_STATS: %m");
 		if (stats.shared == self->pages.nr_shared * PAGE)
@@ -91,8 +91,8 @@ static problem call_with_failure(FIXTURE_DATA(page_fault) *self, const struct ch
 }
 
 /*
- * From one state, made by `before`, to that of `changes`, failing at each allocation;
- * every time it is begun anew.
+ * From the state that `before` makes to that of `changes`, failing at each allocation; each
+ * attempt starts over.
  */
 static problem fail_each(FIXTURE_DATA(page_fault) *self, const struct change *before, uint32_t nr_before,
 			 const struct change *changes, uint32_t nr, int *failures)
@@ -136,7 +136,7 @@ TEST_F_TIMEOUT(page_fault, share, 2 * TIMEOUT)
 	FAIL_EACH(some, all);
 }
 
-/* Leaves of 2M are cut: that takes tables. */
+/* 2M leaves are split, which takes tables. */
 TEST_F_TIMEOUT(page_fault, unshare, 2 * TIMEOUT)
 {
 	static const struct change all[] = { { 0, SIZE, SHARED } };
@@ -154,7 +154,7 @@ TEST_F_TIMEOUT(page_fault, unshare, 2 * TIMEOUT)
 	FAIL_EACH(all, both);
 }
 
-/* --- map, and unmap of a part: all or nothing ------------------------------- */
+/* --- map, and partial unmap: all or nothing --------------------------------- */
 
 TEST_F_TIMEOUT(page_fault, map, 2 * TIMEOUT)
 {
@@ -222,14 +222,14 @@ TEST_F_TIMEOUT(page_fault, unmap_part, 2 * TIMEOUT)
 	EXPECT_LT(0, refused);
 }
 
-/* --- a leaf of more than 2M, cut at two ends ------------------------------------ */
+/* --- a leaf of more than 2M, split at two ends ----------------------------------- */
 
-/* One leaf; what is unmapped of it begins and ends within a 2M. */
+/* One leaf; the unmapped part begins and ends within a 2M. */
 #define LEAF	MIB(16)
 
 /*
- * The first cut is made, and the second one is not: the leaf is whole again. Not each
- * allocation that fails makes the call fail: the slab allocator has other ways.
+ * The first split succeeds, and the second does not: the leaf is whole again. Not each failed
+ * allocation makes the call fail: the slab allocator has fallbacks.
  */
 TEST_F_TIMEOUT(page_fault, cut_of_large_leaf, TIMEOUT)
 {
@@ -251,7 +251,7 @@ TEST_F_TIMEOUT(page_fault, cut_of_large_leaf, TIMEOUT)
 		ret = dma_unmap(container, AT + MIB(1), &size, 0);
 		hit = fail_nth_happened(self->nth);
 		ASSERT_TRUE(!ret || ret == -ENOMEM || ret == -EFAULT);
-		/* All is as it was; or it is done, and at most the answer could not be written. */
+		/* All is unchanged; or all is done, and at most the answer was not writable. */
 		if (ret && !vmm_has_tiles(&self->vmm, AT, memory.va, LEAF, ANY_SIZE, READ_WRITE)) {
 			refused++;
 			continue;
@@ -264,7 +264,7 @@ TEST_F_TIMEOUT(page_fault, cut_of_large_leaf, TIMEOUT)
 		ASSERT_EQ(0, dma_map(container, AT, memory.va, LEAF, READ_WRITE));
 	}
 	EXPECT_FALSE(hit);
-	/* A node each for the pieces, and a table at each end, at least. */
+	/* At least a node for each piece, and a table at each end. */
 	EXPECT_LE(4, refused);
 	ASSERT_SOUND(dma_unmap_exactly(container, AT, LEAF));
 	memory_free(&memory);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Bad input for page states: each field wrong in turn, and memory that is not
- * there or is too much. The documented error comes back, SET_STATE tells how far
- * it got, and what it did not do changes nothing.
+ * Bad input for page states: each field wrong in turn, and memory that does not exist or exceeds the
+ * limit. The call returns the documented error, SET_STATE reports its progress, and failed changes
+ * have no effect.
  */
 #include "module.h"
 #include "pages.h"
@@ -69,7 +69,7 @@ TEST_F_TIMEOUT(page_input, map, TIMEOUT)
 	WRONG(EEXIST, VFIO_IOMMU_MAP_DMA, good, iova, AT - PAGE);
 	WRONG(EINVAL, VFIO_IOMMU_MAP_DMA, good, size, 0);
 	WRONG(EINVAL, VFIO_IOMMU_MAP_DMA, good, size, PAGE - 1);
-	/* Memory is wanted if all is shared at first. */
+	/* Memory must exist if all is shared at first. */
 	good.flags |= VFIO_PGSIZE_MAP_SHARED;
 	WRONG(EFAULT, VFIO_IOMMU_MAP_DMA, good, vaddr, PAGE * 16);
 	WRONG(EFAULT, VFIO_IOMMU_MAP_DMA, good, size, SIZE + MIB(2));
@@ -77,7 +77,7 @@ TEST_F_TIMEOUT(page_input, map, TIMEOUT)
 
 /* --- SET_STATE ------------------------------------------------------------- */
 
-/* The request itself: nothing is done, and `nr` is as it was. */
+/* The request itself: no change is made, and `nr` is unchanged. */
 TEST_F_TIMEOUT(page_input, request, TIMEOUT)
 {
 	struct vfio_pgsize_state change = { AT + MIB(3), PAGE, SHARED };
@@ -101,13 +101,13 @@ TEST_F_TIMEOUT(page_input, request, TIMEOUT)
 	WRONG2(EFAULT, CALL, good, changes, EVERYWHERE, nr, ~0U);
 	UNREADABLE(CALL, good);
 	REFUSED(ENOTTY, self->vmm.devices[0].group, CALL, &good);
-	/* More than is said at the end is no matter. */
+	/* Additional bytes at the end are ignored. */
 	good.argsz = sizeof(good) + 64;
 	EXPECT_EQ(0, ioctl(self->vmm.container, CALL, &good));
 	EXPECT_EQ(1, good.nr);
 }
 
-/* A change that is bad, first of all, and after two that are done. */
+/* A bad change, first of all, and after two completed ones. */
 static problem refuses(FIXTURE_DATA(page_input) *self, const struct vfio_pgsize_state *bad,
 		       int error)
 {
@@ -161,7 +161,7 @@ TEST_F_TIMEOUT(page_input, change, TIMEOUT)
 		{ { AT - PAGE, 2 * PAGE, SHARED }, ENOENT },
 		{ { AT, SIZE + PAGE, PRIVATE }, ENOENT },
 		{ { AT + SIZE - PAGE, 2 * PAGE, SHARED }, ENOENT },
-		{ { AT + SIZE, PAGE, SHARED }, ENOENT },	/* mapped, of no state */
+		{ { AT + SIZE, PAGE, SHARED }, ENOENT },	/* mapped, without a state */
 		{ { AT + SIZE, PAGE, PRIVATE }, ENOENT },
 		{ { AT + SIZE + MIB(2), PAGE, SHARED }, ENOENT },
 	};
@@ -173,7 +173,7 @@ TEST_F_TIMEOUT(page_input, change, TIMEOUT)
 	}
 }
 
-/* Changes that can be read in part: those that can are done, and counted. */
+/* Changes that are partly readable: the readable ones are made, and counted. */
 TEST_F_TIMEOUT(page_input, changes_end_early, TIMEOUT)
 {
 	struct vfio_pgsize_state *edge = (void *)edge_of_memory();
@@ -185,7 +185,7 @@ TEST_F_TIMEOUT(page_input, changes_end_early, TIMEOUT)
 		all[i] = (struct change){ place, PAGE, i % 2 ? SHARED : PRIVATE };
 	}
 	for (uint32_t readable = 0; readable <= 10; readable += 5) {
-		/* The next one is there in part, or not at all. */
+		/* The next one is partly readable, or not at all. */
 		for (size_t more = 0; more < sizeof(*edge); more += sizeof(*edge) / 2) {
 			struct vfio_pgsize_state *changes = (void *)edge - more;
 			uint32_t nr = ARRAY_SIZE(all);
@@ -200,7 +200,7 @@ TEST_F_TIMEOUT(page_input, changes_end_early, TIMEOUT)
 	}
 }
 
-/* A number of changes that no array can have memory for is not allocated for. */
+/* The call does not allocate memory for an impossible number of changes. */
 TEST_F_TIMEOUT(page_input, very_many_changes, TIMEOUT)
 {
 	uint32_t many = 20000, nr = many;
@@ -262,11 +262,11 @@ TEST_F_TIMEOUT(page_memory, missing, TIMEOUT)
 		MAP(PRIVATE);
 		FAILS(EFAULT, 1, { PAGE, PAGE, SHARED }, { MIB(1), MIB(4), SHARED },
 		      { MIB(6), PAGE, SHARED });
-		/* Some of what fails is shared already: it stays so. */
+		/* Some of the failing range is shared already: it stays so. */
 		ASSERT_SOUND(pages_set(&self->pages, MIB(1), KIB(256), SHARED));
 		ASSERT_SOUND(pages_set(&self->pages, MIB(6), MIB(2), SHARED));
 		FAILS(EFAULT, 0, { 0, SIZE, SHARED });
-		/* To be read, and the device may write. */
+		/* Read-only, and the device may write. */
 		ASSERT_EQ(0, mprotect(self->memory.va + at, hole, PROT_READ));
 		FAILS(EFAULT, 0, { 0, SIZE, SHARED });
 		FAILS(EFAULT, 2, { PAGE, PAGE, PRIVATE }, { MIB(7), PAGE, PRIVATE },
@@ -300,7 +300,7 @@ TEST_F_TIMEOUT(page_memory, beyond_the_file, TIMEOUT)
 	close(fd);
 }
 
-/* Another device's registers among the memory have no state. */
+/* Another device's registers within the memory have no state. */
 TEST_F_TIMEOUT(page_memory, registers, TIMEOUT)
 {
 	struct edu *peer;
@@ -321,7 +321,7 @@ TEST_F_TIMEOUT(page_memory, registers, TIMEOUT)
 	EXPECT_SOUND(pages_agree(&self->pages));
 }
 
-/* Only what is shared counts, and a page more than the limit is refused. */
+/* Only shared pages count, and a page beyond the limit is refused. */
 TEST_F_TIMEOUT(page_memory, memlock_limit, TIMEOUT)
 {
 	static const enum backing backings[] = { ANON_4K, THP, HUGETLB_2M, MEMFD };
@@ -337,7 +337,7 @@ TEST_F_TIMEOUT(page_memory, memlock_limit, TIMEOUT)
 		FAILS(ENOMEM, 1, { MIB(1), MIB(4), SHARED }, { 0, PAGE, SHARED });
 		FAILS(ENOMEM, 3, { MIB(1), PAGE, PRIVATE }, { MIB(6), PAGE, SHARED },
 		      { MIB(2), MIB(1), SHARED }, { MIB(7), PAGE, SHARED });
-		/* Pages that are shared already are paid for already. */
+		/* Pages that are already shared are already charged. */
 		ASSERT_SOUND(pages_set(&self->pages, MIB(2), MIB(3), SHARED));
 		EXPECT_SOUND(pages_agree(&self->pages));
 		ASSERT_SOUND(pages_unmap(&self->pages));
@@ -347,7 +347,7 @@ TEST_F_TIMEOUT(page_memory, memlock_limit, TIMEOUT)
 	}
 }
 
-/* The log tells of it once a call, and not as often as anybody likes. */
+/* A message for each call, but rate limited. */
 TEST_F_TIMEOUT(page_memory, memlock_warning, TIMEOUT)
 {
 	const int calls = 100;
@@ -356,7 +356,7 @@ TEST_F_TIMEOUT(page_memory, memlock_warning, TIMEOUT)
 	ASSERT_SOUND(account_limit(8));
 	ASSERT_SOUND(memory_alloc(&self->memory, ANON_4K, SIZE));
 	MAP(PRIVATE);
-	/* What came before is forgotten (RATELIMIT_INTERVAL). */
+	/* Earlier messages no longer count (RATELIMIT_INTERVAL). */
 	sleep(6);
 	for (int i = 1; i <= 3; i++) {
 		ASSERT_SOUND(kernel_log_start(&log));

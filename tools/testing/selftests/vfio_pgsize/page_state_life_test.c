@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Stateful mappings whose groups, processes and VMM come and go: a group that
- * comes later gets just the shared pages, and nothing is left behind.
+ * Stateful mappings whose groups, processes and VMM come and go: a group that joins later gets only
+ * the shared pages, and nothing is left behind.
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -49,7 +49,7 @@ TEST_F_TIMEOUT(page_life, groups_come_and_go, TIMEOUT)
 		ASSERT_SOUND(vmm_attach(&self->vmm, 1));
 		EXPECT_SOUND(pages_agree(&self->pages));
 		EXPECT_SOUND(vmm_moves_bytes(&self->vmm, 1, AT + MIB(3), va + MIB(3), MIB(1)));
-		/* What is changed with two groups both see. */
+		/* With two groups, both see changes. */
 		ASSERT_SOUND(pages_set(&self->pages, MIB(2) + round * PAGE, PAGE, PRIVATE));
 		ASSERT_SOUND(pages_set(&self->pages, MIB(6), (round + 1) * KIB(512), SHARED));
 		EXPECT_SOUND(pages_agree(&self->pages));
@@ -59,7 +59,7 @@ TEST_F_TIMEOUT(page_life, groups_come_and_go, TIMEOUT)
 		EXPECT_SOUND(vmm_moves_bytes(&self->vmm, 0, AT + MIB(6), va + MIB(6), KIB(512)));
 	}
 	EXPECT_SOUND(vmm_fetch_faults(&self->vmm, 0, AT + MIB(2)));
-	/* The first group goes, the second stays, and pages change. */
+	/* The first group leaves, the second stays, and pages change. */
 	ASSERT_SOUND(vmm_attach(&self->vmm, 1));
 	vmm_detach(&self->vmm, 0);
 	EXPECT_SOUND(pages_agree(&self->pages));
@@ -69,7 +69,7 @@ TEST_F_TIMEOUT(page_life, groups_come_and_go, TIMEOUT)
 	EXPECT_SOUND(vmm_moves_bytes(&self->vmm, 1, AT, va, MIB(3)));
 }
 
-/* The last group takes all along: nothing is shared, since nothing is mapped. */
+/* The last group removes everything: nothing is shared, since nothing is mapped. */
 TEST_F_TIMEOUT(page_life, last_group_detached, TIMEOUT)
 {
 	struct vfio_pgsize_state change = { AT, PAGE, SHARED };
@@ -81,14 +81,14 @@ TEST_F_TIMEOUT(page_life, last_group_detached, TIMEOUT)
 	EXPECT_EQ(0, module_unload());
 }
 
-/* Another process may take pages back, but not give any. */
+/* Another process may make pages private, but not share any. */
 TEST_F_TIMEOUT(page_life, another_process, TIMEOUT)
 {
 	struct account own = { .pinned = self->vmm.before.pinned };
 	pid_t child;
 	int status;
 
-	/* Else fork copies the pinned pages, and there are no more of these. */
+	/* Otherwise fork copies the pinned pages, and there are no more of these. */
 	ASSERT_EQ(0, madvise(self->memory.va, SIZE, MADV_DONTFORK));
 	child = fork();
 	ASSERT_LE(0, child);
@@ -113,7 +113,7 @@ TEST_F_TIMEOUT(page_life, another_process, TIMEOUT)
 	EXPECT_SOUND(pages_agree(&self->pages));
 }
 
-/* Who mapped is gone: what is shared stays so, and can be made private by who is left. */
+/* The process that mapped exits: shared pages stay shared, and others can make them private. */
 TEST_F_TIMEOUT(page_life, mapper_is_gone, TIMEOUT)
 {
 	struct vfio_pgsize_state changes[] = {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Memory that comes and goes under a stateful mapping: holes are punched, huge
- * pages split and collapse, while some pages are shared. These keep their frames
- * and their leaves; what was private is really free, and comes back as new memory.
+ * Memory that comes and goes under a stateful mapping: holes are punched, huge pages split and
+ * collapse, while some pages are shared. These keep their frames and their leaves; private pages are
+ * really freed, and come back as new memory.
  */
 #include <sys/mman.h>
 
@@ -50,7 +50,7 @@ FIXTURE_TEARDOWN(page_memory)
 
 /* --- files, with holes ---------------------------------------------------- */
 
-/* Private, punched, shared again: the device sees the file's new pages, not the old. */
+/* Private, punched, shared again: the device sees the file's new pages, not the old ones. */
 TEST_F_TIMEOUT(page_memory, hole_in_memfd, TIMEOUT)
 {
 	uint8_t *va;
@@ -83,7 +83,7 @@ TEST_F_TIMEOUT(page_memory, hole_in_memfd, TIMEOUT)
 	EXPECT_SOUND(vmm_moves_bytes(&self->vmm, 0, AT, va, SIZE));
 }
 
-/* Punched while it is shared: the device keeps the old page, until it is private. */
+/* Punched while shared: the device keeps the old page until it becomes private. */
 TEST_F_TIMEOUT(page_memory, hole_under_shared, TIMEOUT)
 {
 	struct edu *edu = &self->vmm.devices[0].edu;
@@ -96,7 +96,7 @@ TEST_F_TIMEOUT(page_memory, hole_under_shared, TIMEOUT)
 	ASSERT_EQ(0, madvise(va + MIB(2), PAGE, MADV_REMOVE));
 	EXPECT_EQ(0, va[MIB(2)]);
 	AGREE();
-	/* Shared it is, and stays as it is. */
+	/* It is shared already, and unchanged. */
 	SET(MIB(2), PAGE, SHARED);
 	SET(0, SIZE, SHARED);
 	AGREE();
@@ -110,7 +110,7 @@ TEST_F_TIMEOUT(page_memory, hole_under_shared, TIMEOUT)
 	COPIES(0, MIB(2));
 }
 
-/* The kernel counts free huge pages: one that is punched is free if nobody has it pinned. */
+/* The kernel counts free huge pages: a punched one is free if nobody pins it. */
 TEST_F_TIMEOUT(page_memory, hugetlb_is_freed, TIMEOUT)
 {
 	long before;
@@ -119,7 +119,7 @@ TEST_F_TIMEOUT(page_memory, hugetlb_is_freed, TIMEOUT)
 	START(MEMFD_2M);
 	va = self->memory.va;
 	before = huge_pages_free(MIB(2));
-	/* Pinned: it is not in the file any more, and not free. */
+	/* Pinned: no longer in the file, and not free. */
 	SET(MIB(2) + PAGE, MIB(2) - PAGE, PRIVATE);
 	AGREE();
 	ASSERT_EQ(0, madvise(va + MIB(2), MIB(2), MADV_REMOVE));
@@ -133,7 +133,7 @@ TEST_F_TIMEOUT(page_memory, hugetlb_is_freed, TIMEOUT)
 	ASSERT_EQ(0, madvise(va + MIB(4), MIB(2), MADV_REMOVE));
 	EXPECT_EQ(before + 2, huge_pages_free(MIB(2)));
 	AGREE();
-	/* One page of a 2M is pinned, of memory that is new. */
+	/* One page of a 2M is pinned, of new memory. */
 	SET(MIB(4) + MIB(1), PAGE, SHARED);
 	EXPECT_EQ(before + 1, huge_pages_free(MIB(2)));
 	EXPECT_EQ(0, va[MIB(5)]);
@@ -146,7 +146,7 @@ TEST_F_TIMEOUT(page_memory, hugetlb_is_freed, TIMEOUT)
 
 /* --- transparent huge pages ----------------------------------------------- */
 
-/* Given back and touched again around a page that stays shared. */
+/* Freed and touched again around a page that stays shared. */
 TEST_F_TIMEOUT(page_memory, thp_given_back_in_part, TIMEOUT)
 {
 	uint64_t stays = MIB(2) + KIB(256);
@@ -167,7 +167,7 @@ TEST_F_TIMEOUT(page_memory, thp_given_back_in_part, TIMEOUT)
 	EXPECT_SOUND(vmm_moves_bytes(&self->vmm, 0, AT + MIB(2), va + MIB(2), MIB(2)));
 }
 
-/* Leaves of what is pinned never move, whether a collapse is refused or not. */
+/* Leaves of pinned pages never move, whether or not a collapse is refused. */
 TEST_F_TIMEOUT(page_memory, thp_collapse, TIMEOUT)
 {
 	uint8_t *va;
@@ -183,7 +183,7 @@ TEST_F_TIMEOUT(page_memory, thp_collapse, TIMEOUT)
 	EXPECT_NE(0, madvise(va + MIB(2), MIB(2), MADV_COLLAPSE));
 	AGREE();
 	COPIES(MIB(3), 0);
-	/* None of it: there is a huge page now, and it gets a leaf of 2M. */
+	/* None of it: there is a huge page now, and it gets a 2M leaf. */
 	SET(MIB(3), PAGE, PRIVATE);
 	ASSERT_EQ(0, madvise(va + MIB(2), MIB(2), MADV_COLLAPSE));
 	SET(MIB(2), MIB(2), SHARED);
@@ -206,11 +206,11 @@ static problem split_huge_pages(const uint8_t *va, uint64_t size)
 	if (!file)
 		return problem_is("%s: %m", path);
 	fprintf(file, "%d,%p,%p", getpid(), va, va + size);
-	fclose(file);		/* it fails if a page was not split: that is tested below */
+	fclose(file);		/* fails if a page was not split, which is tested below */
 	return NULL;
 }
 
-/* The kernel splits a huge page of which some is shared, or not. */
+/* The kernel may or may not split a huge page of which some is shared. */
 TEST_F_TIMEOUT(page_memory, thp_split, TIMEOUT)
 {
 	uint8_t *va;
@@ -225,7 +225,7 @@ TEST_F_TIMEOUT(page_memory, thp_split, TIMEOUT)
 	AGREE();
 	COPIES(MIB(3), 0);
 	COPIES(0, MIB(3));
-	/* 512 pages, contiguous still: a leaf of 2M. */
+	/* 512 pages, still contiguous: a 2M leaf. */
 	SET(0, SIZE, SHARED);
 	AGREE();
 	SET(MIB(4) + PAGE, PAGE, PRIVATE);
@@ -235,7 +235,7 @@ TEST_F_TIMEOUT(page_memory, thp_split, TIMEOUT)
 	EXPECT_SOUND(vmm_moves_bytes(&self->vmm, 0, AT, va, SIZE));
 }
 
-/* Memory of another kind takes a private range's place. */
+/* Memory of another kind replaces a private range. */
 TEST_F_TIMEOUT(page_memory, replaced, TIMEOUT)
 {
 	uint8_t *va;
@@ -251,7 +251,7 @@ TEST_F_TIMEOUT(page_memory, replaced, TIMEOUT)
 	SET(0, SIZE, SHARED);
 	AGREE();
 	EXPECT_SOUND(vmm_moves_bytes(&self->vmm, 0, AT, va, SIZE));
-	/* What is shared is the device's, even when the process has it no more. */
+	/* The device has the shared pages even after the process unmaps them. */
 	ASSERT_EQ(0, munmap(va + MIB(2), MIB(4)));
 	AGREE();
 	SET(0, SIZE, PRIVATE);

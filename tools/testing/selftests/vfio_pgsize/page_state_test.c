@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Pages of one mapping that become shared and private again, in memory of every
- * kind and in every order: the leaves are those of what is shared, and no more is
- * pinned or locked. Whatever happens, it is one mapping.
+ * Pages of one mapping that become shared and private again, in memory of every kind and in every
+ * order: the leaves are those of the shared pages, and only these are pinned and locked. It always
+ * counts as one mapping.
  */
 #include "harness.h"
 #include "module.h"
@@ -20,7 +20,7 @@ FIXTURE(page_state) {
 FIXTURE_VARIANT(page_state) {
 	enum backing backing;
 	uint64_t size;
-	uint64_t off;		/* of the IOVA to a multiple of 2M */
+	uint64_t off;		/* offset of the IOVA from a multiple of 2M */
 };
 
 FIXTURE_VARIANT_ADD(page_state, anon_4k) { .backing = ANON_4K, .size = MIB(4) };
@@ -30,7 +30,7 @@ FIXTURE_VARIANT_ADD(page_state, hugetlb_1g) { .backing = HUGETLB_1G, .size = GIB
 FIXTURE_VARIANT_ADD(page_state, memfd) { .backing = MEMFD, .size = MIB(4) };
 FIXTURE_VARIANT_ADD(page_state, memfd_2m) { .backing = MEMFD_2M, .size = MIB(8) };
 FIXTURE_VARIANT_ADD(page_state, mixed) { .backing = MIXED, .size = MIB(16) };
-/* No leaf of 2M fits, ever. */
+/* No 2M leaf ever fits. */
 FIXTURE_VARIANT_ADD(page_state, off_by_4k) {
 	.backing = HUGETLB_2M, .size = MIB(8), .off = PAGE,
 };
@@ -84,7 +84,7 @@ static void convert(struct __test_metadata *_metadata, FIXTURE_DATA(page_state) 
 		SET(page, PAGE, PRIVATE);
 		SET(MIB(2), MIB(2), SHARED);
 	}
-	/* Over the line between two 2M, of which one is shared. */
+	/* Across the boundary between two 2M, of which one is shared. */
 	SET(MIB(2) - 4 * PAGE, 12 * PAGE, PRIVATE);
 	SET(MIB(2) - 2 * PAGE, 3 * PAGE, SHARED);
 	SET(0, MIB(4), SHARED);
@@ -97,7 +97,7 @@ static void convert(struct __test_metadata *_metadata, FIXTURE_DATA(page_state) 
 	SET(0, size, PRIVATE);
 	SET(0, size, PRIVATE);
 	EXPECT_SOUND(vmm_has_nothing(&self->vmm));
-	/* Many pages in one call, of both kinds, in no order. */
+	/* Many pages in one call, of both kinds, in random order. */
 	for (size_t i = 0; i < ARRAY_SIZE(scattered); i++) {
 		uint64_t page = i * 37 % ARRAY_SIZE(scattered) * 11;
 
@@ -105,7 +105,7 @@ static void convert(struct __test_metadata *_metadata, FIXTURE_DATA(page_state) 
 	}
 	ASSERT_SOUND(pages_batch(&self->pages, scattered, ARRAY_SIZE(scattered)));
 	EXPECT_SOUND(pages_agree(&self->pages));
-	/* Changes of the same pages: the later one counts. */
+	/* Changes of the same pages: the later one wins. */
 	BATCH({ 0, MIB(2), SHARED }, { KIB(512), MIB(1), PRIVATE }, { KIB(768), PAGE, SHARED },
 	      { 0, PAGE, PRIVATE }, { MIB(2), MIB(2), SHARED }, { MIB(1), MIB(2), PRIVATE },
 	      { MIB(3), PAGE, SHARED });
@@ -124,7 +124,7 @@ TEST_F_TIMEOUT(page_state, upto_2m, 2 * TIMEOUT)
 TEST_F_TIMEOUT(page_state, only_4k, 2 * TIMEOUT)
 {
 	if (variant->size > MIB(16))
-		return;		/* a quarter of a million leaves, again and again, say no more */
+		return;		/* a quarter of a million leaves, again and again, add nothing */
 	convert(_metadata, self, variant, ONLY_4K);
 }
 
@@ -133,7 +133,7 @@ TEST_F_TIMEOUT(page_state, any_size, 2 * TIMEOUT)
 	convert(_metadata, self, variant, ANY_SIZE);
 }
 
-/* All shared from the start: the leaves of any mapping, and parts of them go. */
+/* All shared from the start: the leaves of any mapping; then parts become private. */
 TEST_F_TIMEOUT(page_state, starts_shared, TIMEOUT)
 {
 	uint64_t size = self->memory.size;
@@ -146,10 +146,10 @@ TEST_F_TIMEOUT(page_state, starts_shared, TIMEOUT)
 	SET(MIB(2) + PAGE, PAGE, PRIVATE);
 	SET(0, size, SHARED);
 	SET(MIB(1), MIB(2), PRIVATE);
-	/* The rest is left to close: vmm_close() looks. */
+	/* The rest is left to close: vmm_close() checks. */
 }
 
-/* A new policy reaches the pages that are shared, and they alone. */
+/* A new policy affects the shared pages only. */
 TEST_F_TIMEOUT(page_state, policy_applied, TIMEOUT)
 {
 	static const uint64_t sizes[] = { ONLY_4K, UPTO_2M, KIB(4) | KIB(16), UPTO_2M };
@@ -208,7 +208,7 @@ TEST_F_TIMEOUT(one_mapping, of_the_limit, TIMEOUT)
 	EXPECT_SOUND(vmm_has_nothing(&self->vmm));
 }
 
-/* Memory that is private need not be there, and nobody brings it. */
+/* Private memory need not be present, and is not faulted in. */
 TEST_F_TIMEOUT(one_mapping, untouched, TIMEOUT)
 {
 	struct memory untouched = { .size = MIB(4) };
@@ -229,7 +229,7 @@ TEST_F_TIMEOUT(one_mapping, untouched, TIMEOUT)
 	memory_free(&untouched);
 }
 
-/* Beside plain mappings, which stay as they are. */
+/* Beside plain mappings, which are unchanged. */
 TEST_F_TIMEOUT(one_mapping, among_others, TIMEOUT)
 {
 	struct leaves expected = {};

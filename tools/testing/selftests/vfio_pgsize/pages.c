@@ -6,7 +6,7 @@
 #include "pages.h"
 #include "units.h"
 
-/* Changes of one call, at most. */
+/* Maximum number of changes in a call. */
 #define MAX_CHANGES	512
 
 problem pages_start(struct pages *pages, struct vmm *vmm, uint64_t iova,
@@ -66,7 +66,7 @@ static problem note(struct pages *pages, const struct change *change)
 			pages->frame[page] = 0;
 			continue;
 		}
-		/* What is shared already keeps its frames, whatever the memory has now. */
+		/* Pages that are already shared keep their frames, whatever the memory has now. */
 		while (page + stretch < end && !pages->frame[page + stretch])
 			stretch++;
 		if (!stretch)
@@ -161,7 +161,7 @@ void pages_states(const struct pages *pages, struct leaves *leaves)
 	tile(pages, leaves, true);
 }
 
-/* Every leaf as one of 2M, if it is as large, or else of 4K. */
+/* Each leaf as one of 2M, if it is as large, otherwise of 4K. */
 static void coarsen(const struct leaves *from, struct leaves *to)
 {
 	for (size_t i = 0; i < from->nr; i++) {
@@ -173,9 +173,8 @@ static void coarsen(const struct leaves *from, struct leaves *to)
 }
 
 /*
- * Where any size is allowed, which leaves there are between 4K and 2M depends on
- * what happened before. So much is sure: they cover what is shared, and what is
- * whole has leaves of 2M at least.
+ * If any size is allowed, the leaves between 4K and 2M depend on the history. This much is
+ * certain: they cover the shared pages, and whole blocks have leaves of 2M at least.
  */
 static problem is_covered(const struct leaves *expected, const struct leaves *found)
 {
@@ -225,7 +224,7 @@ problem pages_agree_quickly(const struct pages *pages)
 	return NULL;
 }
 
-/* What the device reaches within the mapping, as the module says, and where it leads to. */
+/* The device's view of the mapping by the module's report, with its translations. */
 static problem oracle_agrees_with(const struct pages *pages)
 {
 	struct leaves model = {}, found = {};

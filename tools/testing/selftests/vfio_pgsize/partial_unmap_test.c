@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * VFIO_IOMMU_UNMAP_DMA of a part of a mapping: that part is gone, what stays has
- * its leaves, and each piece is a mapping of its own from then on.
+ * VFIO_IOMMU_UNMAP_DMA of a part of a mapping: that part is gone, the rest keeps its leaves, and
+ * each piece is its own mapping from then on.
  */
 #include "harness.h"
 #include "module.h"
@@ -11,7 +11,7 @@
 #define AT	GIB(4)
 #define SIZE	MIB(16)
 
-/* Pieces of the memory that are mapped, at the same offset from AT; {} is the end. */
+/* Mapped pieces of the memory, at the same offset from AT; {} ends the list. */
 struct piece {
 	uint64_t at;
 	uint64_t size;
@@ -91,7 +91,7 @@ static int mappings(struct vmm *vmm)
 
 #define UNMAP(at, size) \
 	ASSERT_SOUND(dma_unmap_exactly(self->vmm.container, AT + (at), size))
-/* Unmap a range of which only so much is mapped. */
+/* Unmap a range of which only this much is mapped. */
 #define UNMAP_OF(at, range, mapped) do {					\
 	uint64_t __size = range;						\
 										\
@@ -145,7 +145,7 @@ TEST_F_TIMEOUT(partial, middle, TIMEOUT)
 	UNMAP(MIB(6), MIB(2));
 	HAS({ 0, MIB(3) }, { MIB(3) + PAGE, MIB(3) - PAGE }, { MIB(8), size - MIB(8) });
 	EXPECT_EQ(3, mappings(&self->vmm));
-	/* The hole can be filled, by a mapping of its own. */
+	/* The hole can be filled with another mapping. */
 	ASSERT_SOUND(vmm_map(&self->vmm, AT + MIB(3), self->memory.va + MIB(3), PAGE, READ_WRITE));
 	HAS({ 0, MIB(3) }, { MIB(3), PAGE }, { MIB(3) + PAGE, MIB(3) - PAGE },
 	    { MIB(8), size - MIB(8) });
@@ -162,7 +162,7 @@ TEST_F_TIMEOUT(partial, middle, TIMEOUT)
 	EXPECT_EQ(0, mappings(&self->vmm));
 }
 
-/* Pieces are mappings as any: a later group gets them, a policy, close. */
+/* Pieces behave as any mapping: for later groups, policies, close. */
 TEST_F_TIMEOUT(partial, pieces_live_on, TIMEOUT)
 {
 	uint64_t size = self->memory.size;
@@ -205,7 +205,7 @@ FIXTURE_TEARDOWN(stateful)
 	huge_pages_release();
 }
 
-/* Both pieces are stateful, and neither's pages are the other's. */
+/* Both pieces are stateful, and independent of each other. */
 TEST_F_TIMEOUT(stateful, cut, TIMEOUT)
 {
 	struct pages *pages = &self->pages;
@@ -217,7 +217,7 @@ TEST_F_TIMEOUT(stateful, cut, TIMEOUT)
 	UNMAP_OF(MIB(5), MIB(1), MIB(1));
 	ASSERT_SOUND(pages_note(pages, CHANGES({ MIB(5), MIB(1), PRIVATE })));
 	EXPECT_EQ(2, mappings(&self->vmm));
-	/* What is left of it and what is right, each by itself. */
+	/* The left piece and the right one, separately. */
 	EXPECT_SOUND(pages_batch_fails(pages, CHANGES({ MIB(4), PAGE, PRIVATE },
 						      { MIB(5), PAGE, SHARED }), ENOENT, 1));
 	EXPECT_SOUND(pages_batch_fails(pages, CHANGES({ MIB(5) - PAGE, 2 * PAGE, PRIVATE }),
@@ -238,7 +238,7 @@ TEST_F_TIMEOUT(stateful, cut, TIMEOUT)
 		EXPECT_EQ((all - 256) * PAGE, stats.stateful);
 	}
 	UNMAP(0, MIB(5));
-	/* The end, private pages and all; only mapped bytes count. */
+	/* The end, including private pages; only mapped bytes count. */
 	size = MIB(9);
 	ASSERT_EQ(0, dma_unmap(self->vmm.container, AT + MIB(7), &size, 0));
 	EXPECT_EQ(MIB(9), size);
@@ -290,18 +290,18 @@ TEST_F_TIMEOUT(refused, too_many_mappings, TIMEOUT)
 	EXPECT_SOUND(is_whole(self));
 	EXPECT_EQ(-ENOSPC, dma_unmap(self->vmm.container, AT + MIB(5), &size, 0));
 	EXPECT_SOUND(is_whole(self));
-	/* Ends need no further mapping, of one or of two. */
+	/* Unmapping the ends needs no further mapping, of one or of two. */
 	UNMAP(MIB(3), MIB(2));
 	UNMAP(0, PAGE);
 	UNMAP(MIB(8) - PAGE, PAGE);
 	EXPECT_SOUND(account_rose(&self->vmm.before, MIB(6) / PAGE - 2, MIB(6) / PAGE - 2));
-	/* With one of them gone there is room to cut the other. */
+	/* With one of them gone the other can be divided. */
 	UNMAP(PAGE, MIB(3) - PAGE);
 	UNMAP(MIB(6), PAGE);
 	EXPECT_SOUND(account_rose(&self->vmm.before, MIB(3) / PAGE - 2, MIB(3) / PAGE - 2));
 }
 
-/* A container of type1v2 is type1's, though the module serves it. */
+/* A type1v2 container behaves like type1, though the module serves it. */
 TEST_F_TIMEOUT(refused, type1v2, TIMEOUT)
 {
 	static const struct piece parts[] = {
@@ -321,14 +321,14 @@ TEST_F_TIMEOUT(refused, type1v2, TIMEOUT)
 		EXPECT_EQ(-EINVAL, dma_unmap(self->vmm.container, AT + parts[i].at, &size, 0));
 		EXPECT_SOUND(is_whole(self));
 	}
-	/* Nor does it know of states. */
+	/* Nor does it have page states. */
 	EXPECT_EQ(-ENOTTY, set_state(self->vmm.container, &change, &nr));
 	EXPECT_EQ(-EINVAL, dma_map(self->vmm.container, GIB(8), self->memory.va, MIB(2),
 				   READ_WRITE | STATEFUL));
 	EXPECT_SOUND(is_whole(self));
 }
 
-/* Registers of another device: nothing is pinned, and a part goes as well. */
+/* Registers of another device: nothing is pinned, and partial unmap works as well. */
 TEST_F_TIMEOUT(refused, not_registers, TIMEOUT)
 {
 	struct leaves expected = {};

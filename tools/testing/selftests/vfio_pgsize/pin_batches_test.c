@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * How many pages GUP is asked for at a time: it has interrupts off while it takes those
- * that are there, for some hundred instructions each where they are small, and for some
- * where they are in huge pages.
+ * How many pages GUP is asked for at a time: it has interrupts off while it takes present pages,
+ * for some hundred instructions each if they are small, and for some if they are huge.
  */
 #include "backing.h"
 #include "harness.h"
@@ -44,7 +43,7 @@ FIXTURE_TEARDOWN(pin_batches)
 struct seen {
 	uint64_t va;
 	uint64_t pages;		/* all together */
-	uint64_t large;		/* the most where pages are small */
+	uint64_t large;		/* the maximum if pages are small */
 	int larger;		/* how often it was more than SMALL there */
 };
 
@@ -62,7 +61,7 @@ static problem look(const uint64_t *values, void *arg)
 		return problem_is("%lu pages at %#lx: huge ones and small ones", nr, values[0]);
 	if (nr > seen->large)
 		seen->large = nr;
-	/* The second quarter alone has no huge page at all. */
+	/* Only the second quarter has no huge page at all. */
 	if (first < 2 * HUGE / PAGE)
 		seen->larger += nr > SMALL;
 	return NULL;
@@ -76,7 +75,7 @@ TEST_F_TIMEOUT(pin_batches, are_bounded, TIMEOUT)
 
 	ASSERT_SOUND(vmm_map(&self->vmm, AT, self->memory.va, SIZE, READ_WRITE));
 	EXPECT_SOUND(probe_each(names, 2, &count, look, &seen));
-	/* All of it is there: nothing is asked for twice. */
+	/* All pages are present: none is requested twice. */
 	EXPECT_EQ(SIZE / PAGE, seen.pages);
 	EXPECT_GE(MOST, seen.large);
 	EXPECT_GE(1, seen.larger);

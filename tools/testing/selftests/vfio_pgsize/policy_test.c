@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The page-size policy: of the container and of ranges, set before mapping and
- * applied after it, of groups attached later, and of another device's memory.
+ * The page-size policy: of the container and of ranges, set before mapping and applied afterwards, of
+ * groups that are attached later, and of another device's memory.
  */
 #include "harness.h"
 #include "module.h"
@@ -34,7 +34,7 @@ FIXTURE_TEARDOWN(policy)
 	huge_pages_release();
 }
 
-/* What a test expects of consecutive parts of the memory, from its start on. */
+/* The expected leaves of consecutive parts of the memory, from its start. */
 struct part {
 	uint64_t size;
 	uint64_t sizes;
@@ -101,7 +101,7 @@ TEST_F_TIMEOUT(policy, apply_each_after_each, TIMEOUT)
 	EXPECT_SOUND(vmm_has_nothing(&self->vmm));
 }
 
-/* Without APPLY what is mapped stays as it is, and what comes later does not. */
+/* Without APPLY mapped memory is unchanged, and later maps use the policy. */
 TEST_F_TIMEOUT(policy, without_apply_only_later_maps, TIMEOUT)
 {
 	uint64_t half = SIZE / 2;
@@ -132,7 +132,7 @@ TEST_F_TIMEOUT(policy, apply_to_scattered_memory, TIMEOUT)
 	memory_free(&small);
 }
 
-/* Two mappings that meet in the middle of 2M are never merged across. */
+/* Two mappings that meet in the middle of 2M are never merged. */
 TEST_F_TIMEOUT(policy, apply_keeps_mappings_apart, TIMEOUT)
 {
 	uint64_t first = MIB(3);
@@ -153,7 +153,7 @@ TEST_F_TIMEOUT(policy, apply_keeps_mappings_apart, TIMEOUT)
 
 TEST_F_TIMEOUT(policy, range_before_mapping, TIMEOUT)
 {
-	/* The range starts and ends within a page of 2M. */
+	/* The range starts and ends within a 2M page. */
 	uint64_t start = MIB(2) + KIB(64), size = MIB(5);
 
 	ASSERT_EQ(0, policy_set(self->vmm.container, RANGE, AT + start, size, ONLY_4K));
@@ -179,7 +179,7 @@ TEST_F_TIMEOUT(policy, range_after_mapping, TIMEOUT)
 	EXPECT_SOUND(vmm_moves_bytes(&self->vmm, 0, AT, self->memory.va, SIZE));
 }
 
-/* Of a leaf that a range has a part of, the rest gets what its own policy gives: no other's. */
+/* If a range covers a part of a leaf, the rest gets the leaves of its own policy. */
 TEST_F_TIMEOUT(policy, range_within_a_leaf, TIMEOUT)
 {
 	static const uint64_t starts[] = { 0, MIB(2), MIB(4) - PAGE };
@@ -201,7 +201,7 @@ TEST_F_TIMEOUT(policy, range_within_a_leaf, TIMEOUT)
 	}
 }
 
-/* A later range replaces what was said of the same addresses, and only that. */
+/* A later range replaces the policy of the same addresses only. */
 TEST_F_TIMEOUT(policy, overlapping_ranges, TIMEOUT)
 {
 	int container = self->vmm.container;
@@ -223,7 +223,7 @@ TEST_F_TIMEOUT(policy, overlapping_ranges, TIMEOUT)
 	EXPECT_SOUND(policy_at_is(container, AT + MIB(12), ANY_SIZE, EVERYWHERE + PAGE - AT - MIB(12),
 				  1));
 
-	/* The container's policy holds where no range has one of its own. */
+	/* The container's policy applies where no range has its own. */
 	ASSERT_SOUND(vmm_policy(&self->vmm, APPLY, ONLY_4K));
 	EXPECT_SOUND(has_parts(&self->vmm, &self->memory,
 			       PARTS({ MIB(2), ONLY_4K }, { MIB(2), UPTO_2M }, { MIB(2), ONLY_4K },
@@ -264,7 +264,7 @@ TEST_F_TIMEOUT(policy, get_answers, TIMEOUT)
 	EXPECT_EQ(0, info.policy.nr_ranges);
 }
 
-/* As many ranges as GET_INFO says, and no more; then all away at once. */
+/* As many ranges as GET_INFO says, and no more; then remove all at once. */
 TEST_F_TIMEOUT(policy, limit_of_ranges, TIMEOUT)
 {
 	int container = self->vmm.container;
@@ -300,7 +300,7 @@ TEST_F_TIMEOUT(policy, outlives_mapping, TIMEOUT)
 	}
 }
 
-/* A group that comes later finds the same leaves; one that goes takes none away. */
+/* A group that joins later finds the same leaves; one that leaves removes none. */
 TEST_F_TIMEOUT(policy, groups_come_and_go, TIMEOUT)
 {
 	const struct part *parts = PARTS({ MIB(4), ONLY_4K }, { SIZE - MIB(4), UPTO_2M });
@@ -316,7 +316,7 @@ TEST_F_TIMEOUT(policy, groups_come_and_go, TIMEOUT)
 		EXPECT_SOUND(has_parts(&self->vmm, &self->memory, parts));
 		EXPECT_SOUND(vmm_moves_bytes(&self->vmm, 0, AT, self->memory.va, SIZE));
 	}
-	/* The first group goes, the second stays. */
+	/* The first group leaves, the second stays. */
 	ASSERT_SOUND(vmm_attach(&self->vmm, 1));
 	vmm_detach(&self->vmm, 0);
 	EXPECT_SOUND(has_parts(&self->vmm, &self->memory, parts));
@@ -326,7 +326,7 @@ TEST_F_TIMEOUT(policy, groups_come_and_go, TIMEOUT)
 	EXPECT_SOUND(vmm_moves_bytes(&self->vmm, 1, AT, self->memory.va, SIZE));
 }
 
-/* Another device's registers, VM_PFNMAP: policy and DMA are as for memory. */
+/* Another device's registers, VM_PFNMAP: policy and DMA work as for memory. */
 TEST_F_TIMEOUT(policy, peer_to_peer, TIMEOUT)
 {
 	static const uint64_t sizes[] = { ANY_SIZE, ONLY_4K, KIB(4) | KIB(64) };
@@ -338,7 +338,7 @@ TEST_F_TIMEOUT(policy, peer_to_peer, TIMEOUT)
 	peer = &self->vmm.devices[1].edu;
 	ASSERT_SOUND(vmm_policy(&self->vmm, 0, sizes[ARRAY_SIZE(sizes) - 1]));
 	ASSERT_SOUND(vmm_map(&self->vmm, AT, (void *)peer->registers, EDU_BAR_SIZE, READ_WRITE));
-	/* Registers are no memory: nothing is pinned for them. */
+	/* Registers are not memory: nothing is pinned for them. */
 	EXPECT_SOUND(account_rose(&self->vmm.before, 0, 0));
 	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
 		if (i) {
@@ -365,7 +365,7 @@ TEST_F_TIMEOUT(policy, peer_to_peer, TIMEOUT)
 	EXPECT_SOUND(dma_unmap_exactly(self->vmm.container, AT, EDU_BAR_SIZE));
 }
 
-/* Two containers have policies and leaves of their own. */
+/* Two containers have their own policies and leaves. */
 TEST_F_TIMEOUT(policy, containers_are_apart, TIMEOUT)
 {
 	int other = container_open(), group;

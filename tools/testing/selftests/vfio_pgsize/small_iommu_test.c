@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * An IOMMU that has 4K leaves only, for the kernel was told so by
- * amd_iommu=nohugepages: no policy makes larger ones of them.
+ * An IOMMU with 4K leaves only, through the kernel option amd_iommu=nohugepages: no policy makes
+ * larger ones.
  */
 #include "harness.h"
 #include "module.h"

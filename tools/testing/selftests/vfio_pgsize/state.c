@@ -19,7 +19,7 @@ problem state_take(struct vmm *vmm, struct state *state)
 		return wrong;
 	if (get_stats(vmm->container, &state->stats))
 		return problem_is("GET_STATS: %m");
-	/* Behind the last address, and where GET_POLICY stops short of it, is the end. */
+	/* The end is behind the last address, or where GET_POLICY stops short of it. */
 	do {
 		struct vfio_pgsize_policy *policy = &state->policies[state->nr_policies++];
 		int ret = policy_get(vmm->container, policy, VFIO_PGSIZE_POLICY_RANGE, at);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What vfio_iommu_type1 does, vfio_pgsize does when nobody asked for a policy:
- * the same requests go to both, and the answers are compared.
+ * Without a policy vfio_pgsize behaves like vfio_iommu_type1: the same requests go to both, and the
+ * answers are compared.
  */
 #include "harness.h"
 #include "module.h"
@@ -11,10 +11,10 @@
 #define AT	GIB(1)
 #define SIZE	MIB(8)
 
-/* Who serves: type1 itself; vfio_pgsize in its place; vfio_pgsize by its own name. */
+/* Who serves: type1 itself; vfio_pgsize in its place; vfio_pgsize by its own type. */
 struct backend {
 	const char *name;
-	const char *parameters;		/* of vfio_pgsize; NULL: it is not loaded */
+	const char *parameters;		/* of vfio_pgsize; NULL: not loaded */
 	unsigned long type;
 };
 
@@ -104,7 +104,7 @@ TEST_F_TIMEOUT(type1, unmap_all, TIMEOUT)
 	EXPECT_SOUND(vmm_fetch_faults(&self->vmm, 0, AT));
 }
 
-/* A group that comes later reaches what is mapped already. */
+/* A group that joins later reaches existing mappings. */
 TEST_F_TIMEOUT(type1, replay, TIMEOUT)
 {
 	ASSERT_SOUND(vmm_map(&self->vmm, AT, self->memory.va, SIZE, READ_WRITE));
@@ -143,7 +143,7 @@ static void reach_limit(struct __test_metadata *_metadata, unsigned long type)
 	ASSERT_SOUND(container_info(vmm.container, &info));
 	EXPECT_EQ(0, info.dma_avail);
 	EXPECT_EQ(-ENOSPC, dma_map(vmm.container, AT + 3 * PAGE, memory.va, PAGE, READ_WRITE));
-	/* One that overlaps is told so first. */
+	/* An overlapping one gets that error first. */
 	EXPECT_EQ(-EEXIST, dma_map(vmm.container, AT, memory.va, PAGE, READ_WRITE));
 	EXPECT_SOUND(account_rose(&vmm.before, 3, 3));
 	EXPECT_SOUND(dma_unmap_exactly(vmm.container, AT + PAGE, PAGE));
@@ -152,7 +152,7 @@ static void reach_limit(struct __test_metadata *_metadata, unsigned long type)
 	memory_free(&memory);
 }
 
-/* For what concerns more than one backend. */
+/* For tests of more than one backend. */
 FIXTURE(backends) {
 	int unused;
 };
@@ -183,14 +183,14 @@ TEST_F_TIMEOUT(backends, entry_limit_of_pgsize, TIMEOUT)
 
 /* --- the same requests to each ------------------------------------------- */
 
-/* Two pages of 2M mapped at AT and at AT + 4M, and these requests after each other. */
+/* Two 2M pages mapped at AT and at AT + 4M, then these requests in order. */
 struct request {
 	char what;		/* m: map, u: unmap */
 	uint64_t iova;
 	uint64_t size;
 	uint32_t flags;
 	uint64_t skip;		/* map: from the memory's start; NOWHERE: unmapped memory */
-	bool part;		/* unmap: of a part, which VFIO_PGSIZE_IOMMU does */
+	bool part;		/* unmap: of a part, which VFIO_PGSIZE_IOMMU supports */
 };
 
 #define NOWHERE	(1ULL << 40)
@@ -218,9 +218,9 @@ static const struct request requests[] = {
 	{ 'm', 0xfee00000, PAGE, RW },			/* interrupts */
 	{ 'm', 0xfedff000, MIB(2), RW },
 	{ 'm', 0xfd00000000, PAGE, RW },		/* HyperTransport */
-	/* maps that are not */
+	/* maps that succeed */
 	{ 'm', 1ULL << 60, PAGE, RW },
-	/* All but the last page: of that one IOMMU_DEBUG_PAGEALLOC warns, with type1, too. */
+	/* All but the last page: IOMMU_DEBUG_PAGEALLOC warns about it, with type1, too. */
 	{ 'm', EVERYWHERE - PAGE, PAGE, RW },
 	{ 'm', GIB(2), PAGE, VFIO_DMA_MAP_FLAG_READ },
 	{ 'm', GIB(2) + PAGE, PAGE, VFIO_DMA_MAP_FLAG_WRITE },
@@ -242,10 +242,10 @@ static const struct request requests[] = {
 	{ 'u', 0, MIB(2), ALL },
 	{ 'u', AT, MIB(2), DIRTY },
 	{ 'u', 0, 0, ALL | DIRTY },
-	/* unmaps that are not */
+	/* unmaps that succeed */
 	{ 'u', GIB(3), MIB(2), 0 },			/* of nothing */
 	{ 'u', EVERYWHERE, PAGE, 0 },
-	{ 'u', GIB(2), GIB(1), 0 },			/* of more than there is */
+	{ 'u', GIB(2), GIB(1), 0 },			/* of more than is mapped */
 	{ 'u', AT, MIB(6), 0 },				/* of two, and what is between */
 	{ 'u', AT, MIB(6), 0 },				/* again */
 	{ 'u', 0, EVERYWHERE, 0 },
@@ -351,7 +351,7 @@ TEST_F_TIMEOUT(backends, same_answers, 2 * TIMEOUT)
 	for (size_t i = 1; i < ARRAY_SIZE(backends); i++)
 		compare(_metadata, backends[i].name, &answers[0], &answers[i],
 			backends[i].type == VFIO_PGSIZE_IOMMU);
-	/* The requests are what the comments above say: type1 itself refuses just these. */
+	/* The requests match the comments above: type1 itself refuses exactly these. */
 	for (size_t i = 0; i < ARRAY_SIZE(requests); i++)
 		refused += answers[0].to[i].ret != 0;
 	EXPECT_EQ(32, refused);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Which memory of the process can be mapped: as vfio_iommu_type1 answers, whether a
- * page is there already or not, and the same where pages become shared one by one.
+ * Which process memory can be mapped: the answer is vfio_iommu_type1's, whether or not a page is
+ * present, and the same if pages become shared one by one.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -23,7 +23,7 @@
 #define READ	VFIO_DMA_MAP_FLAG_READ
 #define WRITE	VFIO_DMA_MAP_FLAG_WRITE
 
-/* A call that waits for memory is killed after so many seconds. */
+/* A call that waits for memory is killed after this many seconds. */
 #define PATIENCE	20
 
 FIXTURE(user_memory) {
@@ -31,7 +31,7 @@ FIXTURE(user_memory) {
 };
 
 FIXTURE_VARIANT(user_memory) {
-	const char *parameters;	/* of vfio_pgsize; NULL: it is not loaded */
+	const char *parameters;	/* of vfio_pgsize; NULL: not loaded */
 	unsigned long type;
 	bool states;		/* by SET_STATE: all pages in one change */
 	bool each;		/* by SET_STATE: a change for each page */
@@ -75,7 +75,7 @@ static int share(int container, bool each, uint64_t size)
 	return set_state(container, changes, &nr);
 }
 
-/* 0, or why a device cannot use this memory. It is unmapped again. */
+/* 0, or why a device cannot use this memory. Unmaps it again. */
 static int answer(FIXTURE_DATA(user_memory) *self, const FIXTURE_VARIANT(user_memory) *variant,
 		  const void *va, uint64_t size, uint32_t flags)
 {
@@ -95,7 +95,7 @@ static int answer(FIXTURE_DATA(user_memory) *self, const FIXTURE_VARIANT(user_me
 
 #define ANSWER(va, size, flags)	answer(self, variant, va, size, flags)
 
-/* Anonymous pages, written to if `touched`, which the process has by `prot` in the end. */
+/* Anonymous pages, written to if `touched`, with the final protection `prot`. */
 static uint8_t *pages_of(int prot, bool touched)
 {
 	uint8_t *va = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -107,7 +107,7 @@ static uint8_t *pages_of(int prot, bool touched)
 	return mprotect(va, SIZE, prot) ? NULL : va;
 }
 
-/* The answer is the mapping's protection, not what the page table happens to hold. */
+/* The answer depends on the mapping's protection, not on the page table's contents. */
 TEST_F_TIMEOUT(user_memory, protection, TIMEOUT)
 {
 	static const struct {
@@ -141,7 +141,7 @@ TEST_F_TIMEOUT(user_memory, protection, TIMEOUT)
 	}
 }
 
-/* One page in the middle of others, in a mapping of its own. */
+/* One page in the middle of others, with its own protection. */
 TEST_F_TIMEOUT(user_memory, protection_of_one_page, TIMEOUT)
 {
 	uint8_t *va = pages_of(PROT_READ | PROT_WRITE, true);
@@ -160,7 +160,7 @@ TEST_F_TIMEOUT(user_memory, protection_of_one_page, TIMEOUT)
 	munmap(va, SIZE);
 }
 
-/* Pages of the kernel's own, which it lets every process read. */
+/* Pages of the kernel that every process can read. */
 static bool special(const char *name, uint8_t **start, uint8_t **end)
 {
 	FILE *maps = fopen("/proc/self/maps", "r");
@@ -186,8 +186,8 @@ static int is_present(const void *va)
 }
 
 /*
- * They are VM_MIXEDMAP: what the process has read is a page as any other, and what it has
- * not read the kernel does not bring for another's access (lib/vdso/datastore.c).
+ * They are VM_MIXEDMAP: a page that the process has read is like any other; a page that it has
+ * not read is not faulted in for another's access (lib/vdso/datastore.c).
  */
 TEST_F_TIMEOUT(user_memory, pages_of_the_kernel, TIMEOUT)
 {
@@ -205,7 +205,7 @@ TEST_F_TIMEOUT(user_memory, pages_of_the_kernel, TIMEOUT)
 		EXPECT_EQ(present, is_present(va));
 	}
 	EXPECT_LT(0, absent);
-	/* VM_IO and VM_PFNMAP, of a clock that is not there. */
+	/* VM_IO and VM_PFNMAP, of a clock that does not exist. */
 	ASSERT_TRUE(special("[vvar_vclock]", &va, &end));
 	for (; va < end; va += PAGE)
 		EXPECT_EQ(-EFAULT, ANSWER(va, PAGE, READ));
@@ -229,7 +229,7 @@ TEST_F_TIMEOUT(user_memory, ends_of_the_address_space, TIMEOUT)
 
 /* --- protection keys ------------------------------------------------------ */
 
-/* A device is no thread, whose keys count: as another process. */
+/* A device is not a thread with keys: it counts as another process. */
 TEST_F_TIMEOUT(user_memory, protection_keys, TIMEOUT)
 {
 	static const int rights[] = { PKEY_DISABLE_WRITE, PKEY_DISABLE_ACCESS };
@@ -266,7 +266,7 @@ TEST_F_TIMEOUT(user_memory, protection_keys, TIMEOUT)
 
 /* --- userfaultfd ------------------------------------------------------------ */
 
-/* Nobody reads what it tells. */
+/* Nobody reads its events. */
 static int userfaultfd_for(uint8_t *va, uint64_t size, uint64_t mode)
 {
 	struct uffdio_api api = { .api = UFFD_API };
@@ -283,7 +283,7 @@ static int userfaultfd_for(uint8_t *va, uint64_t size, uint64_t mode)
 	return fd;
 }
 
-/* Memory that another thread would have to bring: no call waits for that. */
+/* Memory that another thread would have to provide: no call waits for it. */
 TEST_F_TIMEOUT(user_memory, missing_pages_of_userfaultfd, TIMEOUT)
 {
 	static const uint32_t flags[] = { READ, WRITE, READ_WRITE };
@@ -297,7 +297,7 @@ TEST_F_TIMEOUT(user_memory, missing_pages_of_userfaultfd, TIMEOUT)
 	alarm(PATIENCE);
 	for (size_t i = 0; i < ARRAY_SIZE(flags); i++)
 		EXPECT_EQ(-EFAULT, ANSWER(va, SIZE, flags[i]));
-	/* The others are there: only the last one is missing. */
+	/* The others are present: only the last one is missing. */
 	for (int i = 0; i < PAGES - 1; i++) {
 		struct uffdio_zeropage zero = { .range = { (uintptr_t)va + i * PAGE, PAGE } };
 
@@ -329,11 +329,11 @@ TEST_F_TIMEOUT(user_memory, write_protected_pages_of_userfaultfd, TIMEOUT)
 	munmap(va, SIZE);
 }
 
-/* --- what else type1 says of itself ------------------------------------------- */
+/* --- other properties of type1 --------------------------------------------------- */
 
 TEST_F_TIMEOUT(user_memory, extensions, TIMEOUT)
 {
-	/* Once a container is set up its backend alone is asked. */
+	/* Once a container is set up only its backend is asked. */
 	EXPECT_EQ(1, container_extension(self->vmm.container, VFIO_TYPE1_IOMMU));
 	EXPECT_EQ(1, container_extension(self->vmm.container, VFIO_TYPE1v2_IOMMU));
 }

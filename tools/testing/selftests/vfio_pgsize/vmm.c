@@ -137,7 +137,7 @@ problem vmm_map(struct vmm *vmm, uint64_t iova, const void *va, uint64_t size, u
 	return ret ? problem_is("mapping %#lx bytes at %#lx: %s", size, iova, strerror(-ret)) : NULL;
 }
 
-/* Does this container answer QUERY? vfio_iommu_type1 does not. */
+/* Whether this container answers QUERY; vfio_iommu_type1 does not. */
 static int has_query(struct vmm *vmm)
 {
 	return container_extension(vmm->container, VFIO_PGSIZE_IOMMU) >= VFIO_PGSIZE_VERSION;
@@ -216,8 +216,8 @@ problem vmm_moves_bytes(struct vmm *vmm, int device, uint64_t iova, uint8_t *va,
 }
 
 /*
- * The kernel logs no more than some faults of a device in some seconds, and the IOMMU
- * has a fault for each word: transfer one word, and try again until its fault is logged.
+ * The kernel logs only some faults of a device in some seconds, and the IOMMU faults for each
+ * word: transfer one word, and repeat until its fault is logged.
  */
 static problem faults(struct vmm *vmm, int device, uint64_t iova,
 		      problem (*transfer)(struct edu *edu, uint64_t iova, uint32_t size))
