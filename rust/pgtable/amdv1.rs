@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The entries of AMD's IOMMU page tables for host translations (format v1).
+//! Page-table entries of AMD's IOMMU for host translations, format v1.
 //!
-//! A table is a page of 512 entries of 64 bits. An entry of a table of level `l` covers
-//! 2^(12 + 9 l) bytes:
+//! Source: AMD I/O Virtualization Technology (IOMMU) Specification, 2.2.3 "I/O Page Tables for Host
+//! Translations", and `drivers/iommu/generic_pt/fmt/amdv1.h`.
+//!
+//! A table is a page of 512 entries of 64 bits. An entry of level `l` covers 2^(12 + 9 l) bytes:
 //!
 //! ```text
 //!  63 62 61 60 59    52 51                        12 11   9 8 7 6 5 4     1 0
@@ -12,9 +14,9 @@
 //! +--+--+--+--+--------+----------------------------+------+---+-+-+-------+--+
 //! ```
 //!
-//! *next* says what the entry is: 0 a leaf that the one entry covers; 7 a leaf whose size is coded
-//! in the low bits of the address (2^k - 1 pages: 2^(k + 1) pages), repeated in each of the entries
-//! that it covers; any other a table of the next lower level, which the driver numbers from 1.
+//! *next*: 0 is a leaf of the entry's size. 7 is a leaf whose size is coded in the low address bits
+//! (2^k - 1 pages stand for 2^(k + 1) pages) and which is repeated in every entry that it covers.
+//! Any other value points to a table of the next lower level; the hardware counts levels from 1.
 
 use super::{
     units::PAGE_LG2,
@@ -52,36 +54,34 @@ const WRITE: u64 = 1 << 62;
 
 const AD_BITS: u64 = ACCESSED | DIRTY;
 
-/// The highest level, which holds no leaves.
+/// The highest level. It holds no leaves.
 const TOP_LEVEL: u8 = 5;
 
-/// Each power of two from 4K to 2^51, but not 512G, which the hardware gets wrong and the driver
-/// does not offer.
+/// Each power of two from 4K to 2^51, except 512G: hardware does not support it
+/// (`generic_pt/fmt/amdv1.h: amdv1pt_possible_sizes`).
 const SIZES: PageSizes = PageSizes::from_bits(((1 << 52) - (1 << 12)) & !(1 << 39));
 
-/// The format, and what differs between its tables: which bit, if any, says that memory is
-/// encrypted, and what each leaf says.
+/// The format, with the parameters that differ between tables: the C-bit, and common bits of
+/// leaves.
 ///
-/// The C-bit takes the place of an address bit above all that physical memory uses, so that adding
-/// to an address never reaches it.
+/// The C-bit lies above all physical address bits, so adding to an address never carries into it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AmdV1 {
-    /// The C-bit.
+    /// Mask of the C-bit.
     encrypted: u64,
-    /// What leaves of memory have besides permissions; of it, the C-bit is in pointers to tables, too.
+    /// Bits that every new leaf has besides permissions. Pointers to tables get the C-bit of them.
     common: u64,
 }
 
 impl AmdV1 {
-    /// Entries without a C-bit.
+    /// No C-bit.
     pub const PLAIN: Self = Self {
         encrypted: 0,
         common: 0,
     };
 
-    /// Entries whose address may hold the C-bits `mask` (the kernel's `sme_me_mask`); pointers to
-    /// tables and new leaves get it set when `encrypt_tables`. `None` if `mask` is outside the
-    /// address.
+    /// Addresses may hold the C-bit `mask` (the kernel's `sme_me_mask`). Table pointers and new
+    /// leaves have it set if `encrypt_tables`. `None` if `mask` is outside the address bits.
     pub const fn with_c_bit(mask: u64, encrypt_tables: bool) -> Option<Self> {
         if mask & !ADDRESS != 0 {
             return None;
@@ -92,8 +92,8 @@ impl AmdV1 {
         })
     }
 
-    /// The same, with new leaves that say whether devices' accesses are coherent with the processors'
-    /// caches, whatever the devices say.
+    /// The same format, whose new leaves set or clear FC (force coherence) regardless of the
+    /// device.
     pub const fn force_coherence(self, coherent: bool) -> Self {
         Self {
             common: self.common & ADDRESS | if coherent { COHERENT } else { 0 },
@@ -106,7 +106,7 @@ impl AmdV1 {
         ADDRESS & !self.encrypted
     }
 
-    /// What the leaf `raw` says besides where it leads and how large it is.
+    /// The bits of leaf `raw` other than present, AD bits, next and address.
     #[inline]
     const fn attrs_of(self, raw: u64) -> Attrs {
         Attrs::from_bits(raw & !(PRESENT | AD_BITS | NEXT | self.address()))
@@ -203,7 +203,7 @@ impl Format for AmdV1 {
     fn table(self, table: Table, level: Level) -> u64 {
         let next = (u64::from(level.get()).wrapping_add(1)).wrapping_shl(NEXT_SHIFT);
 
-        // The walk ANDs the permissions of all levels: the leaf's alone are to count.
+        // The walk ANDs the permissions of all levels, so only the leaf restricts them.
         PRESENT | READ | WRITE | next | table.phys().get() | (self.common & self.encrypted)
     }
 

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What an edit did, and why it did not.
+//! Results of edits.
 
 use super::{
     Iova,
     IovaRange, //
 };
 
-/// Why an edit stopped. Each leaf is then as it was, or as it was to be.
+/// Why an edit stopped. Each leaf is either the old one or a wanted one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Error<E> {
-    /// There was no table to be had.
+    /// [`TablePages::alloc`](super::TablePages::alloc) failed.
     Pages(E),
-    /// A leaf lies only in part in the range given; it starts here.
+    /// The leaf that starts here crosses an end of the range.
     Straddles(Iova),
-    /// What is mapped here is not what it was a moment ago, or not what the caller said.
+    /// The entry at this IOVA is unexpected: it changed, or the caller was wrong.
     Changed(Iova),
 }
 
@@ -28,29 +28,29 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// Nothing.
+    /// No change.
     pub const NONE: Self = Self {
         touched: None,
         splits: 0,
         merges: 0,
     };
 
-    /// Where the IOTLB is to be flushed, before retired tables are freed.
+    /// Where to flush the IOTLB before the retired tables are freed.
     pub const fn touched(&self) -> Option<IovaRange> {
         self.touched
     }
 
-    /// How many leaves were replaced by smaller ones.
+    /// Number of leaves that smaller ones replaced.
     pub const fn splits(&self) -> u64 {
         self.splits
     }
 
-    /// How many leaves now stand where smaller ones stood.
+    /// Number of leaves that replaced smaller ones.
     pub const fn merges(&self) -> u64 {
         self.merges
     }
 
-    /// Both taken together.
+    /// The sum of both changes.
     pub fn and(self, other: Self) -> Self {
         Self {
             touched: match (self.touched, other.touched) {
@@ -78,7 +78,7 @@ impl Changes {
         });
     }
 
-    /// Something was written, though no leaf is another in the end.
+    /// Entries were written, although the leaves are the same in the end.
     pub(super) fn add_touch(&mut self, range: IovaRange) {
         *self = self.and(Self {
             touched: Some(range),

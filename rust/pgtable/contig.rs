@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Contiguous runs, and the leaves that one ought to have.
+//! Contiguous runs, and their tiling.
 //!
-//! The tile of an address is the largest allowed size whose aligned block around the address lies
-//! wholly in the contiguous run, and to which IOVA and physical address are aligned alike:
+//! The tile at an address has the largest allowed size whose aligned block around the address lies
+//! within the contiguous run, where IOVA and physical address are aligned alike:
 //!
 //! ```text
-//! contiguous run       |----------------------------------------------|
+//! contiguous run |----------------------------------------------|
 //! 2M blocks     .  |           |           |           |          .
 //! tiles         |..|     2M    |     2M    |     2M    |4K 4K 4K..|
 //! ```
 //!
-//! The blocks are nested or disjoint, so that the tiling is unique, and going from left to right
-//! with the largest size that fits finds it. That is what the driver's map does.
+//! Aligned blocks are nested or disjoint, so the tiling is unique. Taking the largest size that
+//! fits, from left to right, finds it; so does the driver's map (`generic_pt/iommu_pt.h`).
 
 use super::{
     Iova,
@@ -22,28 +22,29 @@ use super::{
     Phys, //
 };
 
-/// IOVAs that are contiguous in physical memory.
+/// An IOVA range that is contiguous in physical memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ContigRun {
+    /// The range.
     pub range: IovaRange,
-    /// Where `range.start()` is.
+    /// The physical address of `range.start()`.
     pub phys: Phys,
 }
 
 impl ContigRun {
-    /// Where an IOVA of the contiguous run is.
+    /// The physical address of `iova`, which is in the range.
     pub fn phys_at(&self, iova: Iova) -> Phys {
         self.phys.at(self.range.start(), iova)
     }
 
-    /// Whether `next` begins where this ends, in IOVAs and in memory.
+    /// Whether `next` starts where this ends, in IOVA and in physical memory.
     pub fn is_followed_by(&self, next: &Self) -> bool {
         self.range.last().next() == Some(next.range.start())
             && self.phys_at(next.range.start()) == next.phys
     }
 
-    /// The blocks of 2M in it that leaves of 2M can translate: those that lie wholly in it, if they
-    /// are blocks of 2M in memory too.
+    /// The blocks of 2M that 2M leaves can map: those that lie within the range and are aligned in
+    /// physical memory, too. `None` if there are none.
     pub fn blocks(&self) -> Option<IovaRange> {
         const SIZE: PageSize = PageSize::SIZE_2M;
         let range = self.range;
@@ -60,7 +61,7 @@ impl ContigRun {
     }
 }
 
-/// Tiles of equal size that follow one another.
+/// Adjacent tiles of equal size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Tiles {
     pub(super) start: Iova,
@@ -69,12 +70,11 @@ pub(super) struct Tiles {
 }
 
 impl ContigRun {
-    /// The largest of `sizes` to which `iova` and its physical address are both aligned; 4K if
-    /// none is.
+    /// The largest of `sizes` to which `iova` and its physical address are aligned; else 4K.
     #[inline]
     fn aligned_size(&self, iova: Iova, sizes: PageSizes) -> PageSize {
         let bits = iova.get() | self.phys.at(self.range.start(), iova).get();
-        // The lowest bit set, and all below it: the sizes up to that alignment.
+        // The lowest bit that is set, and all below it: the sizes up to that alignment.
         let limit = PageSizes::from_bits(bits ^ bits.wrapping_sub(1));
 
         sizes
@@ -83,23 +83,23 @@ impl ContigRun {
             .unwrap_or(PageSize::SIZE_4K)
     }
 
-    /// The tiles from `iova` on that are of the size of the first. There may be more of the same
-    /// size behind them.
+    /// The adjacent tiles from `iova` on that have the size of the first one. More tiles of this
+    /// size may follow.
     ///
-    /// `iova` is in the contiguous run and is where a tile starts.
+    /// `iova` is in the contiguous run and is the start of a tile.
     #[inline]
     pub(super) fn tiles_at(&self, iova: Iova, sizes: PageSizes) -> Tiles {
         let last = self.range.last();
         let more = last.above(iova);
         let room = match more.checked_add(1).and_then(u64::checked_ilog2) {
-            // All sizes up to the largest power of two that the rest has room for.
+            // All sizes that are not larger than the rest of the run.
             Some(lg2) => PageSizes::from_bits(!u64::MAX.wrapping_shl(lg2).wrapping_shl(1)),
             None => PageSizes::ALL,
         };
         let size = self.aligned_size(iova, sizes.intersect(room));
         let phys = self.phys.at(self.range.start(), iova);
 
-        // A larger tile can start only where a larger size is aligned in both.
+        // A larger tile starts only where both addresses are aligned to a larger size.
         let end = match sizes.above(size).smallest() {
             Some(larger) if (iova.get() ^ phys.get()) & larger.mask() == 0 => {
                 last.min(iova.align_last(larger))

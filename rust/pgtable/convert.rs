@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A whole range to other leaf sizes, in steps of bounded work.
+//! Converts a range to other leaf sizes, in steps of bounded work.
 
 use core::sync::atomic::Ordering;
 
@@ -26,50 +26,50 @@ use super::{
     TablePages, //
 };
 
-/// How far one look ahead goes: at most 32 level-0 tables of leaves, or one leaf.
+/// Bytes per look-ahead: at most 32 level-0 tables, or one leaf.
 const LOOK_AHEAD: u64 = 64 << 20;
 
-/// Work is counted in entries. This many are in a table,
+/// Work is counted in entries. A table has this many.
 const TABLE_WORK: u64 = 512;
 
-/// and going down to one from the top costs as much as this many.
+/// The cost of a walk from the top, in entries.
 const WALK_WORK: u64 = 16;
 
-/// A conversion under way: afterwards each extent of the range has the leaves that a fresh map of
-/// it with the given sizes would make (as far as the top reaches: it does not grow).
+/// A conversion in progress. At its end, each extent of the range has the leaves that a new map
+/// with the given sizes creates, as far as the top reaches; the top does not grow.
 ///
-/// Between two steps nothing of the range may be mapped or unmapped; splitting is harmless. If that
-/// can not be had, go on with a new conversion of what [`Conversion::rest`] says.
+/// Nothing may be mapped or unmapped in the range between two steps. Splits are allowed. Otherwise,
+/// start a new conversion of [`Conversion::rest`].
 #[derive(Debug, Clone, Copy)]
 pub struct Conversion {
-    /// What is left to do.
+    /// The part that is not converted yet.
     rest: Option<IovaRange>,
     sizes: PageSizes,
-    /// What is known of the extent at the start of the rest.
+    /// The extent at the start of `rest`, if it was looked at.
     known: Option<Known>,
 }
 
-/// The beginning of an extent, as far as looked at.
+/// The start of an extent.
 #[derive(Debug, Clone, Copy)]
 struct Known {
     extent: Extent,
-    /// It ends there. Otherwise it may go on.
+    /// The extent ends there. Otherwise it may continue.
     ends: bool,
 }
 
-/// How far a step came.
+/// Result of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// All of the range is converted.
+    /// The whole range is converted.
     Done,
-    /// There is more to do.
+    /// A part is not converted yet.
     More,
 }
 
 impl Conversion {
-    /// To convert `range` to `sizes`. 4K is always allowed.
+    /// Converts `range` to `sizes`. 4K is always allowed.
     ///
-    /// No leaf may cross the ends of the range: cut it there first.
+    /// No leaf may cross an end of the range: see [`Editor::split_boundary`].
     pub fn new(range: IovaRange, sizes: PageSizes) -> Self {
         Self {
             rest: Some(range),
@@ -78,15 +78,15 @@ impl Conversion {
         }
     }
 
-    /// What is left to do.
+    /// The part that is not converted yet.
     pub fn rest(&self) -> Option<IovaRange> {
         self.rest
     }
 
-    /// Goes on. Stops when about `work` tables (of 512 entries each) were looked at, made or
-    /// retired; but a leaf that was begun is finished, and may itself take a table for each 2M.
+    /// Continues. Stops after about `work` tables (of 512 entries) were read, built or retired. It
+    /// finishes a leaf that it has begun, which may need a table for each 2M of the leaf.
     ///
-    /// After an error each leaf is one that was there before or one of the new tiling.
+    /// After an error each leaf is an old one or one of the new tiling.
     pub fn step<P: TablePages, F: Format>(
         &mut self,
         editor: &mut Editor<'_, P, F>,
@@ -106,7 +106,7 @@ impl Conversion {
         (changes, Ok(Progress::Done))
     }
 
-    /// One look, one split, or one table's worth of tiles.
+    /// Looks ahead once, splits one leaf, or installs the tiles of one table.
     fn advance<P: TablePages, F: Format>(
         &mut self,
         editor: &mut Editor<'_, P, F>,
@@ -130,7 +130,7 @@ impl Conversion {
             range: rest.from(leaf.iova).unwrap_or(rest),
             phys: leaf.phys(),
         };
-        // The tile is no larger than this, whatever a further look would find.
+        // No look-ahead makes the tile larger than this.
         let limit = contig.tiles_at(leaf.iova, sizes);
         if !known.ends && known.extent.range.last() < leaf.iova.align_last(limit.size) {
             self.known = Some(look_ahead(editor, known, rest, work));
@@ -157,7 +157,7 @@ impl Conversion {
         Ok(())
     }
 
-    /// What is known of the extent that `leaf`, the next one, is in.
+    /// What is known of the extent of `leaf`, which is the next leaf.
     fn known_at(&self, leaf: &Leaf) -> Known {
         let whole = leaf.range();
 
@@ -175,7 +175,7 @@ impl Conversion {
     }
 }
 
-/// Looks further ahead, within `rest`.
+/// Extends `known` within `rest`.
 fn look_ahead<P: TablePages, F: Format>(
     editor: &Editor<'_, P, F>,
     known: Known,
@@ -201,7 +201,7 @@ fn look_ahead<P: TablePages, F: Format>(
     {
         return ended;
     }
-    // A leaf that goes on behind the window is taken whole.
+    // The leaf may continue behind the window.
     let whole = match editor.view().leaf_at(window.last()) {
         Some(leaf) if next.range.last() == window.last() => leaf.range().intersect(ahead),
         _ => None,
@@ -215,8 +215,9 @@ fn look_ahead<P: TablePages, F: Format>(
     }
 }
 
-/// Makes of what is there, leaves no larger than the span's tiles, these tiles; up to the end of the
-/// table, or until a larger leaf is met or the work is spent. Returns the last address done.
+/// Replaces the leaves at `tiles`, none of which is larger than a tile, by the tiles. Stops at the
+/// end of the table, at a larger leaf, or when the work is spent. Returns the last address that is
+/// done.
 fn put_tiles<P: TablePages, F: Format>(
     editor: &mut Editor<'_, P, F>,
     leaf: &Leaf,

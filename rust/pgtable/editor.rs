@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A page table to change.
+//! Write access to a page table.
 
 use core::sync::atomic::AtomicU64;
 
@@ -16,7 +16,7 @@ use super::{
     View, //
 };
 
-/// A page table to change.
+/// Write access to a page table. See the [rules](super).
 #[derive(Debug)]
 pub struct Editor<'p, P, F> {
     pub(super) pages: &'p mut P,
@@ -25,7 +25,7 @@ pub struct Editor<'p, P, F> {
 }
 
 impl<'p, P: TablePages, F: Format> Editor<'p, P, F> {
-    /// The page table below `top`, with tables from and to `pages`.
+    /// Edits the page table below `top`. Tables are allocated from `pages` and retired to it.
     pub fn new(pages: &'p mut P, top: Top, format: F) -> Self {
         const {
             assert!(
@@ -36,7 +36,7 @@ impl<'p, P: TablePages, F: Format> Editor<'p, P, F> {
         Self { pages, top, format }
     }
 
-    /// The page table as it is now.
+    /// The current page table.
     pub fn view(&self) -> View<'_, P, F> {
         View::new(self.pages, self.top, self.format)
     }
@@ -59,8 +59,8 @@ impl<'p, P: TablePages, F: Format> Editor<'p, P, F> {
         self.pages.entries(table).get(indices).unwrap_or(&[])
     }
 
-    /// After stores to entries that the hardware sees, or is to see: before anything that leads to
-    /// them is stored, and before the IOTLB is flushed. It is nothing where the hardware snoops.
+    /// Call after stores to entries, before a store that makes the hardware reach them, and before
+    /// the IOTLB flush. Does nothing if the hardware snoops.
     #[inline]
     pub(super) fn write_back(&self, entries: &[AtomicU64]) {
         if self.format.is_incoherent() {

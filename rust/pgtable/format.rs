@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The seam between page-table formats and what is done with page tables.
+//! The interface between page-table formats and the code that edits page tables.
 //!
-//! A format says what the bits of an entry mean. Nothing but its own file knows of them. What all
-//! formats here have in common, and what the code above relies on:
+//! Only the file of a format knows the bits of its entries. All formats have in common:
 //!
 //! - A table is a page of 512 entries of 64 bits; entries of level 0 cover 4K ([`Level`]).
 //! - 0 is an absent entry.
-//! - An address stands in an entry where it stands in a number. So adding n bytes to the entry of a
-//!   leaf makes the entry of the leaf n bytes further on in memory.
-//! - The hardware sets marks, and never clears them.
-//! - A leaf larger than what its level's entry covers is repeated in each entry it covers, all equal.
+//! - The address is not shifted: adding n bytes to the entry of a leaf makes the entry of the leaf
+//!   that lies n bytes higher in memory.
+//! - The hardware sets AD bits and never clears them.
+//! - A leaf larger than an entry of its level is repeated, unchanged, in each entry that it covers.
 //!
 //! To add a format:
 //!
-//! - here: a file beside `amdv1.rs` with an implementation of [`Format`];
-//! - where domains are told apart (`iommu/table.rs: PageTable::of`): what the driver says of a table of the
-//!   format ([`Format::top`]). Methods take `self`, so that a choice among formats is a format, too: an
-//!   `enum` whose methods match;
-//! - if the hardware may not snoop: [`TablePages::write_back`](super::TablePages::write_back).
+//! - Implement [`Format`] in a file beside `amdv1.rs`.
+//! - Recognize its domains in `iommu/table.rs: PageTable::of`, and pass what the driver says of the
+//!   top to [`Format::top`]. Methods take `self`, so an `enum` over formats can implement
+//!   [`Format`], too.
+//! - If the hardware may not snoop, implement
+//!   [`TablePages::write_back`](super::TablePages::write_back).
 
 use core::fmt::Debug;
 
@@ -30,61 +30,59 @@ use super::{
     Phys, //
 };
 
-/// How the entries of a page table are read and written.
+/// Encodes and decodes page-table entries.
 ///
-/// Methods that are called for each entry are to be inlined.
+/// Inline the methods that are called for each entry.
 pub trait Format: Copy + Debug {
-    /// Some tables of the format are read by hardware that does not snoop the processors' caches.
-    /// Such tables are edited with [`TablePages`](super::TablePages) that write back, or not at all:
-    /// the compiler sees to it.
+    /// Some tables of the format are read by hardware that does not snoop the CPU caches. The
+    /// compiler accepts only a [`TablePages`](super::TablePages) that writes back for such a
+    /// format.
     const INCOHERENT: bool;
 
-    /// The hardware does not snoop the processors' caches when it reads this table: what is stored
-    /// is to be written back.
+    /// Whether the hardware reads this table without snooping the CPU caches.
     #[inline]
     fn is_incoherent(self) -> bool {
         Self::INCOHERENT
     }
 
-    /// How many levels a page table has at most: 1 to 6.
+    /// Maximum number of levels: 1 to 6.
     fn levels(self) -> u8;
 
-    /// All leaf sizes. In which tables leaves of a size are, the size says: see [`Level::of`].
+    /// All leaf sizes. [`Level::of`] says at which level the leaves of a size are.
     fn sizes(self) -> PageSizes;
 
-    /// The bits that the hardware may set in a leaf at any moment. What the driver sets in every leaf,
-    /// so that the hardware has nothing to set, is an attribute.
+    /// The bits that the hardware may set in a leaf at any time. A bit that the driver sets in
+    /// every leaf beforehand is an attribute instead.
     fn ad_bits(self) -> AdBits;
 
-    /// What the entry `raw` of a table of `level` says. A leaf whose size does not belong to the
+    /// Decodes the entry `raw` of a table of `level`. A leaf whose size does not belong to the
     /// level is absent.
     fn decode(self, raw: u64, level: Level) -> Entry;
 
-    /// The entry, for a table of `level`, of this leaf.
+    /// Encodes a leaf, for a table of `level`.
     ///
     /// `leaf.size` is one of [`Self::level_sizes`], and `leaf.phys` is a multiple of it.
     fn leaf(self, leaf: LeafEntry, level: Level) -> u64;
 
-    /// The entry, for a table one level above `level`, that leads to `table` of `level`. It takes no
-    /// permission away.
+    /// Encodes a pointer to `table`, of `level`, for a table one level above. It restricts no
+    /// permission.
     fn table(self, table: Table, level: Level) -> u64;
 
-    /// The bits that plain leaves of one table have in common if they differ in nothing but where
-    /// they lead and in what the hardware noted.
+    /// The bits that are equal in leaves of one table that differ only in address and AD bits.
     fn leaf_kind(self, raw: u64) -> u64;
 
-    /// The attributes of leaves of memory that devices may read or write, as the driver gives them;
-    /// `None` if there are no such leaves.
+    /// The attributes that the driver gives to leaves of memory with these permissions; `None` if
+    /// the format has no such leaves.
     fn attrs(self, read: bool, write: bool) -> Option<Attrs>;
 
-    /// Whether devices may read through leaves with these attributes.
+    /// Whether devices may read through such leaves.
     fn readable(self, attrs: Attrs) -> bool;
 
-    /// Whether devices may write through leaves with these attributes.
+    /// Whether devices may write through such leaves.
     fn writable(self, attrs: Attrs) -> bool;
 
-    /// What the entry `raw` of a table of `level` says, if it is a 4K leaf: the same as
-    /// [`Self::decode`], at once where that can be.
+    /// Decodes the entry `raw` of a table of `level` if it is a 4K leaf. Faster than
+    /// [`Self::decode`].
     #[inline]
     fn decode_4k(self, raw: u64, level: Level) -> Option<LeafEntry> {
         match self.decode(raw, level) {
@@ -93,14 +91,14 @@ pub trait Format: Copy + Debug {
         }
     }
 
-    /// The highest address that a page table translates whose top is of this level. The lowest is 0.
+    /// The highest address that a table of level `top` translates. The lowest is 0.
     #[inline]
     fn reach(self, top: Level) -> Iova {
         top.table_last(Iova::ZERO)
     }
 
-    /// The root at `root` of a page table of `levels` levels: what the driver says of a table, put in
-    /// the terms of all formats. `None` if there is no such table.
+    /// The top from what the driver says: its physical address and the number of levels. `None` if
+    /// invalid.
     #[inline]
     fn top(self, root: u64, levels: u8) -> Option<Top> {
         let table = Table::new(Phys::new(root)?)?;
@@ -109,73 +107,71 @@ pub trait Format: Copy + Debug {
         (level.get() < self.levels()).then_some(Top { table, level })
     }
 
-    /// The leaf sizes that tables of `level` hold.
+    /// The leaf sizes of tables of `level`.
     #[inline]
     fn level_sizes(self, level: Level) -> PageSizes {
         self.sizes().intersect(level.sizes())
     }
 
-    /// The leaf sizes that tables of `level` and of all lower levels hold.
+    /// The leaf sizes of tables of `level` and of all lower levels.
     #[inline]
     fn sizes_down(self, level: Level) -> PageSizes {
         self.sizes().intersect(level.sizes_down())
     }
 
-    /// The marks of an entry.
+    /// The AD bits of an entry.
     #[inline]
     fn ad_bits_of(self, raw: u64) -> AdBits {
         AdBits(raw & self.ad_bits().0)
     }
 
-    /// The entry without marks.
+    /// The entry without AD bits.
     #[inline]
     fn without_ad_bits(self, raw: u64) -> u64 {
         raw & !self.ad_bits().0
     }
 }
 
-/// What a leaf says besides where it leads and how large it is: permissions, coherency, encryption
-/// and all bits that mean nothing yet, as they stand in entries of its format. Leaves that differ in
-/// it are never merged.
+/// The bits of a leaf other than address, size and AD bits: permissions, coherency, encryption and
+/// ignored bits, in place. Leaves with different attributes are never merged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Attrs(u64);
 
 impl Attrs {
-    /// These bits of an entry.
+    /// From bits in place.
     #[inline]
     pub const fn from_bits(bits: u64) -> Self {
         Self(bits)
     }
 
-    /// As bits of an entry.
+    /// The bits in place.
     #[inline]
     pub const fn bits(self) -> u64 {
         self.0
     }
 }
 
-/// What the hardware noted in a leaf: accessed, dirty, as it stands in entries of its format. Kept
-/// apart since it changes by itself.
+/// The accessed and dirty bits of a leaf, in place. The hardware changes them at any time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct AdBits(u64);
 
 impl AdBits {
-    /// Nothing noted.
+    /// Neither accessed nor dirty.
     pub const NONE: Self = Self(0);
 
-    /// These bits of an entry.
+    /// From bits in place.
     #[inline]
     pub const fn from_bits(bits: u64) -> Self {
         Self(bits)
     }
 
-    /// What either holds.
+    /// The bits that are set in either.
     #[inline]
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// As bits of an entry.
+    /// The bits in place.
     #[inline]
     pub const fn bits(self) -> u64 {
         self.0
@@ -184,13 +180,13 @@ impl AdBits {
 
 /// A table page.
 ///
-/// Whoever makes one vouches for it: it is the root of a table in use, or came out of
-/// [`TablePages::alloc`](super::TablePages::alloc), or out of an entry that leads to it.
+/// The creator guarantees that it is the top of a table in use, comes from
+/// [`TablePages::alloc`](super::TablePages::alloc), or from an entry that points to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Table(Phys);
 
 impl Table {
-    /// The table page at `phys`; `None` unless that is the start of a page.
+    /// The table page at `phys`; `None` if that is not page-aligned.
     #[inline]
     pub const fn new(phys: Phys) -> Option<Self> {
         if phys.is_aligned(PageSize::SIZE_4K) {
@@ -200,54 +196,54 @@ impl Table {
         }
     }
 
-    /// The table page whose address bits 12 to 51 of `bits` give.
+    /// The table page at the address in bits 12 to 51 of `bits`.
     #[inline]
     pub const fn from_bits(bits: u64) -> Self {
         Self(Phys::from_low_bits(bits & !PageSize::SIZE_4K.mask()))
     }
 
-    /// Where it is.
+    /// Its physical address.
     #[inline]
     pub const fn phys(self) -> Phys {
         self.0
     }
 }
 
-/// A root: the table that the IOMMU starts from.
+/// The top of a page table, where the IOMMU starts its walk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Top {
-    /// The root table.
+    /// The table.
     pub table: Table,
     /// Its level.
     pub level: Level,
 }
 
-/// What an entry says.
+/// A decoded entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Entry {
-    /// Nothing: a device's access is refused.
+    /// Not present: the IOMMU refuses the access.
     Absent,
-    /// A translation.
+    /// Translates.
     Leaf(LeafEntry),
-    /// It leads to a table of the next lower level.
+    /// Points to a table of the next lower level.
     Table(Table),
 }
 
-/// What a leaf's entry says. Where the leaf is follows from where the entry stands.
+/// A decoded leaf entry. Its IOVA follows from its place in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeafEntry {
-    /// Where the leaf starts in physical memory.
+    /// Start of the leaf in physical memory.
     pub phys: Phys,
-    /// The leaf's size: that of the entry, or more.
+    /// Size of the leaf: at least that of the entry.
     pub size: PageSize,
-    /// What else it says.
+    /// Its other bits.
     pub attrs: Attrs,
-    /// What the hardware noted.
+    /// Its accessed and dirty bits.
     pub ad_bits: AdBits,
 }
 
 impl LeafEntry {
-    /// The tile of `size` at `at`, of this leaf, which starts at `start`.
+    /// The part of `size` at `at` of this leaf, which starts at `start`.
     pub(super) const fn tile(self, start: Iova, at: Iova, size: PageSize) -> Self {
         Self {
             phys: self.phys.at(start, at),

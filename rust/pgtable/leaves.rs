@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a page table says: iterators over its leaves.
+//! Iterators over the leaves of a page table.
 //!
-//! All of them walk down from the top at most once per table, go along a table entry by entry, and
-//! hold nothing but the place where they are. Those that join leaves do so as long as leaves fit
-//! together: give them a range that bounds the work, and go on with the next range.
+//! Each walks down from the top at most once per table and keeps only its position. An iterator
+//! that joins leaves continues as long as they match: bound the work by the range.
 
 use core::sync::atomic::{
     AtomicU64,
@@ -26,7 +25,7 @@ use super::{
     Top, //
 };
 
-/// A page table to read.
+/// Read access to a page table.
 #[derive(Debug)]
 pub struct View<'t, T, F> {
     tables: &'t T,
@@ -42,17 +41,17 @@ impl<T, F: Copy> Clone for View<'_, T, F> {
 
 impl<T, F: Copy> Copy for View<'_, T, F> {}
 
-/// A leaf, whole.
+/// A leaf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Leaf {
-    /// Where it starts.
+    /// Start of the leaf.
     pub iova: Iova,
-    /// What it translates to, and how.
+    /// Its entry.
     pub entry: LeafEntry,
 }
 
 impl Leaf {
-    /// Where it starts in physical memory.
+    /// Start of the leaf in physical memory.
     #[inline]
     pub const fn phys(&self) -> Phys {
         self.entry.phys
@@ -64,7 +63,7 @@ impl Leaf {
         self.entry.size
     }
 
-    /// What it says besides.
+    /// Its attributes.
     #[inline]
     pub const fn attrs(&self) -> Attrs {
         self.entry.attrs
@@ -80,22 +79,22 @@ impl Leaf {
 /// Addresses that are contiguous in physical memory, with equal attributes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
-    /// The addresses.
+    /// The range.
     pub range: IovaRange,
     /// Where `range.start()` is in physical memory.
     pub phys: Phys,
-    /// What their leaves say besides.
+    /// Attributes of the leaves.
     pub attrs: Attrs,
 }
 
-/// Leaves that follow one another and differ only in where they lead.
+/// Adjacent leaves that differ only in their physical address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeafRun {
-    /// What they cover.
+    /// The range that they cover.
     pub range: IovaRange,
-    /// The size of each.
+    /// The size of each leaf.
     pub size: PageSize,
-    /// What each says besides.
+    /// The attributes of each leaf.
     pub attrs: Attrs,
 }
 
@@ -110,7 +109,7 @@ impl From<Leaf> for LeafRun {
 }
 
 impl<'t, T: Tables, F: Format> View<'t, T, F> {
-    /// The page table below `top`.
+    /// Reads the page table below `top`.
     pub const fn new(tables: &'t T, top: Top, format: F) -> Self {
         Self {
             tables,
@@ -119,16 +118,16 @@ impl<'t, T: Tables, F: Format> View<'t, T, F> {
         }
     }
 
-    /// The leaves that hold any address of `range`, in rising order, each whole.
+    /// The leaves that overlap `range`, in ascending order. A leaf may extend beyond the range.
     pub fn leaves(self, range: IovaRange) -> Leaves<'t, T, F> {
         Leaves {
             cursor: Cursor::new(self, range),
         }
     }
 
-    /// What of `range` is mapped, as extents, cut to `range`.
+    /// The extents of `range`, in ascending order, clipped to it.
     ///
-    /// About seven instructions a leaf where leaves are contiguous.
+    /// Costs about seven instructions per leaf where leaves are contiguous.
     pub fn extents(self, range: IovaRange) -> Extents<'t, T, F> {
         Extents {
             cursor: Cursor::new(self, range),
@@ -136,7 +135,8 @@ impl<'t, T: Tables, F: Format> View<'t, T, F> {
         }
     }
 
-    /// The leaves that hold any address of `range`, joined into runs; none is cut.
+    /// The leaves that overlap `range`, as runs. The first and the last may extend beyond the
+    /// range.
     pub fn leaf_runs(self, range: IovaRange) -> LeafRuns<'t, T, F> {
         LeafRuns {
             cursor: Cursor::new(self, range),
@@ -151,34 +151,34 @@ impl<'t, T: Tables, F: Format> View<'t, T, F> {
         Some(Cursor::new(self, range).next_leaf()?.0)
     }
 
-    /// Where `iova` is in physical memory.
+    /// The physical address of `iova`.
     pub fn translate(self, iova: Iova) -> Option<Phys> {
         let leaf = self.leaf_at(iova)?;
 
         Some(leaf.phys().at(leaf.iova, iova))
     }
 
-    /// How it is to be read.
+    /// The format of the table.
     #[inline]
     pub const fn format(self) -> F {
         self.format
     }
 }
 
-/// A place in a page table, which moves on.
+/// A position in a page table.
 struct Cursor<'t, T, F> {
     view: View<'t, T, F>,
     /// The next address to look at; `None` at the end.
     next: Option<Iova>,
     /// The last address to look at.
     last: Iova,
-    /// The table that holds `next`, unless it is to be found from the top.
+    /// The table that holds `next`; `None`: walk from the top.
     table: Option<(&'t Entries, Level)>,
 }
 
 impl<'t, T: Tables, F: Format> Cursor<'t, T, F> {
     fn new(view: View<'t, T, F>, range: IovaRange) -> Self {
-        // Above what the top covers nothing is mapped, and indices would be taken modulo.
+        // Nothing is mapped above what the top reaches; an index would wrap there.
         let reach = view.format.reach(view.top.level);
 
         Self {
@@ -198,7 +198,7 @@ impl<'t, T: Tables, F: Format> Cursor<'t, T, F> {
         self.next = last.next();
     }
 
-    /// The next leaf, and its entry without marks; the cursor then stands behind it.
+    /// Moves behind the next leaf. Returns it, and its entry without AD bits.
     #[inline]
     fn next_leaf(&mut self) -> Option<(Leaf, u64)> {
         loop {
@@ -241,9 +241,9 @@ impl<'t, T: Tables, F: Format> Cursor<'t, T, F> {
         }
     }
 
-    /// Moves over the leaves that follow `leaf` in its table for as long as `like` approves of their
-    /// entries. Leaves that it approves of are of the same size. Returns the last address passed, if
-    /// any was.
+    /// Moves over the leaves that follow `leaf` in its table as long as `like` accepts their
+    /// entries. `like` accepts only leaves of the same size. Returns the last address passed, if
+    /// any.
     #[inline]
     fn pass_while(&mut self, leaf: &Leaf, mut like: impl FnMut(u64) -> bool) -> Option<Iova> {
         let iova = self.next.filter(|iova| *iova <= self.last)?;
@@ -261,12 +261,12 @@ impl<'t, T: Tables, F: Format> Cursor<'t, T, F> {
         if size == level.entry_size() {
             let _ = ahead.iter().all(&mut look);
         } else {
-            // A leaf's entries are equal: one speaks for all.
+            // All entries of a leaf are equal: read the first one.
             let leaves = ahead.chunks_exact(level.entries(size));
             let _ = leaves.flat_map(|leaf| leaf.first()).all(&mut look);
         }
 
-        // In a table: cannot overflow.
+        // Within a table: cannot overflow.
         let bytes = passed.wrapping_mul(size.bytes());
         let last = iova.checked_add(bytes.checked_sub(1)?)?;
         self.pass(last, level);
@@ -300,7 +300,7 @@ impl<T: Tables, F: Format> Iterator for Extents<'_, T, F> {
     fn next(&mut self) -> Option<Extent> {
         let cursor = &mut self.cursor;
         let format = cursor.view.format;
-        // Only before the first leaf may a leaf begin before what was asked for.
+        // Only the first leaf may start before the range.
         let ((mut leaf, mut raw), start) = match self.held.take() {
             Some(held) => (held, held.0.iova),
             None => {
@@ -364,7 +364,7 @@ impl<T: Tables, F: Format> Iterator for LeafRuns<'_, T, F> {
 
         loop {
             let format = cursor.view.format;
-            // Of a leaf of several entries the size is where the address is.
+            // The size of a leaf of several entries is in the address bits.
             if first.size() == Level::of(first.size()).entry_size() {
                 if let Some(passed) = cursor.pass_while(&first, |raw| format.leaf_kind(raw) == like)
                 {

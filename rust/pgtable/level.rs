@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The levels of page tables.
+//! Levels of page tables.
 
 use super::{
     units::{
@@ -14,10 +14,10 @@ use super::{
 
 const INDEX_LG2: u8 = 9;
 
-/// With this level all of 64 bits is translated.
+/// A page table with this top translates all 64 bits.
 const HIGHEST: u8 = 5;
 
-/// The level of a table: 0 for the one whose entries cover 4K, 5 at most.
+/// The level of a table: 0 for the one whose entries cover 4K.
 ///
 /// # Invariants
 ///
@@ -26,10 +26,10 @@ const HIGHEST: u8 = 5;
 pub struct Level(u8);
 
 impl Level {
-    /// The lowest.
+    /// The lowest level.
     pub const ZERO: Self = Self(0);
 
-    /// Level `level`, if there is one.
+    /// `level`, if it is 0 to 5.
     #[inline]
     pub const fn new(level: u8) -> Option<Self> {
         if level <= HIGHEST {
@@ -67,7 +67,7 @@ impl Level {
         PAGE_LG2.wrapping_add(self.0.wrapping_mul(INDEX_LG2))
     }
 
-    /// What one entry covers.
+    /// Bytes that one entry covers.
     #[inline]
     pub const fn entry_size(self) -> PageSize {
         match PageSize::from_lg2(self.entry_lg2()) {
@@ -77,13 +77,13 @@ impl Level {
         }
     }
 
-    /// The sizes of leaves that are in tables of this level, if a format has them.
+    /// All leaf sizes that can be in tables of this level.
     #[inline]
     pub(super) const fn sizes(self) -> PageSizes {
         PageSizes::from_bits(0x1ffu64.wrapping_shl(self.entry_lg2() as u32))
     }
 
-    /// The same of this and of all lower levels.
+    /// All leaf sizes that can be in tables of this and of lower levels.
     #[inline]
     pub(super) const fn sizes_down(self) -> PageSizes {
         match Self::new(self.0.wrapping_add(1)) {
@@ -92,19 +92,19 @@ impl Level {
         }
     }
 
-    /// Which entry of a table of this level translates `iova`.
+    /// The index of the entry that translates `iova`, in a table of this level.
     #[inline]
     pub const fn index(self, iova: Iova) -> usize {
         to_index(iova.get().wrapping_shr(self.entry_lg2() as u32))
     }
 
-    /// How many entries of this level a leaf of `size` takes: 1 to 256 if it belongs here.
+    /// The number of entries of a leaf of `size`: 1 to 256 if the size belongs to this level.
     #[inline]
     pub(super) const fn entries(self, size: PageSize) -> usize {
         1 << (size.lg2().saturating_sub(self.entry_lg2()) & 0xf)
     }
 
-    /// The last address that the table of this level which translates `iova` covers.
+    /// The last address of the table of this level that translates `iova`.
     #[inline]
     pub const fn table_last(self, iova: Iova) -> Iova {
         match PageSize::from_lg2(self.entry_lg2().wrapping_add(INDEX_LG2)) {

@@ -1,47 +1,52 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Reading and reshaping IOMMU page tables, without a moment in which a translation is missing.
+//! Reads and reshapes IOMMU page tables. Each address translates the same at every moment of an
+//! edit.
 //!
-//! This is arithmetic on tables and nothing else: it uses `core` alone, and is built and tested on
-//! the host as well as in the kernel. It maps and unmaps nothing but single pages (the IOMMU driver
-//! does), takes no lock, and reaches memory only by the traits [`Tables`] and [`TablePages`].
+//! The code is arithmetic on tables: it uses `core` alone, and builds and runs its tests on the
+//! host. It takes no lock and reaches memory only through [`Tables`] and [`TablePages`]. It maps
+//! and unmaps single 4K pages only ([`Editor::fill`], [`Editor::take`]); the IOMMU driver maps
+//! everything else.
 //!
-//! # Words
+//! # Glossary
 //!
-//! - *entry*: 64 bits of a table. *table*: a page of 512 entries, of a *level* from 0 (entries of
-//!   4K) to 5. *top*: the table that the IOMMU starts from.
-//! - *leaf*: what translates a block of IOVA. It starts at a multiple of its size, in IOVA and in
-//!   physical memory. It is one entry, or a *run* of equal entries.
-//! - *marks*: accessed and dirty, which the hardware may set. *attrs*: the leaf's other bits.
-//! - *extent*: IOVA that is contiguous in physical memory, with equal attrs, however many leaves it
-//!   has. *tile*: a leaf as it ought to be. *tiling*: the tiles of an extent.
-//! - *split*: replace a leaf by smaller ones; *merge*: the mirror; *cut*: split a leaf so that a
-//!   leaf ends where it must; *carve*: cut a block out and give it smaller leaves.
-//! - *retire*: take leave of a table that the hardware may still read, until the IOTLB is flushed.
-//! - *write back*: from the processors' caches to memory, for hardware that does not snoop them.
+//! The terms are those of `drivers/iommu/generic_pt/pt_defs.h`, where it has one.
 //!
-//! # Picture
+//! - *entry*: 64 bits of a table. *table*: a page of 512 entries. *level*: 0 (entries of 4K) to 5.
+//!   *top*: the table where the IOMMU starts its walk.
+//! - *leaf*: translates an aligned block of IOVA. It is one entry, or several equal entries (a
+//!   contiguous entry in generic_pt).
+//! - *AD bits*: accessed and dirty, which the hardware may set. *attrs*: the other bits of a leaf.
+//! - *contiguous run*: an IOVA range that is contiguous in physical memory. *extent*: a contiguous
+//!   run with equal attrs that is mapped. *tile*: a leaf that the allowed sizes ask for. *tiling*:
+//!   all tiles of a contiguous run.
+//! - *split*: replace a leaf by smaller ones. *merge*: the reverse.
+//! - *retire*: take a table out that the hardware may still read; it is freed after the IOTLB
+//!   flush.
+//! - *write back*: from the CPU caches to memory, for hardware that does not snoop.
+//!
+//! # Modules
 //!
 //! ```text
 //!            units, range   Iova, Phys, PageSize(s), IovaRange
 //!              |
-//!            format     entry <-> (leaf | table | absent): the seam; amdv1 is a format
+//!            format     entry <-> (leaf | table | absent): one trait; amdv1 implements it
 //!            /   \
-//!        leaves   contiguous run, tiling    what is there, and what ought to be
+//!        leaves   contig, tiling    the leaves that exist, and those that the sizes ask for
 //!            \   /
-//!            editor, subtree, reshape    one leaf <-> its pieces; every store translates alike
+//!            editor, subtree, reshape    one leaf <-> smaller leaves
 //!              |
 //!            convert    a whole range, in steps of bounded work
 //!
-//!            pages      4K leaves that come and go, in a table that is there
+//!            pages      4K leaves, mapped into and unmapped from an existing table
 //! ```
 //!
 //! # Rules for the caller
 //!
-//! - While a [`View`] or an [`Editor`] is used, nobody else frees a table of that range: map and
-//!   unmap of the range, and other editors of it, are kept out. The hardware is not.
-//! - What an editor returns says whether tables changed. If so: flush the IOTLB for the range it
-//!   names, then free the retired tables, and only then let anybody rely on the new leaves.
+//! - While a [`View`] or an [`Editor`] is in use, nothing else maps, unmaps or edits the range, and
+//!   no table of it is freed. The hardware may walk the table and set AD bits.
+//! - If [`Changes::touched`] names a range, flush the IOTLB for it, then free the retired tables.
+//!   Rely on the new leaves only after the flush.
 
 mod amdv1;
 mod changes;
@@ -108,34 +113,33 @@ use core::sync::atomic::AtomicU64;
 /// The entries of a table.
 pub type Entries = [AtomicU64; 512];
 
-/// Where tables can be read.
+/// Read access to tables.
 pub trait Tables {
     /// The entries of `table`.
     fn entries(&self, table: Table) -> &Entries;
 }
 
-/// Where tables come from and go to.
+/// Allocates and frees tables.
 pub trait TablePages: Tables {
-    /// Why there is no table to be had.
+    /// Why [`Self::alloc`] fails.
     type Error;
 
-    /// [`Self::write_back`] does what it says. Tables of a format that is
-    /// [`INCOHERENT`](Format::INCOHERENT) can not be edited otherwise.
+    /// Whether [`Self::write_back`] is implemented. An [`INCOHERENT`](Format::INCOHERENT) format
+    /// needs it.
     const WRITES_BACK: bool = false;
 
-    /// Makes what was stored in `entries` visible to hardware that does not snoop the processors'
-    /// caches, before any later store. Not called for tables that are read by hardware that does.
+    /// Makes stores to `entries` visible to hardware that does not snoop the CPU caches, before any
+    /// later store. Called only for such hardware.
     fn write_back(&self, entries: &[AtomicU64]) {
         let _ = entries;
     }
 
-    /// A new table, all entries 0; for hardware, too, that does not snoop.
+    /// Allocates a table of zeroes, which hardware that does not snoop sees as zeroes, too.
     fn alloc(&mut self) -> Result<Table, Self::Error>;
 
-    /// Takes a table that the hardware may still be reading. Its memory may be used again only
-    /// after the next flush of the IOTLB.
+    /// Takes a table that the hardware may still read. Free it only after the next IOTLB flush.
     fn retire(&mut self, table: Table);
 
-    /// Takes a table that the hardware never saw, to be freed at once.
+    /// Frees a table that the hardware has never seen.
     fn discard(&mut self, table: Table);
 }

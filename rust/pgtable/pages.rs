@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Single pages that come into a table that is there, and go: the only edits that change what is
-//! translated.
+//! Maps and unmaps single 4K pages in an existing table. No other edit changes a translation.
 
 use core::{
     slice,
@@ -29,20 +28,21 @@ use super::{
     TablePages, //
 };
 
-/// Tables that are looked at for what is in them, at a time.
+/// Maximum number of tables that one call reads.
 const TABLES_AT_ONCE: u32 = 512;
 
 impl<P: TablePages, F: Format> Editor<'_, P, F> {
-    /// Maps `count` pages, one after the other from `at` on, as 4K leaves with `attrs`, into a level-0
-    /// table that is there already. All or nothing: [`Error::Changed`] if there is no such table,
-    /// if it ends before the pages do, or if anything is mapped there; only if there is room `pages` is
-    /// asked for them, and may refuse, too.
+    /// Maps `count` pages from `at` on, as 4K leaves with `attrs`, into an existing level-0 table.
     ///
-    /// Says whether the ends of the table now are those of a block of 2M of memory: if not, no larger
-    /// leaf fits there.
+    /// All or nothing. Fails with [`Error::Changed`] if there is no such table, if the pages cross
+    /// its end, if anything is mapped there, or if `pages` returns `None` or another number of
+    /// pages. `pages` is called only if the entries are free.
     ///
-    /// There is nothing to flush, for hardware does not cache an absence; an emulated IOMMU may, and
-    /// the driver's `iotlb_sync_map` tells it.
+    /// Returns whether the first and the last entry of the table can be those of a contiguous block
+    /// of 2M. If not, no 2M leaf fits there.
+    ///
+    /// No flush is needed: hardware does not cache absent entries. An emulated IOMMU may cache
+    /// them; the driver's `iotlb_sync_map` notifies it.
     pub fn fill<'a>(
         &mut self,
         at: Iova,
@@ -80,8 +80,8 @@ impl<P: TablePages, F: Format> Editor<'_, P, F> {
         Ok(ends.is_some_and(|(first, last)| self.may_be_ends(first, last)))
     }
 
-    /// Whether these can be the first and the last entry of a level-0 table that translates a block of
-    /// 2M of memory. What is not of 4K is not looked at closely.
+    /// Whether these entries can be the first and the last one of a level-0 table that maps a
+    /// contiguous block of 2M. Leaves larger than 4K are not checked.
     fn may_be_ends(&self, first: &AtomicU64, last: &AtomicU64) -> bool {
         const LAST: u64 = PageSize::SIZE_2M.mask() & !PageSize::SIZE_4K.mask();
         let (first, last) = (first.load(Ordering::Relaxed), last.load(Ordering::Relaxed));
@@ -96,11 +96,10 @@ impl<P: TablePages, F: Format> Editor<'_, P, F> {
         }
     }
 
-    /// Unmaps the 4K leaves of `range`, and calls `taken` with each. All or nothing:
-    /// [`Error::Changed`] if there is no level-0 table that all of it is in, or if there is a larger
-    /// leaf.
+    /// Unmaps the 4K leaves of `range`, and calls `taken` with each.
     ///
-    /// Flush the IOTLB for the range before anybody relies on it.
+    /// All or nothing. Fails with [`Error::Changed`] if the range is not within one level-0 table,
+    /// or if it has a larger leaf. The caller flushes the IOTLB for the range.
     pub fn take(
         &mut self,
         range: IovaRange,
@@ -139,10 +138,11 @@ impl<P: TablePages, F: Format> Editor<'_, P, F> {
         Ok(())
     }
 
-    /// Takes the level-0 tables of whole blocks of 2M in `range` out in which there is nothing, some
-    /// of them. Returns what is left to do.
+    /// Retires empty level-0 tables of the 2M blocks in `range`. Reads a bounded number of them,
+    /// and returns the part of the range that is left.
     ///
-    /// Flush the IOTLB where it says, before anybody maps there or frees the tables.
+    /// Flush the IOTLB for [`Changes::touched`] before the tables are freed and before anything is
+    /// mapped there.
     pub fn drop_empty(&mut self, range: IovaRange) -> (Changes, Option<IovaRange>) {
         let mut changes = Changes::NONE;
         let mut left = Some(range);
@@ -173,14 +173,14 @@ impl<P: TablePages, F: Format> Editor<'_, P, F> {
                 slot.store(0, Ordering::Release);
                 self.write_back(slice::from_ref(slot));
                 changes.add_touch(block);
-                // There are no marks in it.
+                // An empty table has no AD bits.
                 let _ = self.free_subtree(child, Level::ZERO, TableFree::AfterFlush);
             }
         }
         (changes, left)
     }
 
-    /// How far no table is but those above, from `at` on, which no level-1 table translates.
+    /// The last address up to which there is no table, given that no level-1 table translates `at`.
     fn absent_last(&self, at: Iova) -> Iova {
         let mut level = Level::new(1);
         let mut last = at;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Ranges of addresses, with an inclusive end: the last one can end where addresses do.
+//! Address ranges. The end is inclusive, so that a range can include the last address.
 
 use super::{
     Iova,
@@ -8,7 +8,7 @@ use super::{
     PAGE_BYTES, //
 };
 
-/// The blocks of 2M in a range that consists of them.
+/// The 2M blocks of `range`, which consists of whole blocks.
 pub fn blocks_of(range: IovaRange) -> impl Iterator<Item = IovaRange> {
     let mut left = Some(range);
 
@@ -20,18 +20,18 @@ pub fn blocks_of(range: IovaRange) -> impl Iterator<Item = IovaRange> {
     })
 }
 
-/// What of `range` lies in the block of `size` that it starts in.
+/// The part of `range` in the aligned block of `size` where it starts.
 pub fn first_piece(range: IovaRange, size: PageSize) -> IovaRange {
     range
         .intersect(IovaRange::block(range.start(), size))
         .unwrap_or(range)
 }
 
-/// A range of addresses: whole pages, at least one.
+/// A non-empty range of whole pages.
 ///
 /// # Invariants
 ///
-/// `start` is the first byte of a page, `last` the last byte of the same or of a later one.
+/// `start` is the first byte of a page, `last` the last byte of the same or of a later page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct IovaRange {
     start: Iova,
@@ -45,7 +45,7 @@ impl IovaRange {
         last: Iova::MAX,
     };
 
-    /// The range from `start` to `last`, the latter included; `None` unless whole pages.
+    /// From `start` to `last`, inclusive; `None` unless these are whole pages.
     #[inline]
     pub const fn new(start: Iova, last: Iova) -> Option<Self> {
         let whole = start.get() & (PAGE_BYTES - 1) == 0 && !last.get() & (PAGE_BYTES - 1) == 0;
@@ -58,7 +58,7 @@ impl IovaRange {
         }
     }
 
-    /// The range of `bytes` from `start` on; `None` unless whole pages, or if it overflows.
+    /// `bytes` from `start` on; `None` unless these are whole pages, and on overflow.
     #[inline]
     pub const fn with_len(start: Iova, bytes: u64) -> Option<Self> {
         match bytes.checked_sub(1) {
@@ -92,7 +92,7 @@ impl IovaRange {
         self.last
     }
 
-    /// The length in bytes; `None` for all 2^64 of them.
+    /// The length in bytes; `None` for 2^64.
     #[inline]
     pub const fn bytes(self) -> Option<u64> {
         self.last
@@ -104,23 +104,23 @@ impl IovaRange {
     /// The length in pages of 4096 bytes.
     #[inline]
     pub const fn pages(self) -> u64 {
-        // Cannot wrap: there are 2^52 pages at most.
+        // At most 2^52 pages: cannot wrap.
         (self.last.get().wrapping_sub(self.start.get()) / PAGE_BYTES).wrapping_add(1)
     }
 
-    /// Whether the range holds `iova`.
+    /// Whether `iova` is in the range.
     #[inline]
     pub const fn contains(self, iova: Iova) -> bool {
         self.start.get() <= iova.get() && iova.get() <= self.last.get()
     }
 
-    /// Whether the range holds all of `other`.
+    /// Whether `other` is a part of the range.
     #[inline]
     pub const fn covers(self, other: Self) -> bool {
         self.start.get() <= other.start.get() && other.last.get() <= self.last.get()
     }
 
-    /// What both ranges hold.
+    /// The common part of both ranges.
     #[inline]
     pub fn intersect(self, other: Self) -> Option<Self> {
         Self::new(self.start.max(other.start), self.last.min(other.last))
@@ -136,7 +136,7 @@ impl IovaRange {
         }
     }
 
-    /// The range without what lies before `start`; `None` if nothing is left.
+    /// The part of the range from `start` on; `None` if it is empty.
     #[inline]
     pub const fn from(self, start: Iova) -> Option<Self> {
         if start.get() <= self.start.get() {
@@ -146,14 +146,14 @@ impl IovaRange {
         }
     }
 
-    /// The range without what lies up to `last`, the last byte of a page; `None` if nothing is left.
+    /// The part of the range behind `last`, the last byte of a page; `None` if it is empty.
     #[inline]
     pub fn behind(self, last: Iova) -> Option<Self> {
         last.next().and_then(|next| self.from(next))
     }
 }
 
-/// Where `range` starts, and what comes behind it.
+/// The start of `range`, and the address behind its end if there is one.
 pub fn ends_of(range: IovaRange) -> impl Iterator<Item = Iova> {
     [Some(range.start()), range.last().next()]
         .into_iter()

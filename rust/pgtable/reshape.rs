@@ -1,28 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! One leaf into smaller ones, and smaller ones into one, while devices go on using them.
+//! Splits and merges leaves while devices use them.
 //!
-//! Whatever an entry is to become, it is made complete out of the hardware's sight, and then put in
-//! place by one 64-bit compare-and-exchange. So each address translates alike before and after
-//! every single store, and the hardware needs no telling until the IOTLB is flushed:
+//! A new entry or a new subtree is built where the hardware does not see it, and then installed by
+//! a 64-bit compare-and-exchange. Each address translates the same before and after every store, so
+//! the IOTLB flush can wait until the end of the edit:
 //!
 //! ```text
-//! have leaf,  want leaves  here:  the entries of the run, rewritten one by one
-//! have leaf,  want leaves  below: a new table, filled; then the entry leads to it
-//! have table, want leaf:          the entry is the leaf; then the table is retired
+//! have leaf,  want leaves of this level: rewrite the entries one by one
+//! have leaf,  want smaller leaves:       fill a new table; then store the pointer to it
+//! have table, want leaf:                 store the leaf; then retire the table
 //! ```
 //!
-//! A run changes entry by entry. Meanwhile its entries differ in the size that they say, not in
-//! where they lead: each is right for the addresses that it translates.
+//! While the entries of a large leaf are rewritten they differ in size but not in address: each is
+//! correct for the addresses that it translates.
 //!
 //! # Accessed and dirty
 //!
-//! The hardware sets these marks only where a device's table entry asks for it (dirty tracking),
-//! which VFIO's containers never do. Marks that are there all the same are kept: the parts of a
-//! leaf have its marks, a leaf has the marks of its parts, and a mark that appears while an entry
-//! is exchanged is carried over. What can not be had while tracking is on, and is not claimed: a
-//! device may note a write in a retired table, or not at all if the IOTLB holds the larger leaf as
-//! dirty already. With tracking on, count everything that [`Changes::touched`] names as dirty.
+//! The hardware sets AD bits only if the device table entry enables dirty tracking, which VFIO
+//! containers never do. AD bits that are set are kept: split leaves inherit them, a merged leaf has
+//! those of its parts, and a bit that the hardware sets during the exchange is carried over.
+//!
+//! This is not sufficient if dirty tracking is enabled: a device may set a bit in a retired table,
+//! or none if the IOTLB holds the larger leaf as dirty. The caller then has to treat all of
+//! [`Changes::touched`] as dirty.
 
 use core::sync::atomic::Ordering;
 
@@ -44,8 +45,9 @@ use super::{
 };
 
 impl<P: TablePages, F: Format> Editor<'_, P, F> {
-    /// Splits the leaf at `iova`, whole, into leaves of the largest of `sizes` that is smaller. 4K
-    /// is always allowed. Nothing happens if its size is allowed, or if nothing is mapped.
+    /// Splits the whole leaf at `iova` into leaves of the largest size in `sizes` that is smaller
+    /// than it. 4K is always allowed. Does nothing if the size of the leaf is allowed, or if
+    /// nothing is mapped.
     pub fn split(
         &mut self,
         iova: Iova,
@@ -64,8 +66,8 @@ impl<P: TablePages, F: Format> Editor<'_, P, F> {
         (changes, result)
     }
 
-    /// Sees to it that a leaf starts at `at`, if anything is mapped there: a leaf that has `at` in
-    /// its midst is replaced by the tilings of its halves, by `left` and `right`.
+    /// Splits the leaf that crosses `at`, if there is one. Its parts below and above `at` get
+    /// leaves of `left` and `right`. 4K is always allowed.
     pub fn split_boundary(
         &mut self,
         at: Iova,
@@ -87,9 +89,9 @@ impl<P: TablePages, F: Format> Editor<'_, P, F> {
         (changes, result)
     }
 
-    /// Sees to it that no leaf crosses the ends of `range`, and that leaves in it have sizes of
-    /// `inner`. A leaf that crosses gets tiles of `outer` for what lies outside. 4K is always
-    /// allowed. Leaves that are good already stay; nothing is merged.
+    /// Splits leaves such that none crosses an end of `range` and those in the range have a size of
+    /// `inner`. The parts of them outside the range get leaves of `outer`. 4K is always allowed.
+    /// Nothing is merged.
     pub fn split_range(
         &mut self,
         range: IovaRange,
@@ -120,7 +122,7 @@ impl<P: TablePages, F: Format> Editor<'_, P, F> {
         (changes, Ok(()))
     }
 
-    /// The table of `level` through which `iova` is translated.
+    /// The table of `level` that translates `iova`.
     pub(super) fn table_at(&self, iova: Iova, level: Level) -> Option<Table> {
         let Top {
             mut table,
@@ -142,7 +144,7 @@ impl<P: TablePages, F: Format> Editor<'_, P, F> {
         (here == level).then_some(table)
     }
 
-    /// Makes of a leaf what the plan says; all of it, or nothing.
+    /// Replaces a leaf as `plan` says. All or nothing.
     pub(super) fn replace(
         &mut self,
         plan: &Plan,
@@ -175,8 +177,8 @@ impl<P: TablePages, F: Format> Editor<'_, P, F> {
             };
 
             if let Err(error) = done {
-                // What was written is written back: the run is whole again. Tiles may have been
-                // written up to an entry that somebody else took away; there it ends, too.
+                // Restore what was written. `install_leaves` may have written entries up to one
+                // that changed; restoring stops there, too.
                 let written = if is_tile { Some(last) } else { at.before() };
                 if let Some(written) = written.and_then(|last| IovaRange::new(leaf.iova, last)) {
                     changes.add_touch(written);

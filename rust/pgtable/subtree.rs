@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Entries and the tables below them: put in place, built, and parted from.
+//! Installs entries, and builds and frees the tables below them.
 
 use core::{
     slice,
@@ -25,18 +25,18 @@ use super::{
     TablePages, //
 };
 
-/// Where a subtree goes that is used no more.
+/// When the tables of a subtree are freed.
 #[derive(Clone, Copy)]
 pub(super) enum TableFree {
-    /// The hardware may be reading it.
+    /// The hardware may read them.
     AfterFlush,
-    /// The hardware never saw it.
+    /// The hardware has never seen them.
     Now,
 }
 
 impl<P: TablePages, F: Format> Editor<'_, P, F> {
-    /// Puts leaves like `first` in place of the entries for `range`, which they fill; tables that
-    /// were there are retired.
+    /// Replaces the entries for `range` by leaves like `first`, which fill the range. Retires the
+    /// tables that the entries pointed to.
     pub(super) fn install_leaves(
         &mut self,
         table: Table,
@@ -61,7 +61,7 @@ impl<P: TablePages, F: Format> Editor<'_, P, F> {
         }
     }
 
-    /// Puts `raw` into each entry for `range`.
+    /// Stores `raw` into each entry for `range`.
     pub(super) fn install_leaf(
         &mut self,
         table: Table,
@@ -75,7 +75,7 @@ impl<P: TablePages, F: Format> Editor<'_, P, F> {
         done
     }
 
-    /// The same, and writes nothing back.
+    /// Like [`Self::install_leaf`], but does not write back.
     fn exchange_leaf(
         &mut self,
         table: Table,
@@ -113,7 +113,7 @@ impl<P: TablePages, F: Format> Editor<'_, P, F> {
         }
     }
 
-    /// Puts a table with the plan's tiles in place of the one leaf entry for `block`.
+    /// Replaces the entry for `block`, a leaf, by a table with the tiles of `plan`.
     pub(super) fn install_table(
         &mut self,
         table: Table,
@@ -160,7 +160,7 @@ impl<P: TablePages, F: Format> Editor<'_, P, F> {
         Err(changed())
     }
 
-    /// A table of `level`, with all below it, that holds the plan's tiles for `block`.
+    /// Builds a table of `level`, and all below it, with the tiles of `plan` for `block`.
     fn build_table(
         &mut self,
         level: Level,
@@ -209,8 +209,8 @@ impl<P: TablePages, F: Format> Editor<'_, P, F> {
         Ok(table)
     }
 
-    /// Fills the entries for the addresses from `ends.0` to `ends.1` with leaves like `first`, in a
-    /// table that the hardware does not see yet.
+    /// Stores leaves like `first` into the entries from `ends.0` to `ends.1` of a table that the
+    /// hardware does not see.
     fn fill_entries(&self, table: Table, level: Level, ends: (Iova, Iova), first: LeafEntry) {
         let indices = level.index(ends.0)..=level.index(ends.1);
         let slots = self.pages.entries(table).get(indices).unwrap_or(&[]);
@@ -232,14 +232,14 @@ impl<P: TablePages, F: Format> Editor<'_, P, F> {
         }
     }
 
-    /// Takes leave of `table` and all below it; returns the marks that its leaves had.
+    /// Frees `table` and all tables below it. Returns the AD bits of their leaves.
     ///
-    /// Calls itself once per level at most.
+    /// Recurses at most once per level.
     pub(super) fn free_subtree(&mut self, table: Table, level: Level, when: TableFree) -> AdBits {
         let mut ad_bits = AdBits::NONE;
 
         if level == Level::ZERO {
-            // Nothing below: all that is set is in leaves.
+            // Level 0 has only leaves.
             ad_bits = self.ad_bits_in(self.pages.entries(table));
         }
         for index in 0..if level == Level::ZERO { 0 } else { 512 } {
@@ -262,7 +262,7 @@ impl<P: TablePages, F: Format> Editor<'_, P, F> {
         ad_bits
     }
 
-    /// Gives all leaves below `table`, which the hardware does not see yet, these marks too.
+    /// Adds `ad_bits` to all leaves below `table`, which the hardware does not see.
     fn set_ad_bits(&self, table: Table, level: Level, ad_bits: AdBits) {
         let slots = self.pages.entries(table);
 
@@ -281,12 +281,12 @@ impl<P: TablePages, F: Format> Editor<'_, P, F> {
         self.write_back(slots);
     }
 
-    /// The marks of all entries of a leaf.
+    /// The AD bits of all entries of a leaf.
     pub(super) fn ad_bits(&self, table: Table, level: Level, leaf: IovaRange) -> AdBits {
         self.ad_bits_in(self.slots(table, level, leaf))
     }
 
-    /// The marks of leaf entries.
+    /// The AD bits of these entries.
     fn ad_bits_in(&self, slots: &[AtomicU64]) -> AdBits {
         let mut all = 0;
 
@@ -295,7 +295,7 @@ impl<P: TablePages, F: Format> Editor<'_, P, F> {
     }
 }
 
-/// Does the same with each: several at a time, for counting them is most of the work else.
+/// Calls `work` for each entry, eight per iteration: the loop counter would cost most of the time.
 #[inline]
 fn each(slots: &[AtomicU64], mut work: impl FnMut(&AtomicU64)) {
     let several = slots.chunks_exact(8);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is to become of a leaf that is replaced by smaller ones.
+//! Plans of splits.
 
 use super::{
     contig::{
@@ -14,8 +14,7 @@ use super::{
     PageSizes, //
 };
 
-/// What is to become of a leaf: the tilings of its part within `inner`, and of what lies before and
-/// behind that.
+/// The leaves that replace `leaf`: one tiling for its part in `inner`, one for the parts around it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Plan {
     pub(super) leaf: Leaf,
@@ -25,8 +24,9 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// The part of `leaf` in `inner` gets tiles of `inner_sizes`, the rest of `outer_sizes`. 4K is
-    /// always allowed, and nothing is allowed that the format has not, or the leaf no room for.
+    /// The part of `leaf` in `inner` gets leaves of `inner_sizes`, the rest gets `outer_sizes`. 4K
+    /// is always allowed. Sizes that the format does not have, or that exceed the leaf, are not
+    /// used.
     ///
     /// `inner` is within the leaf.
     pub(super) fn new(
@@ -47,7 +47,7 @@ impl Plan {
         }
     }
 
-    /// See [`ContigRun::tiles_at`](super::Stretch::tiles_at): `iova` is where a tile of the plan starts.
+    /// See [`ContigRun::tiles_at`]. `iova` is the start of a tile of the plan.
     pub(super) fn tiles_at(&self, iova: Iova) -> Tiles {
         let whole = self.leaf.range();
         let (start, last, sizes) = if iova < self.inner.start() {

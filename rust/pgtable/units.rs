@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Addresses and page sizes: one type each, so that none is taken for another.
+//! Types of addresses and page sizes.
 
-/// The smallest page, in bytes, and the alignment of everything here.
+/// The size of the smallest page in bytes. All ranges are aligned to it.
 pub const PAGE_BYTES: u64 = 1 << PAGE_LG2;
 
 pub(super) const PAGE_LG2: u8 = 12;
@@ -10,7 +10,7 @@ pub(super) const PAGE_LG2: u8 = 12;
 /// One past the highest physical address that an entry can hold.
 const PHYS_END: u64 = 1 << 52;
 
-/// An I/O virtual address: what a device puts on the bus. Any 64-bit value.
+/// An I/O virtual address: the address that a device uses. Any 64-bit value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Iova(u64);
 
@@ -33,25 +33,25 @@ impl Iova {
         self.0
     }
 
-    /// Whether a page of this size can start here.
+    /// Whether the address is a multiple of `size`.
     #[inline]
     pub const fn is_aligned(self, size: PageSize) -> bool {
         self.0 & size.mask() == 0
     }
 
-    /// The start of the aligned block of `size` that holds this address.
+    /// The start of the aligned block of `size` that contains this address.
     #[inline]
     pub const fn align_down(self, size: PageSize) -> Self {
         Self(self.0 & !size.mask())
     }
 
-    /// The last byte of the aligned block of `size` that holds this address.
+    /// The last byte of the aligned block of `size` that contains this address.
     #[inline]
     pub const fn align_last(self, size: PageSize) -> Self {
         Self(self.0 | size.mask())
     }
 
-    /// The address `bytes` further on, if there is one.
+    /// The address `bytes` higher, unless that overflows.
     #[inline]
     pub const fn checked_add(self, bytes: u64) -> Option<Self> {
         match self.0.checked_add(bytes) {
@@ -75,7 +75,7 @@ impl Iova {
         }
     }
 
-    /// How many bytes this address lies above `lower`; 0 if it does not.
+    /// The distance in bytes from `lower` to this address; 0 if `lower` is higher.
     #[inline]
     pub const fn above(self, lower: Self) -> u64 {
         self.0.saturating_sub(lower.0)
@@ -87,7 +87,7 @@ impl Iova {
 pub struct Phys(u64);
 
 impl Phys {
-    /// The address `value`; `None` if an entry can not hold it.
+    /// The address `value`; `None` if an entry cannot hold it.
     #[inline]
     pub const fn new(value: u64) -> Option<Self> {
         if value < PHYS_END {
@@ -97,7 +97,7 @@ impl Phys {
         }
     }
 
-    /// The address that the low 52 bits of `value` give.
+    /// The address in the low 52 bits of `value`.
     #[inline]
     pub const fn from_low_bits(value: u64) -> Self {
         Self(value & (PHYS_END - 1))
@@ -109,13 +109,13 @@ impl Phys {
         self.0
     }
 
-    /// Whether a page of this size can start here.
+    /// Whether the address is a multiple of `size`.
     #[inline]
     pub const fn is_aligned(self, size: PageSize) -> bool {
         self.0 & size.mask() == 0
     }
 
-    /// The address `bytes` further on, if an entry can hold it.
+    /// The address `bytes` higher, if an entry can hold it.
     #[inline]
     pub const fn checked_add(self, bytes: u64) -> Option<Self> {
         match self.0.checked_add(bytes) {
@@ -124,8 +124,8 @@ impl Phys {
         }
     }
 
-    /// Where in physical memory the byte at `iova` is, given that this is where `base` is: the
-    /// distance is added modulo 2^52.
+    /// The physical address of `iova`, if this is the physical address of `base`. The distance is
+    /// added modulo 2^52.
     #[inline]
     pub const fn at(self, base: Iova, iova: Iova) -> Self {
         Self::from_low_bits(self.0.wrapping_add(iova.0.wrapping_sub(base.0)))
@@ -148,7 +148,7 @@ impl PageSize {
     /// 1 GiB: what one entry of a level-2 table covers.
     pub const SIZE_1G: Self = Self(30);
 
-    /// The size of `bytes`; `None` unless a power of two of at least 4096.
+    /// The size of `bytes`; `None` unless that is a power of two and at least 4096.
     pub const fn new(bytes: u64) -> Option<Self> {
         if bytes.is_power_of_two() {
             Self::from_lg2(low_u8(bytes.trailing_zeros()))
@@ -180,20 +180,21 @@ impl PageSize {
         self.0
     }
 
-    /// How many pages of 4096 bytes it holds.
+    /// The size in pages of 4096 bytes.
     #[inline]
     pub const fn pages(self) -> u64 {
         self.bytes() >> PAGE_LG2
     }
 
-    /// The bits of an address that are an offset within a page of this size.
+    /// The address bits that are an offset within a page of this size.
     #[inline]
     pub const fn mask(self) -> u64 {
         self.bytes().wrapping_sub(1)
     }
 }
 
-/// A set of page sizes: one bit a size, as in `pgsize_bitmap`. Bits below 12 mean nothing.
+/// A set of page sizes, one bit for each size, as in `struct iommu_domain::pgsize_bitmap`. Bits
+/// below 12 have no meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PageSizes(u64);
 
@@ -299,13 +300,13 @@ impl PageSizes {
     }
 }
 
-/// The low eight bits: lossless for what `trailing_zeros` and `ilog2` give.
+/// The low eight bits: lossless for a result of `trailing_zeros` or `ilog2`.
 #[inline]
 const fn low_u8(value: u32) -> u8 {
     (value & 0xff) as u8
 }
 
-/// A number below 512 as an index: lossless wherever the kernel has 64-bit addresses.
+/// A number below 512 as an index. Lossless.
 #[inline]
 pub(super) const fn to_index(value: u64) -> usize {
     (value & 0x1ff) as usize
