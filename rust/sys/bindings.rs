@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The kernel's C, as bindgen reads it: `kernel::bindings`, and what that lacks.
-//!
-//! Only the modules at the edge of the crate use this: `backend`, `uapi`, `pin`, `account`, `group`,
-//! `domain` and `table`.
+//! The kernel's C API, from bindgen: `kernel::bindings` plus what that lacks
+//! (`bindgen_parameters`).
 
 #![allow(
     clippy::all,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! An eventfd of the VMM, by which it is told.
+//! The eventfd that notifies the VMM.
 
 #![allow(unsafe_code)]
 
@@ -13,19 +13,20 @@ use kernel::{
 
 use super::bindings;
 
-/// An eventfd.
+/// A reference to an eventfd.
 ///
 /// # Invariants
 ///
-/// We have a reference to it.
+/// The reference is counted, and ours.
 pub(crate) struct Event(NonNull<bindings::eventfd_ctx>);
 
 // SAFETY: It may be used from any thread.
 unsafe impl Send for Event {}
 
 impl Event {
-    /// That of a file descriptor of the current process. Fails with `EBADF` if it is none, and with
-    /// `EINVAL` if it is of another file.
+    /// Takes a reference to the eventfd `fd` of the current process.
+    ///
+    /// Fails with `EBADF` if `fd` is not open, and with `EINVAL` if it is not an eventfd.
     pub(crate) fn of_fd(fd: c_int) -> Result<Self> {
         // SAFETY: It may be called in process context.
         let event = from_err_ptr(unsafe { bindings::eventfd_ctx_fdget(fd) })?;
@@ -34,7 +35,7 @@ impl Event {
         Ok(Self(NonNull::new(event).ok_or(EBADF)?))
     }
 
-    /// Adds one to it. Not with a spinlock held: who waits for it decides what is run.
+    /// Adds one to the counter. No spinlock may be held: the waiters' wake-up functions run here.
     pub(crate) fn signal(&self) {
         // SAFETY: By the type invariant.
         unsafe { bindings::eventfd_signal_mask(self.0.as_ptr(), 0) };

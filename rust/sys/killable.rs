@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Waiting for a mutex until a fatal signal comes.
+//! Killable mutex locking.
 
 #![allow(unsafe_code)]
 
@@ -15,15 +15,15 @@ use kernel::{
 
 use super::bindings;
 
-/// Takes `lock`. Sleeps; fails with `EINTR` if a fatal signal came.
+/// Locks `lock`, as `mutex_lock_killable`. Sleeps. Fails with `EINTR` on a fatal signal.
 pub(crate) fn lock_killable<T>(lock: &Mutex<T>) -> Result<MutexGuard<'_, T>> {
     let raw = core::ptr::from_ref(lock)
         .cast_mut()
         .cast::<bindings::mutex>();
 
-    // SAFETY: A `Mutex` is of C's layout, and begins with the `struct mutex`, which was initialised
-    // when it was made.
+    // SAFETY: A `Mutex` is `repr(C)` and starts with the `struct mutex`, which is initialized when
+    // the `Mutex` is created.
     to_result(unsafe { bindings::pgsize_mutex_lock_killable(raw) })?;
-    // SAFETY: It was just taken; a mutex's guard has no more state.
+    // SAFETY: The lock is held; the guard of a mutex has no other state.
     Ok(unsafe { MutexGuard::new(lock, ()) })
 }

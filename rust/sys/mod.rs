@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The edge to the kernel: what is C, and what any module might want of it.
+//! The interface to the kernel's C code, for all other layers.
 //!
-//! Bindings, integers, points at which others run, eventfds, trace events, the module's parameters, and
-//! what the test build has in addition. Nothing here knows what an IOMMU is.
+//! Bindings, integer conversions, scheduling points, eventfds, trace events, module parameters, and
+//! the gates of the test build. Nothing here depends on IOMMUs.
 
 #[allow(unsafe_code)]
 pub(crate) mod bindings;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Conversions between integers that lose nothing on the machines that this module runs on, and an
-//! error that not every kernel's `kernel::error` has.
+//! Integer conversions that are lossless on 64-bit machines, and an error that `kernel::error`
+//! lacks.
 
 #![allow(unsafe_code)]
 
@@ -14,13 +14,13 @@ kernel::static_assert!(
     "AMD's IOMMU wants a 64-bit kernel"
 );
 
-/// A size of memory, or an address, as a number of 64 bits.
+/// A `usize` as 64 bits.
 #[inline]
 pub(crate) const fn to_u64(value: usize) -> u64 {
     value as u64
 }
 
-/// A number of 64 bits as a size of memory, or as an address.
+/// A 64-bit number as `usize`.
 #[inline]
 pub(crate) const fn to_usize(value: u64) -> usize {
     value as usize
@@ -32,8 +32,8 @@ pub(crate) const fn from_i32(value: c_int) -> c_long {
     value as c_long
 }
 
-/// An index that userspace gave, if there are more than that; out of bounds it is not in a
-/// misprediction either.
+/// `index` if it is less than `len`, also under speculation (`array_index_nospec`). For an index
+/// from userspace.
 pub(crate) fn index_nospec(index: usize, len: usize) -> Option<usize> {
     if index >= len {
         return None;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Points at which long work lets others run.
+//! Scheduling points in long loops. Process context only.
 
 #![allow(unsafe_code)]
 
@@ -8,7 +8,7 @@ use kernel::prelude::*;
 
 use super::bindings;
 
-/// Lets others run, if they want to; fails with `EINTR` if a fatal signal came.
+/// As [`cond_resched`]. Fails with `EINTR` if a fatal signal is pending.
 pub(crate) fn cond_resched_killable() -> Result {
     cond_resched();
     // SAFETY: It has no requirements.
@@ -18,8 +18,8 @@ pub(crate) fn cond_resched_killable() -> Result {
     Ok(())
 }
 
-/// Lets others run, if they want to.
+/// Reschedules if necessary. May be called with mutexes held, but not with spinlocks.
 pub(crate) fn cond_resched() {
-    // SAFETY: Everything here runs in process context, with mutexes held at most.
+    // SAFETY: All callers run in process context and hold no spinlock.
     unsafe { bindings::pgsize_cond_resched() };
 }

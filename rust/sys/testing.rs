@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the test build has in addition: see `testing.h`. In the ordinary build it is nothing.
+//! Gates of the test build: see `testing.h`. Empty in the ordinary build.
 
 #![allow(unsafe_code)]
 
-/// A point between two steps of map, unmap, merge, a new policy or smash. `testing.h` says what each is.
+/// A point in map, unmap, merge, set policy or smash where a gate can stop the thread. `testing.h`
+/// documents each.
+#[allow(clippy::missing_docs_in_private_items)]
 #[derive(Clone, Copy)]
 #[repr(u32)]
 pub(crate) enum Step {
@@ -38,11 +40,11 @@ pub(crate) enum Step {
 mod build {
     use super::Step;
 
-    /// The thread is at `step`.
+    /// Passes the gate at `step`.
     #[inline(always)]
     pub(crate) fn step(_step: Step) {}
 
-    /// Whether no two groups are to share a domain.
+    /// Whether each group gets a domain of its own.
     #[inline(always)]
     pub(crate) fn wants_own_domains() -> bool {
         false
@@ -54,13 +56,14 @@ mod build {
     use super::Step;
     use crate::sys::bindings;
 
-    // The two lists are one.
+    // The enum of `testing.h` has the same order.
     const _: () = assert!(Step::MapInserted as u32 == bindings::PGSIZE_STEP_MAP_INSERTED);
     const _: () = assert!(Step::UnmapUnwatched as u32 == bindings::PGSIZE_STEP_UNMAP_UNWATCHED);
     const _: () = assert!(Step::SmashLocked as u32 + 1 == bindings::PGSIZE_STEPS);
 
     pub(crate) fn step(step: Step) {
-        // SAFETY: The number is one of a step. Those of map and unmap are passed in process context.
+        // SAFETY: `step` is a valid step. Steps of map and unmap are passed in process context
+        // only.
         unsafe { bindings::pgsize_step(step as u32) };
     }
 

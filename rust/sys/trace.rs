@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Trace events: see `trace.h`. All may be called from anywhere, with any lock held.
+//! Trace events: see `trace.h`. All functions are atomic.
 
 #![allow(unsafe_code)]
 
@@ -13,13 +13,14 @@ use crate::pgtable::{
     PAGE_BYTES, //
 };
 
-/// A leaf, or a 2M of one, as events have it.
+/// A leaf, or a 2M block of one, as an argument of events.
 #[derive(Clone, Copy)]
 pub(crate) struct Where {
+    /// First IOVA.
     pub(crate) iova: Iova,
-    /// The leaf's size.
+    /// Size of the leaf.
     pub(crate) size: PageSize,
-    /// Where `iova` is.
+    /// Physical address of `iova`.
     pub(crate) phys: Phys,
 }
 
@@ -33,7 +34,7 @@ impl From<&Leaf> for Where {
     }
 }
 
-/// Functions of C that take a container's number and a [`Where`].
+/// Defines functions that emit an event with the number of a container and a [`Where`].
 macro_rules! leaf_events {
     ($($(#[$doc:meta])* $name:ident = $function:ident;)*) => {$(
         $(#[$doc])*
@@ -52,23 +53,23 @@ macro_rules! leaf_events {
 }
 
 leaf_events! {
-    /// A 2M got leaves of 4K.
+    /// A 2M block was split into leaves of 4K.
     split = pgsize_trace_split;
-    /// A leaf stands where smaller ones stood.
+    /// Leaves were merged into this one.
     merge = pgsize_trace_merge;
-    /// A leaf was unmapped, for there was no memory to split it.
+    /// The leaf was unmapped: no memory to split it.
     fallback = pgsize_trace_fallback;
-    /// A leaf was found to disagree with the RMP.
+    /// The leaf disagrees with the RMP.
     mismatch = pgsize_trace_mismatch;
 }
 
-/// `bytes` from `iova` on that had been unmapped are mapped again.
+/// `bytes` from `iova` on, which the hook had unmapped, are mapped again.
 pub(crate) fn repair(container: u64, iova: Iova, bytes: u64) {
     // SAFETY: It may be called from anywhere.
     unsafe { bindings::pgsize_trace_repair(container, iova.get(), bytes) };
 }
 
-/// A policy was set, as the request has it.
+/// A policy was set. `policy` is the request.
 pub(crate) fn policy(container: u64, policy: &bindings::vfio_pgsize_policy) {
     // SAFETY: It may be called from anywhere.
     unsafe {
