@@ -1,20 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What devices may do with what is mapped.
+//! DMA permissions.
 
 use kernel::prelude::*;
 
 use crate::sys::bindings;
 
-/// What devices may do.
+/// DMA permissions of a mapping.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Access {
+    /// Devices may read.
     pub(crate) read: bool,
+    /// Devices may write.
     pub(crate) write: bool,
 }
 
 impl Access {
-    /// The `prot` of `iommu_map`; DMA is coherent with the processors' caches.
+    /// The `prot` argument of `iommu_map`. DMA is cache coherent.
     pub(super) fn prot(self) -> c_int {
         let read = if self.read { bindings::IOMMU_READ } else { 0 };
         let write = if self.write { bindings::IOMMU_WRITE } else { 0 };

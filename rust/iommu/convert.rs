@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Other leaf sizes for what a domain maps, while devices use it.
+//! Converts mapped ranges to other leaf sizes while devices use them.
 
 use kernel::prelude::*;
 
@@ -18,10 +18,13 @@ use crate::{
     }, //
 };
 
-/// Tables that are made, or given back, between two flushes: a megabyte of them.
+/// Tables that are built or retired between two IOTLB flushes (1 MiB).
 const WORK: u32 = 256;
 
-/// Gives `part`, the ends of which no leaf crosses, leaves of `sizes`, each as large as fits.
+/// Converts `part` to the largest leaves of `sizes` that fit. No leaf may cross an end of `part`.
+///
+/// Sleeps. Fails with `EOPNOTSUPP` if the page table cannot be edited, `ENOMEM`, and `EINTR` on a
+/// fatal signal; `part` may then have leaves of both kinds. A merge alone allocates nothing.
 pub(crate) fn convert_part(domain: &Domain, part: IovaRange, sizes: PageSizes) -> Result {
     let table = domain.table().ok_or_else(unsupported)?;
     let mut conversion = Conversion::new(part, sizes);

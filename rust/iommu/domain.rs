@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! IOMMU domains: attaching, mapping and unmapping.
+//! IOMMU domains: attach and map.
 
 #![allow(unsafe_code)]
 
@@ -41,7 +41,7 @@ use crate::{
     }, //
 };
 
-/// IOVAs are unmapped, and looked through, in pieces of this size: between two, others may run.
+/// Long ranges are unmapped and read in pieces of this size, with a scheduling point after each.
 pub(crate) const PIECE: PageSize = PageSize::SIZE_1G;
 
 /// A domain, and the groups that are attached to it.
@@ -49,26 +49,27 @@ pub(crate) const PIECE: PageSize = PageSize::SIZE_1G;
 /// # Invariants
 ///
 /// - `raw` is a paging domain that we own.
-/// - The groups, and no others, are attached to it.
+/// - Exactly `groups` are attached to it.
 pub(crate) struct Domain {
     raw: NonNull<bindings::iommu_domain>,
-    /// The leaf sizes that its format has: what `pgsize_bitmap` holds but while something is mapped.
+    /// The leaf sizes of its format. `pgsize_bitmap` is the same, except within
+    /// [`Self::with_sizes`].
     sizes: PageSizes,
-    /// It refuses DMA that goes round the processors' caches.
+    /// The IOMMU enforces cache coherency (`IOMMU_CAP_ENFORCE_CACHE_COHERENCY`).
     coherent: bool,
     groups: KVec<Group>,
 }
 
-// SAFETY: The IOMMU core's functions on domains may be called from any thread.
+// SAFETY: The IOMMU core allows calls on a domain from any thread.
 unsafe impl Send for Domain {}
 
 impl Domain {
-    /// A domain of its own for `group`, which is attached to it.
+    /// Creates a domain for `group`, and attaches the group. Sleeps. Fails as the IOMMU core.
     pub(crate) fn new(group: Group) -> Result<Self> {
         let raw = group.alloc_domain()?;
-        // SAFETY: `raw` is a domain that was just made.
+        // SAFETY: `raw` is a new domain, which nothing else uses.
         let sizes = unsafe { raw.as_ref() }.pgsize_bitmap;
-        // INVARIANT: The domain is ours; no group is attached.
+        // INVARIANT: The domain is ours and no group is attached.
         let mut domain = Self {
             raw,
             sizes: PageSizes::from_bits(to_u64(sizes)),
@@ -80,98 +81,108 @@ impl Domain {
         Ok(domain)
     }
 
-    /// Attaches `group` too.
+    /// Attaches `group`. Sleeps. Fails with `ENOMEM` and as `iommu_attach_group`.
     pub(crate) fn attach(&mut self, group: Group) -> Result {
         self.groups.reserve(1, GFP_KERNEL_ACCOUNT)?;
         // SAFETY: Domain and group are valid, by their invariants.
         to_result(unsafe { bindings::iommu_attach_group(self.raw.as_ptr(), group.as_ptr()) })?;
-        // INVARIANT: It is attached now.
+        // INVARIANT: The group is attached.
         self.groups.push(group, GFP_KERNEL_ACCOUNT)?;
         Ok(())
     }
 
-    /// Detaches `group`; says whether it was attached.
+    /// Detaches `group`. Returns whether it was attached. Sleeps.
     pub(crate) fn detach(&mut self, group: Group) -> bool {
         if !self.has(group) {
             return false;
         }
         // SAFETY: Domain and group are valid, and the group is attached, by the invariants.
         unsafe { bindings::iommu_detach_group(self.raw.as_ptr(), group.as_ptr()) };
-        // INVARIANT: It is attached no more.
+        // INVARIANT: The group is detached.
         self.groups.retain(|other| *other != group);
         true
     }
 
+    /// Whether `group` is attached.
     pub(crate) fn has(&self, group: Group) -> bool {
         self.groups.contains(&group)
     }
 
+    /// The attached groups.
     pub(crate) fn groups(&self) -> &[Group] {
         &self.groups
     }
 
+    /// The kernel's domain, as VFIO wants it.
     pub(crate) fn as_ptr(&self) -> *mut bindings::iommu_domain {
         self.raw.as_ptr()
     }
 
+    /// The kernel's domain.
     pub(crate) fn raw(&self) -> NonNull<bindings::iommu_domain> {
         self.raw
     }
 
-    /// The leaf sizes that its format has.
+    /// The leaf sizes of its format.
     pub(crate) fn sizes(&self) -> PageSizes {
         self.sizes
     }
 
-    /// The addresses that its format and its IOMMU reach.
+    /// The address range that the format and the IOMMU support.
     pub(crate) fn aperture(&self) -> Option<Span> {
         let geometry = self.get().geometry;
 
         Span::new(geometry.aperture_start, geometry.aperture_end)
     }
 
-    /// Has the IOMMU refuse DMA that is not coherent, if it can.
+    /// Makes the IOMMU enforce cache coherency, if it can. Only before anything is mapped.
     pub(crate) fn enforce_coherency(&mut self) {
         if let Some(enforce) = self.ops().enforce_cache_coherency {
-            // SAFETY: It is the domain's own operation.
+            // SAFETY: The operation belongs to the domain.
             self.coherent = unsafe { enforce(self.raw.as_ptr()) };
         }
     }
 
+    /// Whether the IOMMU enforces cache coherency.
     pub(crate) fn is_coherent(&self) -> bool {
         self.coherent
     }
 
-    /// Whether a group of one could be in the other: of the same driver, with the same promise.
+    /// Whether groups of `other` may join this domain: same driver, same coherency.
     pub(crate) fn is_compatible(&self, other: &Self) -> bool {
         core::ptr::eq(self.ops(), other.ops()) && self.coherent == other.coherent
     }
 
-    /// Its page table, if that is of a format that we can read and edit.
+    /// The page table, if its format is supported for read and edit.
     pub(crate) fn table(&self) -> Option<PageTable<'_>> {
-        // SAFETY: The domain is ours, for as long as it is borrowed.
+        // SAFETY: The domain lives as long as the borrow.
         unsafe { PageTable::of(self.raw) }
     }
 
-    /// The same, by what was learnt of it before: nothing was mapped by [`Self::map`] since.
+    /// The page table, without reading its layout again. [`Self::map`] may not have been called
+    /// since [`PageTable::layout`].
     pub(crate) fn table_with(&self, layout: Layout) -> PageTable<'_> {
-        // SAFETY: As above. An old top is part of the table as it has grown.
+        // SAFETY: As above. If the top grew, the old top is a part of the table.
         unsafe { PageTable::with_layout(self.raw, layout) }
     }
 
+    /// The kernel's domain. Read only.
     pub(crate) fn get(&self) -> &bindings::iommu_domain {
-        // SAFETY: By the type invariant. Who changes it has a `&mut Domain`.
+        // SAFETY: By the type invariant. Writers have a `&mut Domain`.
         unsafe { self.raw.as_ref() }
     }
 
+    /// The driver's operations.
     pub(crate) fn ops(&self) -> &bindings::iommu_domain_ops {
-        // SAFETY: A paging domain has operations, and they are the driver's, which is not unloaded.
+        // SAFETY: A paging domain has operations; the driver is not unloaded while the domain
+        // exists.
         unsafe { &*self.get().ops }
     }
 
-    /// Maps `range` to the frames from `phys` on, with leaves of `sizes`; all of it, or nothing.
+    /// Maps `range` to the frames from `phys` on, with leaves of `sizes` or of the smallest size.
+    /// All or nothing. Nothing of the range may be mapped.
     ///
-    /// Nothing of the range is mapped. Fails with `ENOMEM`, or as the driver says.
+    /// Sleeps. Fails with `ENOMEM`, or as the driver's map.
     pub(crate) fn map(
         &mut self,
         range: IovaRange,
@@ -181,7 +192,7 @@ impl Domain {
     ) -> Result {
         let bytes = range.bytes().ok_or(EOVERFLOW)?;
 
-        // SAFETY: By the type invariant. The driver checks addresses and size.
+        // SAFETY: By the type invariant. `iommu_map` checks the addresses and the size.
         to_result(self.with_sizes(sizes, |raw| unsafe {
             bindings::iommu_map(
                 raw,
@@ -194,9 +205,8 @@ impl Domain {
         }))
     }
 
-    /// Runs `map` while the domain says that it has no sizes but `sizes`, and the smallest. Drivers
-    /// ask what sizes it has when a group is attached, too, and when something is unmapped, so it says
-    /// the truth otherwise.
+    /// Calls `map` with `pgsize_bitmap` restricted to `sizes` and the smallest size. The driver
+    /// reads the bitmap on attach and unmap, too, so it is restored afterwards.
     fn with_sizes<R>(
         &mut self,
         sizes: PageSizes,
@@ -204,7 +214,7 @@ impl Domain {
     ) -> R {
         let (sizes, all) = (self.usable(sizes), self.sizes);
 
-        // SAFETY: The domain is ours, and nobody maps in it meanwhile.
+        // SAFETY: The domain is ours, and `&mut self` excludes other users of the bitmap.
         unsafe { self.raw.as_mut() }.pgsize_bitmap = to_usize(sizes.bits());
         let result = map(self.raw.as_ptr());
         // SAFETY: As above.
@@ -212,7 +222,8 @@ impl Domain {
         result
     }
 
-    /// The same for memory that is in a list of contiguous runs, none of them empty, which make up `range`.
+    /// Maps `range` to the memory in `list`, whose entries are not empty and add up to the range.
+    /// Otherwise as [`Self::map`].
     pub(crate) fn map_list(
         &mut self,
         range: IovaRange,
@@ -221,8 +232,8 @@ impl Domain {
         sizes: PageSizes,
     ) -> Result {
         let entries = c_uint::try_from(list.len())?;
-        // SAFETY: By the type invariant. The list has as many entries as is said, each with a page
-        // and a length; no entry is a link or the end. The driver checks addresses and size.
+        // SAFETY: By the type invariant. `list` has `entries` entries with a page and a length
+        // each, no chain entry and no end mark. `iommu_map_sg` checks the addresses and the size.
         let mapped = self.with_sizes(sizes, |raw| unsafe {
             bindings::iommu_map_sg(
                 raw,
@@ -239,12 +250,12 @@ impl Domain {
         }
     }
 
-    /// Tells an IOMMU that remembers absences that there are leaves in `range` now.
+    /// Notifies an IOMMU that caches absent entries of new leaves in `range`. See
+    /// [`PageTable::fill`].
     pub(crate) fn sync_filled(&self, range: IovaRange) {
         if let (Some(sync), Some(bytes)) = (self.ops().iotlb_sync_map, range.bytes()) {
-            // It fails for nobody who can edit the page table (`amd/iommu.c:
-            // amd_iommu_iotlb_sync_map`).
-            // SAFETY: It is the domain's own operation.
+            // It cannot fail where the page table can be edited (`amd/iommu.c: amd_iommu_iotlb_sync_map`).
+            // SAFETY: The operation belongs to the domain.
             unsafe {
                 sync(
                     self.raw.as_ptr(),
@@ -255,7 +266,7 @@ impl Domain {
         }
     }
 
-    /// Those of `sizes` that the domain has, and the smallest that it has.
+    /// The sizes of `sizes` that the domain supports, and its smallest size.
     pub(crate) fn usable(&self, sizes: PageSizes) -> PageSizes {
         let smallest = self
             .sizes
@@ -265,10 +276,10 @@ impl Domain {
         self.sizes.intersect(sizes).union(smallest)
     }
 
-    /// Runs `work`, which may take things out of the page table, then flushes the IOTLB for all that
-    /// it took out.
+    /// Calls `work`, which may unmap through the [`Gather`], then flushes the IOTLB for what it
+    /// unmapped. Atomic if `work` is.
     pub(crate) fn flushed<R>(&self, work: impl FnOnce(&mut Gather<'_>) -> R) -> (R, Flushed<'_>) {
-        // SAFETY: The domain is ours.
+        // SAFETY: The domain lives as long as the borrow.
         unsafe { flushed(self.raw, work) }
     }
 }
@@ -279,7 +290,7 @@ impl Drop for Domain {
             // SAFETY: Domain and group are valid, and the group is attached, by the invariants.
             unsafe { bindings::iommu_detach_group(self.raw.as_ptr(), group.as_ptr()) };
         }
-        // SAFETY: The domain is ours, no group is attached, and it is not used any more.
+        // SAFETY: The domain is ours, no group is attached, and it is not used again.
         unsafe { bindings::iommu_domain_free(self.raw.as_ptr()) };
     }
 }

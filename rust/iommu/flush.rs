@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is taken out of a page table, and the flush that follows.
+//! Unmap and IOTLB flush.
 //!
-//! What was taken out may still be in the IOTLB. So it is taken out by a [`Gather`] only, which
-//! [`flushed`] lends and flushes; the [`Flushed`] that comes back is what unpinning asks for.
+//! An unmapped translation may remain in the IOTLB. Only a [`Gather`] unmaps; [`flushed`] provides
+//! it and flushes. The [`Flushed`] that it returns is required to unpin pages.
 
 #![allow(unsafe_code)]
 
@@ -26,8 +26,8 @@ use crate::{
     }, //
 };
 
-/// Runs `work`, which may take things out of the page table, then flushes the IOTLB for all that it
-/// took out. Atomic, if `work` is.
+/// Calls `work`, which may unmap through the [`Gather`], then flushes the IOTLB for what it
+/// unmapped. Atomic if `work` is.
 ///
 /// # Safety
 ///
@@ -40,7 +40,7 @@ pub(crate) unsafe fn flushed<'d, R>(
 
     // SAFETY: `storage` is valid for writing.
     unsafe { bindings::pgsize_gather_init(storage.as_mut_ptr()) };
-    // INVARIANT: It is initialised, and stays where it is until the end of this function.
+    // INVARIANT: It is initialized, and does not move before the end of this function.
     let mut gather = Gather {
         raw: storage.as_mut_ptr(),
         domain,
@@ -49,7 +49,7 @@ pub(crate) unsafe fn flushed<'d, R>(
     };
     let result = work(&mut gather);
     if gather.tables {
-        // The driver flushes cached pointers to tables only if it is to free tables.
+        // `amd_iommu_iotlb_sync` flushes cached pointers to tables only if the gather has tables to free.
         // SAFETY: The domain is valid, by the invariants.
         unsafe { bindings::pgsize_flush_all(domain.as_ptr()) };
     } else if !gather.is_empty() {
@@ -59,27 +59,28 @@ pub(crate) unsafe fn flushed<'d, R>(
     (result, Flushed(PhantomData))
 }
 
-/// What was taken out of a page table and is to be flushed.
+/// What was unmapped and has to be flushed.
 ///
 /// # Invariants
 ///
-/// `raw` points to an initialised gather of `domain`, which does not move; `domain` is valid.
+/// `raw` points to an initialized gather of `domain`, which does not move. `domain` is valid.
 pub(crate) struct Gather<'d> {
     raw: *mut bindings::iommu_iotlb_gather,
     domain: NonNull<bindings::iommu_domain>,
-    /// Tables were taken out that somebody else is to free, and none that is to be freed here.
+    /// Tables were taken out, and all of them are kept by someone else.
     tables: bool,
     _domain: PhantomData<&'d bindings::iommu_domain>,
 }
 
 impl Gather<'_> {
-    /// Unmaps `range`, up to the first hole in it. Returns how many bytes that was.
+    /// Unmaps `range` up to the first hole. Returns the number of bytes that it unmapped.
     pub(crate) fn unmap(&mut self, range: IovaRange) -> u64 {
         let Some(bytes) = range.bytes() else {
             return 0;
         };
 
-        // SAFETY: Domain and gather are valid, by the invariants. The driver checks address and size.
+        // SAFETY: Domain and gather are valid, by the invariants. The driver checks the address and
+        // the size.
         let unmapped = unsafe {
             bindings::iommu_unmap_fast(
                 self.domain.as_ptr(),
@@ -91,7 +92,7 @@ impl Gather<'_> {
         to_u64(unmapped)
     }
 
-    /// Whether nothing was taken out. A table is taken out with what it translated.
+    /// Whether nothing was unmapped. A table is never taken out alone.
     fn is_empty(&self) -> bool {
         // SAFETY: By the type invariant.
         let gather = unsafe { &*self.raw };
@@ -99,7 +100,7 @@ impl Gather<'_> {
         gather.start > gather.end
     }
 
-    /// What the IOTLB holds of `range` is old.
+    /// Adds `range` to the flush.
     pub(crate) fn touch(&mut self, range: IovaRange) {
         // SAFETY: By the type invariant.
         let gather = unsafe { &mut *self.raw };
@@ -108,8 +109,8 @@ impl Gather<'_> {
         gather.end = gather.end.max(to_usize(range.last().get()));
     }
 
-    /// A table was taken out, and is kept: no cached pointer to it may survive the flush. All tables
-    /// that are taken out meanwhile are kept.
+    /// A table was taken out that the caller keeps: the flush covers cached pointers to it. Either
+    /// all tables of this gather are kept, or none.
     pub(super) fn keep_table(&mut self) {
         self.tables = true;
     }
@@ -118,13 +119,13 @@ impl Gather<'_> {
     ///
     /// # Safety
     ///
-    /// It came from `iommu_alloc_pages_node_sz`, and no entry that the hardware may read after the
-    /// flush leads to it.
+    /// The table comes from `iommu_alloc_pages_node_sz`, and the hardware cannot reach it after the
+    /// flush.
     pub(super) unsafe fn free_table(&mut self, table: *mut c_void) {
-        // SAFETY: The gather is valid; the table is as it is to be.
+        // SAFETY: The gather is valid, and the caller gives the table away.
         unsafe { bindings::pgsize_list_add_table(&raw mut (*self.raw).freelist, table) };
     }
 }
 
-/// The proof that what was taken out of the domain's page table is in no IOTLB.
+/// Proof that the IOTLB was flushed for what a [`Gather`] unmapped from the domain.
 pub(crate) struct Flushed<'d>(PhantomData<&'d bindings::iommu_domain>);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! IOMMU groups: what they ask of an address space, and whether their interrupts are isolated.
+//! IOMMU groups: their domains, reserved regions and interrupt isolation.
 
 #![allow(unsafe_code)]
 
@@ -23,43 +23,47 @@ use crate::sys::{
     num::to_u64, //
 };
 
-/// A group that VFIO holds for us: from attach to detach.
+/// A group that VFIO holds from attach to detach.
 ///
 /// # Invariants
 ///
-/// The pointer is valid as long as this exists: VFIO attaches a group, and detaches it or releases
-/// the container before the group goes (`drivers/vfio/container.c`).
+/// The pointer is valid: VFIO attaches a group, and detaches it or releases the container before it
+/// drops its reference (`drivers/vfio/container.c: vfio_group_detach_container`).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Group(NonNull<bindings::iommu_group>);
 
-// SAFETY: The IOMMU core's functions on groups may be called from any thread.
+// SAFETY: The IOMMU core allows calls on a group from any thread.
 unsafe impl Send for Group {}
 
 impl Group {
+    /// A group that VFIO attaches or has attached.
+    ///
     /// # Safety
     ///
-    /// `group` is one that VFIO attaches, and the result is not kept beyond its detachment or the
-    /// release of the container.
+    /// `group` is valid until it is detached or the container is released, and the result is not
+    /// kept longer.
     pub(crate) unsafe fn new(group: NonNull<bindings::iommu_group>) -> Self {
         // INVARIANT: By the requirement.
         Self(group)
     }
 
+    /// The kernel's group.
     pub(crate) fn as_ptr(self) -> *mut bindings::iommu_group {
         self.0.as_ptr()
     }
 
-    /// Whether no device of the group can raise another's interrupts.
+    /// Whether MSIs of the group are isolated: its devices cannot raise the interrupts of others.
     pub(crate) fn has_isolated_msi(self) -> bool {
         // SAFETY: By the type invariant.
         unsafe { bindings::iommu_group_has_isolated_msi(self.as_ptr()) }
     }
 
-    /// A new domain, of the kind that the group's first device wants.
+    /// Allocates a domain for the first device of the group. Sleeps. Fails with `ENODEV` if there
+    /// is no device, and as `iommu_paging_domain_alloc_flags`.
     pub(super) fn alloc_domain(self) -> Result<NonNull<bindings::iommu_domain>> {
         let mut domain: *mut bindings::iommu_domain = ENODEV.to_ptr();
 
-        // SAFETY: By the type invariant; `alloc_for` is given the pointer that it wants.
+        // SAFETY: By the type invariant; `alloc_for` gets a pointer to a domain pointer.
         unsafe {
             bindings::iommu_group_for_each_dev(
                 self.as_ptr(),
@@ -70,13 +74,13 @@ impl Group {
         NonNull::new(from_err_ptr(domain)?).ok_or(ENODEV)
     }
 
-    /// Calls `each` with every range of IOVAs that the group's devices do not translate, or want for
-    /// themselves.
+    /// Calls `each` with every reserved IOVA range of the group, except relaxable direct mappings
+    /// (`IOMMU_RESV_DIRECT_RELAXABLE`), as type1 does. Sleeps. Fails as `each`, and with `ENOMEM`.
     pub(crate) fn reserved(self, mut each: impl FnMut(Span) -> Result) -> Result {
         let mut storage = MaybeUninit::<bindings::list_head>::uninit();
         let head = storage.as_mut_ptr();
 
-        // SAFETY: `head` is valid for writing. An empty list's head points at itself.
+        // SAFETY: `head` is valid for writes. The head of an empty list points to itself.
         unsafe {
             head.write(bindings::list_head {
                 next: head,
@@ -87,12 +91,12 @@ impl Group {
         let got = unsafe { bindings::iommu_get_group_resv_regions(self.as_ptr(), head) };
         let mut result = to_result(got);
 
-        // SAFETY: `head` is the list that was filled, also where the call failed half way.
+        // SAFETY: `head` is a list, also if the call failed.
         let mut at = unsafe { (*head).next };
         while at != head {
             // SAFETY: All of the list's nodes are in a `struct iommu_resv_region`.
             let region = unsafe { kernel::container_of!(at, bindings::iommu_resv_region, list) };
-            // SAFETY: Nobody else knows the list and its regions.
+            // SAFETY: Nothing else has the list or its regions.
             let (next, start, length, kind) = unsafe {
                 (
                     (*at).next,
@@ -106,7 +110,7 @@ impl Group {
                     result = each(span);
                 }
             }
-            // SAFETY: The list's regions are ours, made by kmalloc, and are not looked at again.
+            // SAFETY: The region was allocated by kmalloc, is ours, and is not used again.
             unsafe { bindings::kfree(region.cast()) };
             at = next;
         }
@@ -114,15 +118,17 @@ impl Group {
     }
 }
 
+/// Stores a new domain for `dev` in `data`.
+///
 /// # Safety
 ///
-/// `dev` is a device; `data` points to a pointer to a domain.
+/// `dev` is a device; `data` points to a domain pointer.
 unsafe extern "C" fn alloc_for(dev: *mut bindings::device, data: *mut c_void) -> c_int {
     // SAFETY: `dev` is valid.
     let domain = unsafe { bindings::iommu_paging_domain_alloc_flags(dev, 0) };
 
     // SAFETY: By the requirement on `data`.
     unsafe { data.cast::<*mut bindings::iommu_domain>().write(domain) };
-    // One device speaks for all.
+    // Stop the iteration: the first device decides.
     1
 }

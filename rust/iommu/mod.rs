@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! IOMMU domains: a page table, the groups that are attached to it, and the flush of the IOTLB.
+//! IOMMU domains: attached groups, page table, map, unmap, IOTLB flush.
 //!
-//! What is mapped, for whom, and why these leaf sizes, is not known here. What was taken out of a page
-//! table may be unpinned only with a [`Flushed`] in hand.
+//! A page may be unpinned only with a [`Flushed`], which the flush returns. The callers decide what
+//! is mapped, and with which leaf sizes.
 
 mod access;
 mod convert;

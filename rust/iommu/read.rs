@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a domain maps, read from its page table.
+//! Reads what a domain maps.
 
 #![allow(unsafe_code)]
 
@@ -23,8 +23,8 @@ use crate::{
 };
 
 impl Domain {
-    /// The rest of `range` from the first address on that is mapped, as far as that can be told at
-    /// once: what is sparse is not looked through piece by piece.
+    /// The part of `range` from the first mapped address on; `None` if nothing is mapped. If the
+    /// page table cannot be read, `range`. Skips large holes at the cost of one walk.
     pub(crate) fn skip_holes(&self, range: IovaRange) -> Option<IovaRange> {
         let Some(table) = self.table() else {
             return Some(range);
@@ -34,11 +34,11 @@ impl Domain {
         range.from(first.iova.max(range.start()))
     }
 
-    /// What `range` is mapped to: as many contiguous runs from its start on as `found` has room for, and
-    /// no more than a piece unless a leaf is larger. Returns how far that is: what lies between the
-    /// contiguous runs is not mapped.
+    /// Reads what is mapped from the start of `range` on: up to the capacity of `found`, and up to
+    /// the end of a piece ([`PIECE`]), or of a larger leaf. Returns the range that was read; what
+    /// `found` does not cover of it is not mapped.
     ///
-    /// No leaf crosses an end of the range.
+    /// No leaf may cross an end of the range.
     pub(crate) fn contig_runs(&self, range: IovaRange, found: &mut KVVec<ContigRun>) -> IovaRange {
         let piece = first_piece(range, PIECE);
 
@@ -56,7 +56,7 @@ impl Domain {
         IovaRange::new(range.start(), last).unwrap_or(piece)
     }
 
-    /// The same, page by page: for formats that we can not read.
+    /// As [`Self::contig_runs`], page by page, for page tables that we cannot read.
     fn look_up(&self, piece: IovaRange, found: &mut KVVec<ContigRun>) {
         let mut left = Some(piece);
 
@@ -78,7 +78,8 @@ impl Domain {
         }
     }
 
-    /// Where `iova` is in physical memory, as the driver says. A mapping to address 0 counts as none.
+    /// The physical address of `iova`, from the driver. Address 0 means not mapped
+    /// (`iommu_iova_to_phys`).
     fn translate(&self, iova: Iova) -> Option<Phys> {
         // SAFETY: By the type invariant.
         let phys = unsafe { bindings::iommu_iova_to_phys(self.as_ptr(), iova.get()) };

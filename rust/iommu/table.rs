@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Domains whose page tables we read and edit ourselves: AMD's host format, v1.
+//! Page tables that we read and edit in place: AMD's host format, v1 (`drivers/iommu/generic_pt`).
 //!
-//! The driver's own tables are used in place (`drivers/iommu/generic_pt`): tables come from the
-//! driver's allocator and go with its flush, so that it frees them as its own when the domain goes.
-//! The container's mutex is the lock that generic_pt asks of its callers, for the whole range.
+//! Tables come from the driver's allocator, `iommu_alloc_pages_node_sz`, and are freed with the
+//! gather of its flush, so the driver can free the whole page table with the domain. generic_pt
+//! requires its callers to lock ranges; the mutex of the container is that lock, for all IOVAs.
 
 #![allow(unsafe_code)]
 
@@ -49,22 +49,22 @@ use crate::{
     }, //
 };
 
-/// The page table of a domain, of AMD's host format.
+/// The page table of a domain.
 ///
 /// # Invariants
 ///
-/// `domain` is valid for `'d`, and has such a page table.
+/// `domain` is valid for `'d`, and has a page table of this format.
 pub(crate) struct PageTable<'d> {
     domain: NonNull<bindings::iommu_domain>,
     layout: Layout,
     _domain: PhantomData<&'d bindings::iommu_domain>,
 }
 
-/// The formats that page tables may have here: one. Another makes it an `enum`, which is a
-/// [`Format`], too; then [`PageTable::of`] tells them apart.
+/// All supported formats. To add one, make this an `enum` that implements [`Format`], and recognize
+/// its domains in [`PageTable::of`].
 type TableFormat = AmdV1;
 
-/// What is known of a page table. Its top grows as the driver maps.
+/// What [`PageTable::of`] reads of a page table. The driver may make the top grow when it maps.
 #[derive(Clone, Copy)]
 pub(crate) struct Layout {
     top: Top,
@@ -73,24 +73,24 @@ pub(crate) struct Layout {
 }
 
 impl<'d> PageTable<'d> {
-    /// The page table of `domain`; `None` if it is of any other format, or is one that the hardware
-    /// does not read through the processors' caches. Atomic.
+    /// The page table of `domain`. `None` if it has another format, or if the hardware does not
+    /// snoop the CPU caches (`PT_FEAT_DMA_INCOHERENT`). Atomic.
     ///
     /// # Safety
     ///
-    /// `domain` is a paging domain, and stays valid as long as the result is used.
+    /// `domain` is a paging domain, and stays valid while the result is used.
     pub(crate) unsafe fn of(domain: NonNull<bindings::iommu_domain>) -> Option<Self> {
         let translate: unsafe extern "C" fn(_, _) -> _ = bindings::pt_iommu_amdv1_iova_to_phys;
-        // SAFETY: By the requirement; a paging domain has operations.
+        // SAFETY: By the requirement. A paging domain has operations.
         let (is_iommupt, ops) =
             unsafe { ((*domain.as_ptr()).is_iommupt, &*(*domain.as_ptr()).ops) };
 
         if !is_iommupt || ops.iova_to_phys? as usize != translate as usize {
             return None;
         }
-        // A `struct pt_iommu_amdv1` begins with a `struct pt_iommu`, and that with the domain.
+        // A `struct pt_iommu_amdv1` starts with a `struct pt_iommu`, which starts with the domain.
         let raw = domain.as_ptr().cast::<bindings::pt_iommu_amdv1>();
-        // SAFETY: The domain is of this format: it has its operations.
+        // SAFETY: The domain has this format: its operations say so.
         let (features, node) = unsafe { ((*raw).amdpt.common.features, (*raw).iommu.nid) };
         let has = |feature: u32| features & 1u32.wrapping_shl(feature) != 0;
         let mut info = bindings::pt_iommu_amdv1_hw_info::default();
@@ -98,7 +98,7 @@ impl<'d> PageTable<'d> {
         if has(bindings::PT_FEAT_DMA_INCOHERENT) {
             return None;
         }
-        // SAFETY: As above; `info` is valid for writing.
+        // SAFETY: As above; `info` is valid for writes.
         unsafe { bindings::pt_iommu_amdv1_hw_info(raw, &mut info) };
         let format = if has(bindings::PT_FEAT_AMDV1_ENCRYPT_TABLES) {
             // SAFETY: It has no requirements.
@@ -108,11 +108,11 @@ impl<'d> PageTable<'d> {
         };
         let format = format.force_coherence(has(bindings::PT_FEAT_AMDV1_FORCE_COHERENCE));
 
-        // INVARIANT: As just seen.
+        // INVARIANT: Checked above.
         Some(Self {
             domain,
             layout: Layout {
-                // Its mode is the number of its levels.
+                // `mode` is the number of levels.
                 top: format.top(info.host_pt_root, info.mode)?,
                 format,
                 node,
@@ -121,12 +121,12 @@ impl<'d> PageTable<'d> {
         })
     }
 
-    /// The same, by what was learnt of it before.
+    /// The page table of `domain`, with a layout that was read earlier.
     ///
     /// # Safety
     ///
-    /// `layout` is of the page table of `domain`, which stays valid as long as the result is used,
-    /// and nothing was mapped by the driver since.
+    /// `layout` is of the page table of `domain`, and the driver has not mapped anything since.
+    /// `domain` stays valid while the result is used.
     pub(super) unsafe fn with_layout(
         domain: NonNull<bindings::iommu_domain>,
         layout: Layout,
@@ -139,19 +139,21 @@ impl<'d> PageTable<'d> {
         }
     }
 
-    /// What is known of it.
+    /// For [`Domain::table_with`](super::Domain::table_with).
     pub(crate) fn layout(&self) -> Layout {
         self.layout
     }
 
-    /// Where memory for it is to come from.
+    /// The NUMA node for new tables.
     pub(crate) fn node(&self) -> c_int {
         self.layout.node
     }
 
-    /// Maps `range` to `pages` with leaves of 4K, if there is a table for them, all of whose entries
-    /// are free: else they are not asked for. Says whether the block of 2M around may be whole now.
-    /// Nothing is flushed: [`Domain::sync_filled`] is for later.
+    /// Maps `range` to `pages` with 4K leaves, in an existing table: see [`Editor::fill`], which
+    /// also says what is returned. `None`: nothing was mapped.
+    ///
+    /// Does not notify the IOMMU: call [`Domain::sync_filled`](super::Domain::sync_filled) later.
+    /// Atomic if `pages` is.
     pub(crate) fn fill<'a>(
         &self,
         range: IovaRange,
@@ -164,13 +166,16 @@ impl<'d> PageTable<'d> {
         self.edit_pages(|editor| editor.fill(range.start(), count, attrs, pages).ok())
     }
 
-    /// Unmaps `range`, if it has leaves of 4K alone, all in one table, and calls `taken` with each.
-    /// Says whether it did. Nothing is flushed: [`Gather::touch`] is for later.
+    /// Unmaps `range`, and calls `taken` with each page: see [`Editor::take`]. Returns whether it
+    /// did.
+    ///
+    /// Does not flush: call [`Gather::touch`](super::Gather::touch) later. Atomic if `taken` is.
     pub(crate) fn take(&self, range: IovaRange, taken: impl FnMut(Iova, Phys)) -> bool {
         self.edit_pages(|editor| editor.take(range, taken).is_ok())
     }
 
-    /// Frees tables of `range` in which there is nothing, some at a time. Returns what is left to do.
+    /// Frees empty tables of `range`, a bounded number of them. Returns the part of the range that
+    /// is left.
     pub(crate) fn drop_empty(&self, range: IovaRange) -> Option<IovaRange> {
         let mut rest = None;
         let (_, dropped) = self.edit_with(TableSource::Sleeping, |editor| {
@@ -178,12 +183,12 @@ impl<'d> PageTable<'d> {
             rest = left;
             (changes, Ok(()))
         });
-        // It allocates nothing.
+        // It cannot fail: it allocates nothing.
         let _ = dropped;
         rest
     }
 
-    /// An edit for which no table comes or goes.
+    /// An edit that neither allocates nor frees tables.
     fn edit_pages<R>(&self, work: impl FnOnce(&mut Editor<'_, NoPages, TableFormat>) -> R) -> R {
         work(&mut Editor::new(
             &mut NoPages,
@@ -192,15 +197,15 @@ impl<'d> PageTable<'d> {
         ))
     }
 
-    /// The table, to be read as long as the domain is borrowed.
+    /// Reads the table. See the rules in [`pgtable`](crate::pgtable).
     pub(crate) fn view(&self) -> View<'d, DirectMap, TableFormat> {
         View::new(&DirectMap, self.layout.top, self.layout.format)
     }
 
-    /// Edits the table, flushes the IOTLB where that changed anything, and then frees the tables
-    /// that were taken out.
+    /// Edits the table, flushes the IOTLB for what changed, and then frees the retired tables.
     ///
-    /// Fails with `ENOMEM`; each leaf is then as it was or as it was to be.
+    /// Sleeps. Fails with `ENOMEM`, and with `EIO` (logged) if an entry is unexpected; each leaf is
+    /// either an old one or a wanted one.
     pub(crate) fn edit<T>(
         &self,
         work: impl FnOnce(&mut TableEditor<'_, '_, '_>) -> Edited<T>,
@@ -210,8 +215,8 @@ impl<'d> PageTable<'d> {
         result
     }
 
-    /// The same, with tables of that kind of memory; atomic, if it is and `work` is. Tells what was
-    /// changed, too.
+    /// As [`Self::edit`], with tables from `source`; also returns the changes. Atomic if `source`
+    /// and `work` are.
     pub(crate) fn edit_with<T>(
         &self,
         source: TableSource<'_>,
@@ -241,7 +246,8 @@ impl<'d> PageTable<'d> {
         let result = result.map_err(|error| match error {
             EditError::Pages(error) => error.into(),
             EditError::Straddles(iova) | EditError::Changed(iova) => {
-                // Leaves end where mappings and segments do, and the mutex keeps others out.
+                // Not reached: leaves end where mappings and segments do, and the mutex excludes
+                // others.
                 pr_err!(
                     "unexpected entry at IOVA {:#x} in the page table\n",
                     iova.get()
@@ -252,13 +258,14 @@ impl<'d> PageTable<'d> {
         (changes, result)
     }
 
-    /// Takes the leaf that holds all of `range` out, whole. Atomic.
+    /// Unmaps the whole leaf that covers `range`, and flushes. Atomic.
     pub(crate) fn unmap_leaf(&self, range: IovaRange) {
         // SAFETY: By the type invariant.
         unsafe { flushed(self.domain, |gather| gather.unmap(range)) };
     }
 
-    /// What of `piece` is mapped, with all of a leaf that goes on behind it, within `bounds`.
+    /// The extents of `piece`. The last one includes the rest of a leaf that crosses the end of the
+    /// piece, within `bounds`.
     pub(crate) fn extents_from(
         &self,
         piece: IovaRange,
@@ -277,7 +284,7 @@ impl<'d> PageTable<'d> {
         })
     }
 
-    /// See [`Domain::contig_runs`].
+    /// See [`Domain::contig_runs`](super::Domain::contig_runs).
     pub(crate) fn contig_runs(
         &self,
         piece: IovaRange,
@@ -296,8 +303,8 @@ impl<'d> PageTable<'d> {
     }
 }
 
-/// Edits a table with such a pool.
+/// An editor with tables from a [`Pool`].
 type TableEditor<'e, 'p, 'd> = Editor<'e, Pool<'p, 'd>, TableFormat>;
 
-/// What an edit did, and how it ended.
+/// Changes and result of an edit.
 type Edited<T> = (Changes, Result<T, EditError<AllocError>>);

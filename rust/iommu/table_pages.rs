@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Where the tables of page tables are, come from and go to.
+//! Memory for page tables.
 
 #![allow(unsafe_code)]
 
@@ -30,26 +30,25 @@ use crate::{
     }, //
 };
 
-/// A table of all zeroes that the caller is to free; `None`: no memory.
+/// Allocates a table of zeroes; `None`: no memory. Free it with `iommu_free_pages`.
 pub(crate) fn new_table(node: c_int, flags: bindings::gfp_t) -> Option<NonNull<c_void>> {
-    // SAFETY: A page is a size that it takes.
+    // SAFETY: `PAGE_BYTES` is a valid size.
     NonNull::new(unsafe { bindings::iommu_alloc_pages_node_sz(node, flags, to_usize(PAGE_BYTES)) })
 }
 
-/// Tables as the kernel sees them: all of memory is in its direct map.
+/// Reads tables through the kernel's direct map.
 pub(crate) struct DirectMap;
 
 impl Tables for DirectMap {
     #[inline]
     fn entries(&self, table: Table) -> &Entries {
-        // SAFETY: A `Table` is a page of 512 entries, and who made it vouches that it is in use: the
-        // root of a domain's page table, or reached from it. Tables are freed under the container's
-        // mutex only, which whoever reads them holds.
+        // SAFETY: A `Table` is a page of 512 entries that is in use, as its creator guarantees.
+        // Tables are freed under the mutex of the container only, which readers hold.
         unsafe { &*bindings::pgsize_phys_to_virt(table.phys().get()).cast::<Entries>() }
     }
 }
 
-/// For edits for which no table comes or goes.
+/// For edits that neither allocate nor free tables.
 pub(super) struct NoPages;
 
 impl Tables for NoPages {
@@ -71,35 +70,38 @@ impl TablePages for NoPages {
     fn discard(&mut self, _: Table) {}
 }
 
-/// The driver's tables: allocated as it does, freed with its flush.
+/// Allocates tables from `source`, and frees retired ones with the flush of `gather`.
 pub(crate) struct Pool<'p, 'd> {
+    /// Frees the retired tables.
     pub(crate) gather: &'p mut Gather<'d>,
+    /// The NUMA node for new tables.
     pub(crate) node: c_int,
+    /// Where tables come from.
     pub(crate) source: TableSource<'p>,
 }
 
-/// Who has tables ready for edits that can not wait, and keeps those that they take out.
+/// A stock of tables for edits in atomic context. It keeps the tables that they retire.
 pub(crate) trait Store {
-    /// A table of all zeroes; `None`: no memory. Atomic.
+    /// A table of zeroes; `None`: no memory. Atomic.
     fn take(&self, node: c_int) -> Option<NonNull<c_void>>;
 
-    /// Keeps `table`, which was taken out: somebody may be reading it. Atomic.
+    /// Keeps a retired table, which someone may be reading. Atomic.
     ///
     /// # Safety
     ///
-    /// It came from `iommu_alloc_pages_node_sz`, is in no page table, and is in no IOTLB after the
-    /// flush that ends the edit.
+    /// The table comes from `iommu_alloc_pages_node_sz`, is not in a page table, and is in no IOTLB
+    /// after the flush that ends the edit.
     unsafe fn keep(&self, table: *mut c_void);
 }
 
-/// How memory for tables is had.
+/// Where an edit gets its tables from.
 #[derive(Clone, Copy)]
 pub(crate) enum TableSource<'m> {
-    /// Patiently, and charged to the process.
+    /// The allocator. Sleeps; charged to the process.
     Sleeping,
-    /// Was waited for beforehand.
+    /// Allocated in advance. Atomic.
     Prealloc(&'m Prealloc),
-    /// At once, from a store, which also keeps the tables that are taken out.
+    /// A stock, which also keeps the retired tables. Atomic.
     Store(&'m dyn Store),
 }
 
@@ -120,15 +122,16 @@ impl TablePages for Pool<'_, '_> {
             TableSource::Store(store) => store.take(self.node),
         };
         let page = page.ok_or(AllocError)?;
-        // SAFETY: It is in the direct map.
+        // SAFETY: The page is in the direct map.
         let phys = unsafe { bindings::pgsize_virt_to_phys(page.as_ptr()) };
 
         Phys::new(phys).and_then(Table::new).ok_or(AllocError)
     }
 
     fn retire(&mut self, table: Table) {
-        // SAFETY: The editor took it out of the page table. All tables of a domain come from
-        // `iommu_alloc_pages_node_sz`: the driver's too (`generic_pt/iommu_pt.h: _table_alloc`).
+        // SAFETY: The editor took the table out of the page table. All tables of the domain come
+        // from `iommu_alloc_pages_node_sz`, also those of the driver (`generic_pt/iommu_pt.h:
+        // _table_alloc`).
         unsafe {
             let table = bindings::pgsize_phys_to_virt(table.phys().get());
             match self.source {
@@ -142,27 +145,27 @@ impl TablePages for Pool<'_, '_> {
     }
 
     fn discard(&mut self, table: Table) {
-        // SAFETY: It came from `alloc`, and nothing leads to it.
+        // SAFETY: It comes from `alloc`, and no entry points to it.
         unsafe { bindings::iommu_free_pages(bindings::pgsize_phys_to_virt(table.phys().get())) };
     }
 }
 
-/// Tables of all zeroes, in no page table.
+/// Tables that are allocated before an atomic edit.
 ///
 /// # Invariants
 ///
-/// They come from [`new_table`], and are nobody else's.
+/// The tables come from [`new_table`], are all zeroes, and are ours.
 pub(crate) struct Prealloc {
     tables: Cell<KVec<NonNull<c_void>>>,
     node: c_int,
-    /// How many there are to be before an edit begins.
+    /// The number of tables to allocate before the next try.
     want: usize,
-    /// There was none when one was asked for.
+    /// An edit asked for a table and there was none.
     short: Cell<bool>,
 }
 
 impl Prealloc {
-    /// None yet: many an edit needs none. They are to come from that node.
+    /// Without tables: many edits need none. `node` is the NUMA node for new ones.
     pub(crate) fn new(node: c_int) -> Self {
         // INVARIANT: There are none.
         Self {
@@ -173,10 +176,10 @@ impl Prealloc {
         }
     }
 
-    /// Runs `edit`, which is atomic; again, with more tables, as long as it fails for want of them: it
-    /// is to leave all as it was then. May sleep, but not within `edit`.
+    /// Calls `edit`, which is atomic, until it does not run out of tables; allocates more before
+    /// each new try. An `edit` that runs out of tables must undo its changes.
     ///
-    /// Fails as `edit`; with `ENOMEM` if there is no memory though it was waited for.
+    /// Sleeps outside `edit`. Fails as `edit`, and with `ENOMEM`.
     pub(crate) fn edit<T>(
         &mut self,
         mut edit: impl FnMut(TableSource<'_>) -> Result<T>,
@@ -188,7 +191,7 @@ impl Prealloc {
             if result.is_ok() || !self.short.get() {
                 return result;
             }
-            // The largest leaf that there is takes some hundred of them.
+            // The largest leaf needs some hundred tables.
             self.want = self.want.saturating_mul(4).max(2);
         }
     }
@@ -198,7 +201,7 @@ impl Prealloc {
 
         while tables.len() < self.want {
             tables.reserve(1, GFP_KERNEL_ACCOUNT)?;
-            // INVARIANT: Just made.
+            // INVARIANT: Newly allocated.
             let table = new_table(self.node, bindings::GFP_KERNEL_ACCOUNT).ok_or(ENOMEM)?;
             // There is room.
             drop(tables.push_within_capacity(table));
@@ -206,7 +209,7 @@ impl Prealloc {
         Ok(())
     }
 
-    /// A table, for [`Prealloc::edit`]; it is the caller's to free.
+    /// A table for [`Prealloc::edit`]. The caller frees it.
     pub(crate) fn take(&self) -> Option<NonNull<c_void>> {
         let mut tables = self.tables.replace(KVec::new());
         let table = tables.pop();
@@ -220,7 +223,7 @@ impl Prealloc {
 impl Drop for Prealloc {
     fn drop(&mut self) {
         for table in self.tables.get_mut().drain_all() {
-            // SAFETY: By the type invariant nobody else has it.
+            // SAFETY: By the type invariant it is ours.
             unsafe { bindings::iommu_free_pages(table.as_ptr()) };
         }
     }

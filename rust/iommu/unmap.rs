@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Unmapping, a piece at a time, each with its flush.
+//! Unmaps long ranges, piece by piece.
 
 use super::domain::{
     Domain,
@@ -15,16 +15,16 @@ use crate::{
 };
 
 impl Domain {
-    /// Unmaps all of `range`, piece by piece, and flushes. Says whether it could: up to the first
-    /// hole, of which there is to be none.
+    /// Unmaps `range`, which is mapped as a whole, and flushes. Returns whether it did; it stops at
+    /// a hole.
     ///
-    /// No leaf crosses an end of the range.
+    /// No leaf may cross an end of the range. Sleeps.
     pub(crate) fn unmap(&self, range: IovaRange) -> bool {
         let mut left = Some(range);
 
         while let Some(todo) = left {
             let piece = first_piece(todo, PIECE);
-            // A leaf larger than a piece goes as a whole.
+            // The driver unmaps a leaf larger than a piece as a whole.
             let (unmapped, _) = self.flushed(|gather| gather.unmap(piece));
             if kernel::warn_on!(piece.bytes().is_none_or(|bytes| unmapped < bytes)) {
                 return false;
@@ -38,6 +38,10 @@ impl Domain {
         true
     }
 
+    /// Unmaps what is mapped in `range`, and flushes. Returns whether it did. The page table can be
+    /// read.
+    ///
+    /// No leaf may cross an end of the range. Sleeps.
     pub(crate) fn unmap_around_holes(&self, range: IovaRange) -> bool {
         let mut done = true;
         let mut left = Some(range);
@@ -48,7 +52,6 @@ impl Domain {
             let piece = first_piece(todo, PIECE);
             let mut last = piece.last();
             let (all, _) = self.flushed(|gather| {
-                // A leaf larger than a piece goes as a whole.
                 table.extents_from(piece, todo).all(|extent| {
                     last = last.max(extent.range.last());
                     extent.range.bytes() == Some(gather.unmap(extent.range))

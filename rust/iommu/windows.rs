@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Where IOVAs can be: what all domains reach, without what devices keep to themselves.
+//! Usable IOVA windows: what all domains support, without the reserved regions of the groups.
 
 use kernel::prelude::*;
 
@@ -9,15 +9,17 @@ use crate::pgtable::{
     IovaRange, //
 };
 
-/// A range of addresses, to the byte; the end is included.
+/// A non-empty range of bytes, with an inclusive end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Span {
+    /// First byte.
     pub(crate) start: Iova,
+    /// Last byte.
     pub(crate) last: Iova,
 }
 
 impl Span {
-    /// From `start` to `last`; `None` if that is nothing.
+    /// From `start` to `last`; `None` if `last` is lower.
     pub(crate) fn new(start: u64, last: u64) -> Option<Self> {
         (start <= last).then_some(Self {
             start: Iova::new(start),
@@ -25,7 +27,7 @@ impl Span {
         })
     }
 
-    /// `bytes` from `start` on, cut at the end of all addresses.
+    /// `bytes` from `start` on, clipped to 64 bits; `None` if `bytes` is 0.
     pub(crate) fn with_len(start: u64, bytes: u64) -> Option<Self> {
         let more = bytes.checked_sub(1)?;
 
@@ -37,16 +39,16 @@ impl Span {
     }
 }
 
-/// The usable windows of an address space, in rising order, apart from each other.
+/// The usable windows of an address space: in ascending order, disjoint, not adjacent.
 pub(crate) struct Windows(KVec<Span>);
 
 impl Windows {
-    /// None: nothing can be mapped.
+    /// No window.
     pub(crate) const fn none() -> Self {
         Self(KVec::new())
     }
 
-    /// All addresses.
+    /// One window of all addresses.
     pub(crate) fn everything() -> Result<Self> {
         let mut spans = KVec::with_capacity(1, GFP_KERNEL_ACCOUNT)?;
 
@@ -60,18 +62,19 @@ impl Windows {
         Ok(Self(spans))
     }
 
+    /// The windows.
     pub(crate) fn as_slice(&self) -> &[Span] {
         &self.0
     }
 
-    /// Whether all of `range` is in one window.
+    /// Whether `range` lies in one window.
     pub(crate) fn admit(&self, range: IovaRange) -> bool {
         self.0
             .iter()
             .any(|window| window.start <= range.start() && range.last() <= window.last)
     }
 
-    /// Takes away what lies outside of `aperture`.
+    /// Removes what is outside `aperture`.
     pub(crate) fn confine(&mut self, aperture: Span) -> Result {
         if let Some(before) = aperture.start.before() {
             self.exclude(Span {
@@ -88,9 +91,9 @@ impl Windows {
         Ok(())
     }
 
-    /// Takes `hole` away.
+    /// Removes `hole`.
     pub(crate) fn exclude(&mut self, hole: Span) -> Result {
-        // A hole in the midst of a window makes two of it.
+        // A hole within a window makes two of it.
         let mut left = KVec::with_capacity(self.0.len().saturating_add(1), GFP_KERNEL_ACCOUNT)?;
 
         for window in &self.0 {
