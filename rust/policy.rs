@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which leaf sizes are allowed where, and whether leaves follow the RMP.
+//! Policies: the allowed leaf sizes of IOVA ranges, and whether leaves follow the RMP.
 //!
-//! A policy is a value: to change it is to make a new one, which takes the old one's place when all
-//! that follows from it is done.
+//! A policy is immutable. A change creates a new one, which replaces the old one at the end of the
+//! change.
 
 use kernel::prelude::*;
 
@@ -14,35 +14,35 @@ use crate::pgtable::{
     PageSizes, //
 };
 
-/// How many ranges can have a policy of their own.
+/// Maximum number of ranges with a policy of their own.
 pub(crate) const MAX_RANGES: usize = 1024;
 
-/// What holds for a leaf.
+/// The policy of one IOVA.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rule {
-    /// The sizes that it can have.
+    /// Allowed leaf sizes.
     pub(crate) sizes: PageSizes,
-    /// It is split when the RMP entry under it is smashed.
+    /// Split the leaf when its RMP entry is smashed.
     pub(crate) split: bool,
-    /// It is merged again when the RMP entry is whole. Only with `split`.
+    /// Merge it when the RMP entry is whole again. Requires `split`.
     pub(crate) merge: bool,
 }
 
 impl Rule {
-    /// Any size, whatever the RMP says.
+    /// Any size; does not follow the RMP.
     pub(crate) const ANY: Self = Self {
         sizes: PageSizes::ALL,
         split: false,
         merge: false,
     };
 
-    /// Whether there are leaves of this rule that a smash can be of concern to: of 2M at least. A
-    /// smaller leaf is checked 4K by 4K.
+    /// Whether the rule needs the hook: leaves of 2M and more follow the RMP. 4K leaves agree with
+    /// any RMP entry.
     pub(crate) fn follows(&self) -> bool {
         self.split && self.sizes != self.sizes.below(PageSize::SIZE_2M)
     }
 
-    /// When leaves of 2M come back.
+    /// When 2M leaves return.
     pub(crate) fn merging(&self) -> Merging {
         match self.sizes.allows(PageSize::SIZE_2M) {
             false => Merging::Never,
@@ -52,30 +52,32 @@ impl Rule {
     }
 }
 
-/// When a followed block that has small leaves gets one of 2M again.
+/// When a followed block of small leaves becomes a 2M leaf again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Merging {
-    /// No such leaf is allowed.
+    /// Never: 2M is not allowed.
     Never,
-    /// If it was split, or mapped with small leaves, for a call that broke nothing.
+    /// If an RMP change for which it got small leaves did not break the block.
     WhenUndone,
-    /// And when the RMP entry is whole again.
+    /// Also when the RMP entry is whole again.
     WhenWhole,
 }
 
-/// A range with a policy of its own.
+/// A range with its own policy.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Special {
     range: IovaRange,
     rule: Rule,
 }
 
-/// A range of IOVAs with one policy.
+/// An IOVA range with one policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Segment {
+    /// The range.
     pub(crate) range: IovaRange,
+    /// Its policy.
     pub(crate) rule: Rule,
-    /// It is the container's policy.
+    /// The policy is inherited from the container.
     pub(crate) inherited: bool,
 }
 
@@ -83,16 +85,16 @@ pub(crate) struct Segment {
 ///
 /// # Invariants
 ///
-/// `specials` are in rising order and apart from each other; those that touch differ; there are
-/// [`MAX_RANGES`] at most.
+/// `specials` are in ascending order and disjoint. Adjacent ones differ. There are at most
+/// [`MAX_RANGES`].
 pub(crate) struct Policy {
-    /// The container's, where no range has its own.
+    /// Where no range has its own policy.
     rule: Rule,
     specials: KVVec<Special>,
 }
 
 impl Policy {
-    /// Any size, everywhere.
+    /// Any size for all IOVAs.
     pub(crate) const fn any_size() -> Self {
         Self {
             rule: Rule::ANY,
@@ -100,35 +102,35 @@ impl Policy {
         }
     }
 
-    /// The container's.
+    /// The policy of the container.
     pub(crate) fn rule(&self) -> Rule {
         self.rule
     }
 
-    /// Whether leaves follow the RMP anywhere.
+    /// Whether any leaf follows the RMP.
     pub(crate) fn follows(&self) -> bool {
         self.rule.follows() || self.specials.iter().any(|special| special.rule.follows())
     }
 
-    /// How many ranges have their own.
+    /// Number of ranges with their own policy.
     pub(crate) fn ranges(&self) -> usize {
         self.specials.len()
     }
 
-    /// This policy with `rule` for the container.
+    /// This policy, with `rule` for the container. Fails with `ENOMEM`.
     pub(crate) fn with_rule(&self, rule: Rule) -> Result<Self> {
         let mut specials = KVVec::new();
 
         specials.extend_from_slice(&self.specials, GFP_KERNEL_ACCOUNT)?;
-        // INVARIANT: As they were.
+        // INVARIANT: Unchanged.
         Ok(Self { rule, specials })
     }
 
-    /// This policy with `rule` for `range`, or, if `None`, with the container's there.
+    /// This policy, with `rule` for `range`. `None`: the range inherits.
     ///
-    /// Fails with `ENOSPC` if that were too many ranges.
+    /// Fails with `ENOSPC` if there are more than [`MAX_RANGES`], and with `ENOMEM`.
     pub(crate) fn with_range(&self, range: IovaRange, rule: Option<Rule>) -> Result<Self> {
-        // One may be split in two, and one may be added.
+        // At most one range is split in two, and one is added.
         let room = self.specials.len().saturating_add(2);
         let mut specials = KVVec::with_capacity(room, GFP_KERNEL_ACCOUNT)?;
         let before = range.start().before();
@@ -143,7 +145,7 @@ impl Policy {
             [part(left), part(right)]
         };
 
-        // INVARIANT: First what lies before the range, then the range, then what lies behind.
+        // INVARIANT: In ascending order: what lies before the range, the range, what lies behind.
         for left in self.specials.iter().filter_map(|special| parts(special)[0]) {
             append(&mut specials, left)?;
         }
@@ -162,7 +164,7 @@ impl Policy {
         })
     }
 
-    /// What holds at `iova`, and how far around.
+    /// The segment that contains `iova`, in full.
     pub(crate) fn at(&self, iova: Iova) -> Segment {
         let next = self.first_from(iova);
         let found = self.specials.get(next);
@@ -188,8 +190,8 @@ impl Policy {
         }
     }
 
-    /// The segments of `range`, in rising order, cut to it. Neighbours differ, in rule or in where
-    /// they have them from.
+    /// The segments of `range`, in ascending order, clipped to it. Adjacent ones differ in `rule`
+    /// or `inherited`.
     fn pieces(&self, range: IovaRange) -> impl Iterator<Item = Segment> + '_ {
         let mut left = Some(range);
 
@@ -202,7 +204,7 @@ impl Policy {
         })
     }
 
-    /// The segments of `range`, in rising order, cut to it. Neighbours differ in their rules.
+    /// The segments of `range`, in ascending order, clipped to it. Adjacent ones differ in `rule`.
     pub(crate) fn segments(&self, range: IovaRange) -> impl Iterator<Item = Segment> + '_ {
         let mut pieces = self.pieces(range).peekable();
 
@@ -215,7 +217,7 @@ impl Policy {
         })
     }
 
-    /// The segment of `range` that holds `iova`, which is in the range.
+    /// The segment of `range` that contains `iova`, from `iova` on. `iova` is in the range.
     pub(crate) fn segment_at(&self, iova: Iova, range: IovaRange) -> Segment {
         let here = range.from(iova).unwrap_or(range);
 
@@ -226,7 +228,7 @@ impl Policy {
         })
     }
 
-    /// The segments of `range` where the container's policy holds.
+    /// The segments of `range` that inherit, in ascending order, clipped to it.
     pub(crate) fn inherited(&self, range: IovaRange) -> impl Iterator<Item = Segment> + '_ {
         self.pieces(range).filter(|piece| piece.inherited)
     }
@@ -238,7 +240,8 @@ impl Policy {
     }
 }
 
-/// Adds `special`, which lies behind all others; one that touches it and is alike grows instead.
+/// Appends `special`, which lies behind all others. Extends the last one if they are adjacent and
+/// equal.
 fn append(specials: &mut KVVec<Special>, special: Special) -> Result {
     match specials.last_mut() {
         Some(last)
@@ -252,9 +255,9 @@ fn append(specials: &mut KVVec<Special>, special: Special) -> Result {
     }
 }
 
-/// Within `bounds`, all that a fresh map would do otherwise if the policy changed in `range`, which
-/// touches `bounds`, from or to `sizes`: a leaf that changes has an address of `range`, and is no
-/// larger than a block that fits.
+/// The part of `bounds` whose leaves may change when the policy of `range` changes from or to
+/// `sizes`: every leaf that changes overlaps the range and is no larger than a block that fits in
+/// the bounds. `None` if the range does not overlap `bounds`.
 pub(crate) fn reach(range: IovaRange, bounds: IovaRange, sizes: PageSizes) -> Option<IovaRange> {
     let inner = range.intersect(bounds)?;
     let block_at = |iova: Iova| {
