@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Pages that a process has locked: its `locked_vm`, against its `RLIMIT_MEMLOCK`.
+//! Accounting of pinned pages: `locked_vm` of the process, limited by `RLIMIT_MEMLOCK`.
 
 #![allow(unsafe_code)]
 
@@ -26,32 +26,33 @@ use crate::sys::{
     num::to_usize, //
 };
 
-/// The process whose memory is mapped, and how many of its pages are charged to it. Mappings that
-/// were one have one in common.
+/// The process whose memory is mapped, and the pages that are charged to it. All parts of a split
+/// mapping share one.
 ///
-/// To charge and to give back takes mmap_lock, which whoever faults memory in may hold for long: no
-/// lock of a container is held then. What is released is spare, for the next charge, until it is
-/// [settled](Self::settle). All goes back when this is dropped.
+/// Charging and uncharging take mmap_lock, which a page fault may hold for long: no lock of a
+/// container may be held then. Released pages become spare; the next charge uses them, or
+/// [`Self::settle`] uncharges them. Dropping it uncharges all.
 pub(crate) struct Locked {
     mm: ARef<Mm>,
     task: ARef<Task>,
-    /// The process had CAP_IPC_LOCK when it mapped: no limit.
+    /// The process had CAP_IPC_LOCK when it mapped: there is no limit.
     unlimited: bool,
-    /// Charged and in use.
+    /// Charged and pinned.
     pages: AtomicU64,
-    /// Charged, and in no use.
+    /// Charged but not pinned.
     spare: AtomicU64,
 }
 
 impl Locked {
-    /// Nothing charged yet, of the current process. Fails with `ENODEV` in a kernel thread.
+    /// For the current process, with nothing charged. Fails with `ENODEV` in a kernel thread, and
+    /// `ENOMEM`.
     pub(crate) fn of_current() -> Result<Arc<Self>> {
         let current = kernel::current!();
         let mm: &Mm = current.mm().ok_or(ENODEV)?;
         let locked = Self {
             mm: mm.into(),
             task: current.group_leader().into(),
-            // SAFETY: `capable` has no requirements but to be called by a process.
+            // SAFETY: `capable` may be called in process context.
             unlimited: unsafe { bindings::capable(bindings::CAP_IPC_LOCK as i32) },
             pages: AtomicU64::new(0),
             spare: AtomicU64::new(0),
@@ -60,7 +61,7 @@ impl Locked {
         Ok(Arc::new(locked, GFP_KERNEL_ACCOUNT)?)
     }
 
-    /// Whether it is of the current process: the one whose memory can be pinned.
+    /// Whether the current process is the one that is charged. Only its memory can be pinned.
     pub(crate) fn is_of_current(&self) -> bool {
         let current = kernel::current!();
 
@@ -69,11 +70,11 @@ impl Locked {
             .is_some_and(|mm| core::ptr::eq(mm.as_raw(), self.mm.as_raw()))
     }
 
-    /// Charges `pages` more; spare ones first.
+    /// Charges `pages`. Uses spare pages first.
     ///
-    /// Takes the process's mmap_lock for writing. Fails with `ENOMEM` if that exceeds
-    /// RLIMIT_MEMLOCK (`mm/util.c: __account_locked_vm`), which is logged, and with `EINTR` if a fatal
-    /// signal came.
+    /// Takes mmap_lock for writing. Fails with `ENOMEM` beyond RLIMIT_MEMLOCK (`mm/util.c:
+    /// __account_locked_vm`), which is logged, with `ESRCH` if the process is gone, and with
+    /// `EINTR` on a fatal signal.
     pub(super) fn charge(&self, pages: u64) -> Result {
         let part = self.take_spare(|spare| Some(pages.min(spare)));
         let more = pages.saturating_sub(part);
@@ -93,7 +94,7 @@ impl Locked {
         Ok(())
     }
 
-    /// Charges `pages` more if so many are spare; does not sleep. Says whether it did.
+    /// Charges `pages` if as many are spare. Returns whether it did. Atomic.
     pub(crate) fn charge_spare(&self, pages: u64) -> bool {
         let taken = self.take_spare(|spare| (spare >= pages).then_some(pages));
 
@@ -101,7 +102,7 @@ impl Locked {
         taken == pages
     }
 
-    /// Takes as many of the spare pages as `wanted` says of their number. Returns how many.
+    /// Takes `wanted(spare)` of the spare pages. Returns their number.
     fn take_spare(&self, wanted: impl Fn(u64) -> Option<u64>) -> u64 {
         let left = |spare: u64| spare.checked_sub(wanted(spare)?);
         let before = self.spare.fetch_update(Relaxed, Relaxed, left);
@@ -109,7 +110,8 @@ impl Locked {
         before.ok().and_then(wanted).unwrap_or(0)
     }
 
-    /// Has `pages` spare, if that can be had. Takes mmap_lock.
+    /// Tries to have `pages` spare. Takes mmap_lock for writing. On failure, a later charge reports
+    /// it.
     pub(crate) fn reserve(&self, pages: u64) {
         let spare = self.spare.load(Relaxed);
 
@@ -120,24 +122,24 @@ impl Locked {
         }
     }
 
-    /// `pages` are in use no more. Does not sleep.
+    /// Turns `pages` from pinned to spare. Atomic.
     pub(crate) fn release(&self, pages: u64) {
         self.pages.fetch_sub(pages, Relaxed);
         self.spare.fetch_add(pages, Relaxed);
     }
 
-    /// Gives back what is spare. Takes mmap_lock.
+    /// Uncharges the spare pages. Takes mmap_lock for writing.
     pub(crate) fn settle(&self) {
         let spare = self.spare.swap(0, Relaxed);
 
         if spare != 0 {
-            // A process that is gone has nothing locked; and it can not fail, for it takes away
-            // what was added.
+            // It cannot fail: it subtracts what was added. If the process is gone there is nothing
+            // to uncharge.
             let _ = self.account(spare, false);
         }
     }
 
-    /// Changes the process's `locked_vm`, and says how that went: 0, or a negative error number.
+    /// Changes `locked_vm` of the process. Returns 0 or a negative errno.
     fn account(&self, pages: u64, more: bool) -> Result<c_int> {
         let mm = self.mm.mmget_not_zero().ok_or(ESRCH)?;
         let _lock = if more {
@@ -147,7 +149,7 @@ impl Locked {
         };
 
         // SAFETY:
-        // - `mm` and `task` are valid, for we hold references to both;
+        // - We hold references to `mm` and `task`.
         // - mmap_lock is held for writing.
         Ok(unsafe {
             bindings::__account_locked_vm(

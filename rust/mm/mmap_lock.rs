@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A process's mmap_lock, held; and its VMAs.
+//! mmap_lock of a process, and its VMAs.
 //!
-//! Whoever faults memory in holds it for as long as that takes, which the memory's owner decides: no
-//! lock of a container is held meanwhile.
+//! A page fault may hold mmap_lock for as long as userspace wants (userfaultfd): no lock of a
+//! container may be held while waiting for it.
 
 #![allow(unsafe_code)]
 
@@ -33,50 +33,51 @@ use crate::{
 ///
 /// # Invariants
 ///
-/// The current task holds the lock of `0` for reading.
+/// The current task holds the mmap_lock of `0` for reading.
 pub(super) struct ReadLock<'a>(&'a MmWithUser);
 
 impl<'a> ReadLock<'a> {
-    /// Sleeps. Fails with `EINTR` if a fatal signal came.
+    /// Sleeps. Fails with `EINTR` on a fatal signal.
     pub(crate) fn killable(mm: &'a MmWithUser) -> Result<Self> {
-        // SAFETY: `mm` is valid, being a reference.
+        // SAFETY: `mm` is a reference.
         to_result(unsafe { bindings::pgsize_mmap_read_lock_killable(mm.as_raw()) })?;
-        // INVARIANT: Just taken.
+        // INVARIANT: The lock is held.
         Ok(Self(mm))
     }
 
-    /// Does not sleep.
+    /// Tries once. Does not sleep.
     pub(super) fn try_now(mm: &'a MmWithUser) -> Option<Self> {
-        // SAFETY: `mm` is valid, being a reference.
+        // SAFETY: `mm` is a reference.
         let taken = unsafe { bindings::pgsize_mmap_read_trylock(mm.as_raw()) };
 
-        // INVARIANT: Just taken.
+        // INVARIANT: The lock is held if `taken`.
         taken.then_some(Self(mm))
     }
 
+    /// The process's mm.
     pub(crate) fn mm(&self) -> &'a MmWithUser {
         self.0
     }
 
-    /// The address without tag bits.
+    /// `address` without tag bits (`untagged_addr_remote`).
     pub(super) fn untagged(&self, address: UserAddr) -> UserAddr {
         // SAFETY: `mm` is valid, and its lock is held, by the type invariant.
         UserAddr::new(unsafe { bindings::pgsize_untagged(self.0.as_raw(), address.get()) })
     }
 
-    /// The VMA that holds an untagged address.
+    /// The VMA that contains `address`, which has no tag bits.
     pub(super) fn vma_at(&self, address: UserAddr) -> Option<&VmaRef> {
         // SAFETY: `mm` is valid, and its lock is held, by the type invariant.
         let vma = unsafe { bindings::pgsize_vma_at(self.0.as_raw(), address.get()) };
 
-        // SAFETY: It stays as long as the lock is held, which is at least as long as this borrow.
+        // SAFETY: The VMA lives as long as the lock is held, which is longer than the borrow.
         (!vma.is_null()).then(|| unsafe { VmaRef::from_raw(vma) })
     }
 }
 
 impl Drop for ReadLock<'_> {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant the lock is held for reading, by this task.
+        // SAFETY: By the type invariant this task holds the lock for reading.
         unsafe { bindings::pgsize_mmap_read_unlock(self.0.as_raw()) };
     }
 }
@@ -85,29 +86,30 @@ impl Drop for ReadLock<'_> {
 ///
 /// # Invariants
 ///
-/// The current task holds the lock of `0` for writing.
+/// The current task holds the mmap_lock of `0` for writing.
 pub(super) struct WriteLock<'a>(&'a MmWithUser);
 
 impl<'a> WriteLock<'a> {
-    /// Sleeps. Fails with `EINTR` if a fatal signal came.
+    /// Sleeps. Fails with `EINTR` on a fatal signal.
     pub(crate) fn killable(mm: &'a MmWithUser) -> Result<Self> {
-        // SAFETY: `mm` is valid, being a reference.
+        // SAFETY: `mm` is a reference.
         to_result(unsafe { bindings::pgsize_mmap_write_lock_killable(mm.as_raw()) })?;
-        // INVARIANT: Just taken.
+        // INVARIANT: The lock is held.
         Ok(Self(mm))
     }
 
+    /// Sleeps. Not killable: for teardown.
     pub(crate) fn new(mm: &'a MmWithUser) -> Self {
-        // SAFETY: `mm` is valid, being a reference.
+        // SAFETY: `mm` is a reference.
         unsafe { bindings::pgsize_mmap_write_lock(mm.as_raw()) };
-        // INVARIANT: Just taken.
+        // INVARIANT: The lock is held.
         Self(mm)
     }
 }
 
 impl Drop for WriteLock<'_> {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant the lock is held for writing, by this task.
+        // SAFETY: By the type invariant this task holds the lock for writing.
         unsafe { bindings::pgsize_mmap_write_unlock(self.0.as_raw()) };
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The memory of a process: pinned, charged to it, and given back.
+//! Process memory: pinning and accounting.
 
 mod locked_vm;
 mod mmap_lock;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Frames that no `struct page` counts, such as a device's registers, behind a process's memory.
+//! PFNs of VM_PFNMAP mappings: memory without a usable `struct page`, such as device registers.
 
 #![allow(unsafe_code)]
 
@@ -19,9 +19,11 @@ use crate::{
     }, //
 };
 
-/// The frame behind an address of a VM_PFNMAP mapping, and how many follow it, itself included, in
-/// the same entry of the process's page table. `None`: mmap_lock was let go meanwhile, and the VMA
-/// may be gone. The address has no tag bits.
+/// The PFN at `address` in a VM_PFNMAP mapping, and how many PFNs from there on the same entry of
+/// the process's page table maps. Faults the page in if necessary.
+///
+/// `None`: mmap_lock was dropped meanwhile, and `vma` may be gone. `address` has no tag bits.
+/// Sleeps. Fails with `EFAULT` if `write` is not permitted, and as `fixup_user_fault`.
 pub(super) fn frames_at(
     vma: &VmaRef,
     address: UserAddr,
@@ -33,8 +35,8 @@ pub(super) fn frames_at(
         ..Default::default()
     };
 
-    // SAFETY: `args` names a VMA, whose mmap_lock is held for there is a reference to it. That the
-    // address is in it is checked there.
+    // SAFETY: `args` has a VMA whose mmap_lock is held, since there is a reference to it. The
+    // callee checks that the address is in it.
     if unsafe { bindings::follow_pfnmap_start(&mut args) } != 0 {
         let write = if write {
             bindings::fault_flag_FAULT_FLAG_WRITE
@@ -42,7 +44,7 @@ pub(super) fn frames_at(
             0
         };
         let mut unlocked = false;
-        // SAFETY: The VMA's mm is valid; its mmap_lock is held, and is so afterwards.
+        // SAFETY: The VMA's mm is valid, and its mmap_lock is held, before and after the call.
         to_result(unsafe {
             bindings::fixup_user_fault(
                 vma.mm().as_raw(),
@@ -54,10 +56,10 @@ pub(super) fn frames_at(
         if unlocked {
             return Ok(None);
         }
-        // SAFETY: As above: the lock was not let go.
+        // SAFETY: As above; mmap_lock was not dropped.
         to_result(unsafe { bindings::follow_pfnmap_start(&mut args) })?;
     }
-    // The entry covers an aligned power of two of frames.
+    // The entry maps an aligned power of two of PFNs.
     let within = to_u64(!args.addr_mask) / PAGE_BYTES;
     let pfn = to_u64(args.pfn);
     let found = if write && !args.writable {
@@ -65,7 +67,7 @@ pub(super) fn frames_at(
     } else {
         Ok(Some((pfn, (within & !pfn).wrapping_add(1))))
     };
-    // SAFETY: It was started, with these arguments.
+    // SAFETY: `follow_pfnmap_start` succeeded with these arguments.
     unsafe { bindings::follow_pfnmap_end(&mut args) };
     found
 }

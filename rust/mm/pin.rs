@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A process's memory, pinned, as runs of frames that follow one another.
+//! Pins memory of a process.
 
 #![allow(unsafe_code)]
 
@@ -44,7 +44,7 @@ const LARGE_BATCH: usize = 4096;
 /// And where all are large for sure.
 const HUGE_BATCH: usize = 16384;
 
-/// Where GUP puts what it pins. One serves a container.
+/// An array for the pages of one GUP call.
 pub(crate) struct Buffer(KVVec<*mut bindings::page>);
 
 // SAFETY: `struct page` pointers mean the same to every thread, and the buffer holds none between
@@ -52,6 +52,7 @@ pub(crate) struct Buffer(KVVec<*mut bindings::page>);
 unsafe impl Send for Buffer {}
 
 impl Buffer {
+    /// An empty buffer.
     pub(crate) fn new() -> Result<Self, AllocError> {
         Ok(Self(KVVec::from_elem(
             core::ptr::null_mut(),
@@ -60,8 +61,9 @@ impl Buffer {
         )?))
     }
 
-    /// Pins `pages` from `start` on, of the current process; for the device to write, if `write`. All
-    /// of them at once, or `None`: a [`Pinner`] then finds out why. `plain` is what is known already.
+    /// Pins `pages` pages of the current process from `start` on; `write` if devices write. All or
+    /// nothing. Does not fault pages in and does not sleep on mmap_lock. `None`: use a [`Pinner`],
+    /// which reports the error. `plain` caches what is known of the VMAs.
     pub(crate) fn pin_quickly(
         &mut self,
         start: UserAddr,
@@ -86,7 +88,7 @@ impl Buffer {
         self.0.get(..got)
     }
 
-    /// Unpins the first `pages` of those pinned, which no device has seen.
+    /// Unpins the first `pages` pinned pages, which were not mapped for devices.
     pub(crate) fn unpin_quickly(&mut self, pages: usize) {
         if let Some(pinned @ [_, ..]) = self.0.get_mut(..pages) {
             // SAFETY: GUP pinned them, and they are in no page table.
@@ -101,8 +103,8 @@ enum Slowly {
     Frames(PinnedRun),
 }
 
-/// Pins as many of the current process's pages from `start` on as are there and `pages` has room for.
-/// Nothing is faulted in. Returns how many that are.
+/// Pins pages of the current process from `start` on that are present, up to the length of `pages`.
+/// Returns their number.
 fn pin_present(pages: &mut [*mut bindings::page], start: UserAddr, write: bool) -> usize {
     let write = if write { bindings::FOLL_WRITE } else { 0 };
     let Ok(room @ 1..) = c_int::try_from(pages.len()) else {
@@ -119,12 +121,12 @@ fn pin_present(pages: &mut [*mut bindings::page], start: UserAddr, write: bool) 
             pages.as_mut_ptr(),
         )
     };
-    // Why it has none, the slow way finds out.
+    // An error is reported by `pin_absent`.
     usize::try_from(got).unwrap_or(0)
 }
 
-/// Pins pages of the process whose mmap_lock is held, from `start` on, as `pages` has room; faults in
-/// what is not there. Returns how many, at least one.
+/// Pins pages of the process whose mmap_lock is held, from `start` on, up to the length of `pages`.
+/// Faults them in. Returns their number: at least one.
 fn pin_absent(
     lock: &ReadLock<'_>,
     pages: &mut [*mut bindings::page],
@@ -152,7 +154,7 @@ fn pin_absent(
     }
 }
 
-/// Pins a range of the current process's memory, run after run.
+/// Pins a range of the current process's memory, in physically contiguous runs.
 pub(crate) struct Pinner<'a> {
     buffer: &'a mut [*mut bindings::page],
     /// What is pinned, but in no run yet: `buffer[ready.0..ready.1]`.
@@ -171,7 +173,7 @@ pub(crate) struct Pinner<'a> {
 }
 
 impl<'a> Pinner<'a> {
-    /// To pin `pages` from `start` on; for the device to write, if `write`.
+    /// Pins `pages` pages from `start` on; `write` if devices write.
     pub(crate) fn new(buffer: &'a mut Buffer, start: UserAddr, pages: u64, write: bool) -> Self {
         Self {
             buffer: &mut buffer.0,
@@ -186,15 +188,16 @@ impl<'a> Pinner<'a> {
         }
     }
 
-    /// How many pages were charged. The account is not told of those that are unpinned.
+    /// Number of pages that were charged. Dropping the pinner does not uncharge those that it
+    /// unpins.
     pub(crate) fn charged(&self) -> u64 {
         self.charged
     }
 
-    /// The next run, as long as it gets; `None` at the end.
+    /// The next run, as long as possible; `None` at the end.
     ///
-    /// Sleeps, and takes mmap_lock. Fails with `EFAULT` if memory is not there or not to be written,
-    /// `ENOMEM` for lack of memory or beyond RLIMIT_MEMLOCK, `EINTR` if a fatal signal came.
+    /// Sleeps, and takes mmap_lock. Fails with `EFAULT` if memory is not mapped or not writable,
+    /// `ENOMEM` without memory or beyond RLIMIT_MEMLOCK, and `EINTR` on a fatal signal.
     pub(crate) fn next_run(&mut self, locked: &Locked) -> Result<Option<PinnedRun>> {
         loop {
             let piece = match self.take_ready()? {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Frames that are pinned, and their end.
+//! Pinned runs of frames, and unpinning.
 
 #![allow(unsafe_code)]
 
@@ -23,27 +23,27 @@ use crate::{
     }, //
 };
 
-/// What a run consists of.
+/// The kind of frames of a run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
-    /// Memory: pinned and charged.
+    /// Memory. Each page is pinned and charged.
     Memory,
-    /// Frames that no `struct page` counts, such as a device's registers: neither.
+    /// PFNs without a usable `struct page`, such as device registers. Neither pinned nor charged.
     Frames,
 }
 
-/// Frames that follow one another, pinned if they are memory. Unpinned when dropped.
+/// Physically contiguous frames that are pinned if they are memory. Dropping the run unpins them.
 #[must_use]
 pub(crate) struct PinnedRun {
     phys: Phys,
     pages: u64,
     kind: Kind,
-    /// Devices may have written to it.
+    /// Devices may have written to the pages.
     written: bool,
 }
 
 impl PinnedRun {
-    /// `pages` frames from `phys` on, of which the run has a pin each if they are memory.
+    /// `pages` frames from `phys` on. The run owns one pin of each page of memory.
     pub(crate) fn new(phys: Phys, pages: u64, kind: Kind) -> Self {
         Self {
             phys,
@@ -53,34 +53,37 @@ impl PinnedRun {
         }
     }
 
+    /// Physical address of the first frame.
     pub(crate) fn phys(&self) -> Phys {
         self.phys
     }
 
+    /// Number of frames.
     pub(crate) fn pages(&self) -> u64 {
         self.pages
     }
 
-    /// The IOVAs that it takes from `start` on.
+    /// The IOVA range of the run, if it starts at `start`; `None` on overflow.
     pub(crate) fn range_from(&self, start: Iova) -> Option<IovaRange> {
         IovaRange::with_len(start, self.pages.checked_mul(PAGE_BYTES)?)
     }
 
+    /// The kind of its frames.
     pub(crate) fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// It was in a page table for a moment: devices may have written to it, if they `could`.
+    /// The run was mapped for a moment: devices may have written to it if they `could`.
     pub(crate) fn was_mapped(&mut self, could: bool) {
         self.written |= could;
     }
 
-    /// Leaves the pages pinned: the page table knows of them now. [`unpin`] is for later.
+    /// Passes the pins to the page table. [`unpin`] releases them later.
     pub(crate) fn keep(self) {
         core::mem::forget(self);
     }
 
-    /// Goes on with `next`, if that is what follows; else it is given back.
+    /// Appends `next` if it is adjacent and of the same kind; otherwise returns it.
     pub(super) fn extend(&mut self, next: Self) -> Option<Self> {
         let bytes = self.pages.wrapping_mul(PAGE_BYTES);
 
@@ -96,20 +99,20 @@ impl PinnedRun {
 impl Drop for PinnedRun {
     fn drop(&mut self) {
         if self.kind == Kind::Memory {
-            // SAFETY: These pages are pinned, once for this run, and are in no page table.
+            // SAFETY: The run owns one pin of each page, and the pages are not mapped.
             unsafe { unpin_range(self.phys, self.pages, self.written) };
         }
     }
 }
 
-/// Unpins the `pages` at `phys`, which were in a page table until the flush. Returns how many of them
-/// are memory.
+/// Unpins `pages` pages from `phys` on that were mapped before the flush. Returns how many are
+/// memory.
 ///
-/// `written`: devices may have written to them. `mixed`: some may be of [`Kind::Frames`].
+/// `written`: devices may have written to them. `mixed`: some may be [`Kind::Frames`].
 ///
 /// # Safety
 ///
-/// Those that are memory are pinned, and the caller gives one pin of each away.
+/// The caller owns one pin of each page of memory, and gives it up.
 pub(crate) unsafe fn unpin(
     phys: Phys,
     pages: u64,
@@ -118,7 +121,7 @@ pub(crate) unsafe fn unpin(
     _: &Flushed<'_>,
 ) -> u64 {
     if !mixed {
-        // SAFETY: By the requirement of this function.
+        // SAFETY: By the requirement.
         unsafe { unpin_range(phys, pages, written) };
         return pages;
     }
@@ -127,9 +130,9 @@ pub(crate) unsafe fn unpin(
         let Some(phys) = phys.checked_add(page.wrapping_mul(PAGE_BYTES)) else {
             break;
         };
-        // SAFETY: It takes any number.
+        // SAFETY: It accepts any number.
         if unsafe { bindings::pgsize_pfn_is_memory(pfn(phys)) } {
-            // SAFETY: By the requirement of this function.
+            // SAFETY: By the requirement.
             unsafe { unpin_range(phys, 1, written) };
             memory = memory.wrapping_add(1);
         }
@@ -137,11 +140,13 @@ pub(crate) unsafe fn unpin(
     memory
 }
 
+/// Unpins pages of memory, and marks them dirty if `written`.
+///
 /// # Safety
 ///
-/// The pages are memory, pinned, and the caller gives one pin of each away.
+/// The pages are memory. The caller owns one pin of each, and gives it up.
 unsafe fn unpin_range(phys: Phys, pages: u64, written: bool) {
-    // SAFETY: The pages have a `struct page`, and it is the caller's right to unpin them.
+    // SAFETY: The pages have a `struct page`. By the requirement the caller owns a pin of each.
     unsafe {
         bindings::unpin_user_page_range_dirty_lock(
             bindings::pgsize_pfn_to_page(pfn(phys)),
@@ -151,9 +156,9 @@ unsafe fn unpin_range(phys: Phys, pages: u64, written: bool) {
     };
 }
 
-/// The address of the `struct page` of a frame that has one.
+/// The address of the `struct page` of a frame of memory.
 pub(crate) fn page_at(phys: Phys) -> u64 {
-    // SAFETY: It takes any number.
+    // SAFETY: It accepts any number.
     to_u64(unsafe { bindings::pgsize_pfn_to_page(pfn(phys)) }.addr())
 }
 
@@ -161,15 +166,15 @@ const fn pfn(phys: Phys) -> usize {
     to_usize(phys.get() / PAGE_BYTES)
 }
 
-/// The frame that is a page.
+/// The physical address of `page`, which GUP returned.
 pub(crate) fn phys_of(page: *mut bindings::page) -> Option<Phys> {
-    // SAFETY: GUP gave it: all that a `Buffer` tells of are pages.
+    // SAFETY: GUP returned it: a `Buffer` holds nothing else.
     let pfn = to_u64(unsafe { bindings::pgsize_page_to_pfn(page) });
 
     Phys::new(pfn.wrapping_mul(PAGE_BYTES))
 }
 
-/// The frame of this number.
+/// The physical address of a PFN. Fails with `EFAULT` if an entry cannot hold it.
 pub(super) fn frame(pfn: u64) -> Result<Phys> {
     pfn.checked_mul(PAGE_BYTES)
         .and_then(Phys::new)

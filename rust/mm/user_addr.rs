@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Addresses of the process whose memory is mapped.
+//! User-space addresses.
 
 use crate::{
     pgtable::PAGE_BYTES,
     sys::num::to_usize, //
 };
 
-/// An address of the process whose memory is mapped.
+/// An address in the process whose memory is mapped.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct UserAddr(usize);
 
@@ -22,7 +22,7 @@ impl UserAddr {
         self.0
     }
 
-    /// The address `pages` further on, modulo the size of the address space.
+    /// The address `pages` pages higher, modulo 2^64.
     pub(crate) const fn after(self, pages: u64) -> Self {
         Self(
             self.0
