@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! No leaf across the boundary of a range, and one leaf again where a block is whole.
+//! Splits leaves at the boundaries of a range, and merges the block at a boundary again.
 
 use kernel::{
     prelude::*,
@@ -27,8 +27,11 @@ use crate::{
 };
 
 impl Domain {
-    /// No leaf crosses `at` afterwards, nor does what is followed. False: a leaf is lost there, and
-    /// has to be repaired first.
+    /// Splits the leaf and the watch that cross `at`. The new leaves have sizes of `policy`.
+    ///
+    /// Returns `false` if the hook has unmapped the leaf at `at`: repair it and try again. Sleeps.
+    /// Fails with `ENOMEM`, and with `EOPNOTSUPP` if the page table cannot be edited; nothing has
+    /// changed then.
     pub(crate) fn split_at(&mut self, at: Iova, policy: &Policy) -> Result<bool> {
         let table = self.table().ok_or_else(unsupported)?;
         let page = IovaRange::block(at, PageSize::SIZE_4K);
@@ -42,8 +45,11 @@ impl Domain {
         Ok(true)
     }
 
-    /// Gives `block` one leaf, if it is mapped to a block of memory, and follows it if the rule says
-    /// so.
+    /// Merges `block`, of 2M, to one leaf if it is contiguous and `rule` allows it, and follows it
+    /// if `rule` says so.
+    ///
+    /// Sleeps. Fails with `ENOMEM` and `EMLINK`, see
+    /// [`watch_counted`](super::watches::watch_counted).
     pub(crate) fn try_merge_block(
         &mut self,
         block: IovaRange,
@@ -64,7 +70,7 @@ impl Domain {
             leaf.phys().at(leaf.iova, block.last()) == contig.phys_at(block.last())
         };
 
-        // Most are not whole, which the ends often tell.
+        // Most blocks are not contiguous, and most of these differ at the ends.
         if !sizes.allows(SIZE)
             || first.iova != block.start()
             || first.size() >= SIZE

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A look along the contiguous runs that have certain frames, which lets the lock of the tree go between two
-//! of them: there may be many, and each edit takes its time.
+//! Iterates over the watches of a range of frames. The rmap's lock is dropped in between: there may
+//! be many watches, and an edit of a page table takes long.
 //!
-//! Where it is to go on is known to all: who removes that contiguous run sends it on to the next one. What is
-//! inserted meanwhile may be missed. So a call is counted as under way before the look begins: who maps
-//! sees that, or the hit; and who puts a contiguous run in another one's place, which the hook would have found,
-//! does the hook's work for the looks that are under way (`smash.rs: take_over`).
+//! The cursor is in a list. Removal of a watch advances the cursors that point to it. A cursor may
+//! miss a watch that is inserted. That is safe, because the call is in transit before the iteration
+//! starts: a mapper that inserts a watch sees the call, or the watch is hit. Whoever replaces a
+//! watch does the pending work of the cursors itself (`smash.rs: take_over`).
 
 #![allow(unsafe_code)]
 
@@ -25,23 +25,24 @@ use crate::{
     sys::bindings, //
 };
 
-/// Contiguous runs that are looked at, at most, before the lock is let go.
+/// Maximum number of watches per hold of the lock.
 const WATCHES_PER_LOCK: u32 = 64;
 
-/// What was done with a contiguous run.
+/// What a visit of a watch did.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Visit {
-    /// It was looked at.
+    /// Little: continue.
     Next,
-    /// A page table was edited, perhaps, and flushed.
+    /// It may have edited and flushed a page table: continue after dropping the lock.
     Edited,
-    /// That is enough: no other one is to be looked at.
+    /// End the iteration.
     Stop,
 }
 
 impl Guard {
-    /// Calls `each` with every contiguous run that has blocks from `first` to `last`, which are numbers of
-    /// blocks. It may let the lock go between two; `each` may not, and removes nothing.
+    /// Calls `each` with every watch that overlaps the blocks from `first` to `last`, by number.
+    /// `smash`: see [`RmapCursor`]. Drops the lock between two calls; `each` neither drops it nor
+    /// removes watches.
     pub(super) fn each_in(
         &mut self,
         (first, last): (u32, u32),
@@ -61,12 +62,14 @@ impl Guard {
 
         *self.cursors() = cursor;
         loop {
-            // SAFETY: It is on our stack. While it can be found it is touched with the lock held.
+            // SAFETY: It is on our stack. While it is in the list it is accessed under the lock
+            // only.
             let place = unsafe { (*cursor).next };
             if place.is_null() {
                 break;
             }
-            // SAFETY: It is in the tree: whoever removes it sends the cursor on. As above.
+            // SAFETY: As above. The node is in the tree: its removal would have advanced the
+            // cursor.
             let watch = unsafe {
                 (*cursor).next = bindings::pgsize_rmap_next(place, first, last);
                 Watch::of(place)
@@ -85,7 +88,8 @@ impl Guard {
         self.unlink(cursor);
     }
 
-    /// The same for the contiguous runs that hold all of `block`, with where they have it.
+    /// As [`Self::each_in`], with the watches that contain all of `block` and the IOVA range of the
+    /// block.
     pub(super) fn each_over(
         &mut self,
         block: Block,
@@ -104,12 +108,12 @@ impl Guard {
         });
     }
 
-    /// The look is over.
+    /// Removes `cursor` from the list.
     fn unlink(&mut self, cursor: *mut RmapCursor) {
         let mut link: *mut *mut RmapCursor = self.cursors();
 
-        // SAFETY: The lock is held, and all that is linked is on the stack of somebody who waits for it,
-        // or is ours. It is there.
+        // SAFETY: The lock is held. Each cursor in the list is on the stack of a thread that waits
+        // for the lock, or is ours. Ours is in the list.
         unsafe {
             while *link != cursor {
                 link = &raw mut (**link).other;
@@ -118,12 +122,12 @@ impl Guard {
         }
     }
 
-    /// No look is to go on at `watch`, which is to be removed.
+    /// Advances the cursors that point to `watch`, which is about to be removed.
     pub(super) fn advance_cursors(&mut self, watch: &Watch) {
         let mut cursor = *self.cursors();
 
         while !cursor.is_null() {
-            // SAFETY: As above; the contiguous run is in the tree still.
+            // SAFETY: As above; the watch is still in the tree.
             unsafe {
                 if (*cursor).next == watch.place() {
                     let (first, last) = ((*cursor).first, (*cursor).last);
@@ -134,8 +138,8 @@ impl Guard {
         }
     }
 
-    /// What the `nth` of the looks that are under way and are of concern to `watch` is for: a block that
-    /// gets small leaves, or nothing of that kind.
+    /// The `nth` cursor that covers `watch`: the block that it splits, or `Some(None)` if it does
+    /// not split. `None` if there are no more.
     pub(super) fn nth_cursor_over(&mut self, watch: &Watch, nth: usize) -> Option<Option<Block>> {
         let (from, to) = watch.numbers();
         let mut cursor = *self.cursors();

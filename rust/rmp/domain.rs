@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A domain, and what of it follows the RMP.
+//! An IOMMU domain with its watches.
 
 use core::ops::{
     Deref,
@@ -26,11 +26,11 @@ use crate::{
     policy::Rule, //
 };
 
-/// A domain, and what of it follows the RMP.
+/// An IOMMU domain with its watches.
 ///
-/// What is not about following is [`iommu::Domain`]'s, to which this dereferences.
+/// Dereferences to [`iommu::Domain`] for all that does not depend on the RMP.
 pub(crate) struct Domain {
-    // Dropped first: what is followed refers to the domain.
+    // Dropped first: watches refer to the domain.
     watches: Watches,
     iommu: iommu::Domain,
 }
@@ -50,7 +50,8 @@ impl DerefMut for Domain {
 }
 
 impl Domain {
-    /// A domain of its own for `group`, which is attached to it. Nothing is followed.
+    /// Creates a domain for `group`, and attaches the group. There are no watches. Fails as the
+    /// IOMMU core.
     pub(crate) fn new(group: Group) -> Result<Self> {
         Ok(Self {
             watches: Watches::new(),
@@ -58,26 +59,27 @@ impl Domain {
         })
     }
 
-    /// Who owns what is followed here by `rule`.
+    /// The owner for watches of `rule` in this domain. Fails with `ENOMEM`.
     pub(crate) fn owner(&mut self, rule: Rule, follower: &Arc<Follower>) -> Result<Arc<Owner>> {
         let domain = self.raw();
 
         self.watches_mut().owner(domain, rule.merging(), follower)
     }
 
-    /// What of it follows the RMP.
+    /// The watches.
     pub(crate) fn watches(&self) -> &Watches {
         &self.watches
     }
 
+    /// The watches.
     pub(crate) fn watches_mut(&mut self) -> &mut Watches {
         &mut self.watches
     }
 
-    /// Unmaps what is mapped of `range` and follows it no more, though there may be holes in it. Says
-    /// whether it could.
+    /// Unmaps what is mapped in `range`, flushes, and removes the watches. There may be holes if
+    /// the page table can be read. Returns whether it unmapped all.
     ///
-    /// No leaf crosses an end of the range.
+    /// No leaf may cross an end of the range. Sleeps.
     pub(crate) fn unmap_present(&mut self, range: IovaRange) -> bool {
         self.watches.set_pending_in(range);
         let done = match self.table() {

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the RMP says of frames, and of the blocks of 2M that its large entries cover.
+//! RMP entries, and the blocks of 2M that large entries cover.
+//!
+//! Source: AMD64 Architecture Programmer's Manual Volume 2, 15.36 "Secure Nested Paging", and
+//! `arch/x86/virt/svm/sev.c`.
 
 #![allow(unsafe_code)]
 
@@ -17,38 +20,42 @@ use crate::{
     sys::bindings, //
 };
 
-/// Frames of 4K in a block of 2M.
+/// Pages of 4K in a block.
 pub(super) const BLOCK: u64 = 512;
 
+/// Bytes of a block.
 pub(super) const BLOCK_BYTES: u64 = BLOCK * PAGE_BYTES;
 
-/// Whether SNP is on: whether there is an RMP to follow.
+/// Whether SNP is on, so that there is an RMP. Atomic.
 pub(crate) fn is_snp_on() -> bool {
     // SAFETY: It may be called from anywhere.
     unsafe { bindings::pgsize_rmp_is_on() }
 }
 
-/// What the RMP says of a frame.
+/// An RMP entry.
 #[derive(Clone, Copy)]
 pub(crate) struct RmpEntry {
+    /// The page is assigned to a guest or to firmware.
     pub(crate) assigned: bool,
-    /// It is assigned by an entry of 2M, which is its block's. Of what is not assigned the RMP tells
-    /// no size: it may be left over.
+    /// It is assigned, by a 2M entry. The RMP does not tell the size of an entry that is not
+    /// assigned.
     pub(crate) large: bool,
 }
 
 impl RmpEntry {
-    /// Only while the hook is registered. Fails with `EFAULT` if there is no entry for the frame, with
-    /// `ENODEV` if SNP is off, and with another error if it can not be told now.
+    /// Reads the entry of a PFN. Call only while the hook is registered. Atomic. Fails with
+    /// `EFAULT` if the PFN has no entry, with `ENODEV` if SNP is off, and with another error if the
+    /// RMP cannot be read now.
     fn of_pfn(pfn: u64) -> Result<Self> {
         let (mut assigned, mut large) = (false, false);
-        // SAFETY: The hook is registered as long as anything is followed. Both are valid.
+        // SAFETY: The hook is registered while anything is followed. Both pointers are valid.
         to_result(unsafe { bindings::pgsize_rmp_lookup(pfn, &mut assigned, &mut large) })?;
 
         Ok(Self { assigned, large })
     }
 
-    /// The entry that counts for an address: that of its block, if that is of 2M. `None`: there is none.
+    /// The entry that the IOMMU uses for `phys`: that of its block if it is a 2M entry. `None`:
+    /// there is none.
     pub(crate) fn of(phys: Phys) -> Option<Self> {
         let pfn = phys.get() / PAGE_BYTES;
         let first = *Block::of(phys).pfns().start();
@@ -58,49 +65,49 @@ impl RmpEntry {
     }
 }
 
-/// A block of 2M of physical memory, aligned: what one large RMP entry covers.
+/// A physical block of 2M, aligned: what a large RMP entry covers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Block(u64);
 
 impl Block {
-    /// The block that holds the frame.
+    /// The block of a PFN.
     pub(super) const fn of_pfn(pfn: u64) -> Self {
         Self(pfn / BLOCK)
     }
 
-    /// The block that holds the address.
+    /// The block of an address.
     pub(crate) const fn of(phys: Phys) -> Self {
         Self::of_pfn(phys.get() / PAGE_BYTES)
     }
 
-    /// The block of this number.
+    /// The block with this number.
     pub(super) const fn numbered(number: u64) -> Self {
         Self(number)
     }
 
-    /// Its number, from address 0 on.
+    /// Its number: physical address / 2M.
     pub(crate) const fn number(self) -> u64 {
         self.0
     }
 
-    /// Its frames.
+    /// Its PFNs.
     fn pfns(self) -> core::ops::RangeInclusive<u64> {
         let first = self.0.wrapping_mul(BLOCK);
 
         first..=first.wrapping_add(BLOCK - 1)
     }
 
-    /// Whether a leaf over it would disagree with the RMP: it is of 4K entries, and one is assigned.
-    /// While SNP is off none is.
+    /// Whether a large leaf over the block disagrees with the RMP: the block has 4K entries and one
+    /// of them is assigned. `false` while SNP is off. Atomic; reads up to 512 entries.
     pub(crate) fn is_broken(self) -> bool {
         for pfn in self.pfns() {
             match RmpEntry::of_pfn(pfn) {
                 Ok(entry) if entry.assigned => return !entry.large,
                 Ok(_) => {}
-                // What has no entry can be given to nobody; its neighbours may have one.
+                // A page without an entry cannot be assigned. Its neighbours may have entries.
                 Err(error) if error == EFAULT => {}
                 Err(error) if error == ENODEV => return false,
-                // Leaves of 4K are right, whatever it is.
+                // Unknown. 4K leaves agree with any entry.
                 Err(_) => return true,
             }
         }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a container and the hook have in common: counters, tables that are kept ready, and tables that
-//! are to be freed.
+//! What the hook and a container share: counters, tables in stock, and retired tables.
 
 #![allow(unsafe_code)]
 
@@ -37,29 +36,36 @@ use crate::{
     }, //
 };
 
-/// What became of a container's leaves, counted from its first group on.
+/// Counters of a container, from its creation on.
 #[derive(Default)]
 pub(crate) struct Stats {
+    /// Leaves that were split for the RMP.
     pub(crate) splits: AtomicU64,
+    /// Leaves that were merged for the RMP.
     pub(crate) merges: AtomicU64,
+    /// Leaves that the hook unmapped for lack of memory.
     pub(crate) fallbacks: AtomicU64,
+    /// Ranges that were mapped again after a fallback.
     pub(crate) repairs: AtomicU64,
+    /// Leaves that were found to disagree with the RMP.
     pub(crate) mismatches: AtomicU64,
 }
 
-/// What a container and the hook have in common.
+/// What the hook and a container share.
 pub(crate) struct Follower {
-    /// The container's number, by which it goes in traces and in debugfs.
+    /// The number of the container, in trace events and debugfs.
     pub(crate) id: u64,
+    /// The counters.
     pub(crate) stats: Stats,
-    /// Tables that the hook needs.
+    /// Tables for the hook.
     pub(crate) reserve: Reserve,
-    /// The VMM is to be told.
+    /// The worker has to signal the eventfd.
     event_pending: AtomicBool,
     retired: Retired,
 }
 
 impl Follower {
+    /// For the container with number `id`. Fails with `ENOMEM`.
     pub(crate) fn new(id: u64) -> Result<Arc<Self>> {
         Ok(Arc::new(
             Self {
@@ -73,61 +79,61 @@ impl Follower {
         )?)
     }
 
-    /// Has the worker tell the VMM that something went wrong. Atomic.
+    /// Lets the worker signal the eventfd of the VMM. Atomic.
     pub(crate) fn notify_vmm(&self) {
         self.event_pending.store(true, Ordering::Release);
         work_now();
     }
 
-    /// Whether the VMM is to be told, since this was last asked.
+    /// Whether [`Self::notify_vmm`] was called since the last call of this. Atomic.
     pub(crate) fn take_event_pending(&self) -> bool {
         self.event_pending.swap(false, Ordering::Acquire)
     }
 
-    /// Counts a leaf that was found to disagree with the RMP, and has the VMM told. Atomic.
+    /// Counts and traces a leaf that disagrees with the RMP, and notifies the VMM. Atomic.
     pub(crate) fn report_mismatch(&self, at: Where) {
         count(&self.stats.mismatches, 1);
         trace::mismatch(self.id, at);
         self.notify_vmm();
     }
 
-    /// What the hook edits with.
+    /// The hook's table stock.
     ///
     /// # Safety
     ///
-    /// The lock of the tree is held as long as the result is used.
+    /// The rmap's lock is held while the result is used.
     pub(crate) unsafe fn tables(&self) -> HookTables<'_> {
         // INVARIANT: By the requirement.
         HookTables(self)
     }
 
-    /// Where tables go that the hook takes out.
+    /// The list of tables that the hook retired.
     fn retired(&self) -> *mut bindings::iommu_pages_list {
         self.retired.0.get()
     }
 
-    /// Frees the tables that the hook took out.
+    /// Frees the tables that the hook retired.
     ///
     /// # Safety
     ///
-    /// The container's mutex is held, and nobody who holds it reads its page tables.
+    /// The mutex of the container is held, and its holder does not read page tables meanwhile.
     pub(crate) unsafe fn free_retired(&self) {
         let mut taken = MaybeUninit::uninit();
         {
             let _guard = Guard::lock();
-            // SAFETY: Both are valid, and the lock is held.
+            // SAFETY: Both lists are valid, and the lock is held.
             unsafe { bindings::pgsize_list_take(taken.as_mut_ptr(), self.retired()) };
         }
-        // SAFETY: The list is valid, and by the requirement no reader is left.
+        // SAFETY: The list is valid. By the requirement nothing reads the tables.
         unsafe { bindings::iommu_put_pages_list(taken.as_mut_ptr()) };
     }
 }
 
-/// What the hook edits with: a follower's tables.
+/// The hook's table stock.
 ///
 /// # Invariants
 ///
-/// The lock of the tree is held.
+/// The rmap's lock is held.
 pub(crate) struct HookTables<'f>(&'f Follower);
 
 impl Store for HookTables<'_> {
@@ -137,20 +143,21 @@ impl Store for HookTables<'_> {
     }
 
     unsafe fn keep(&self, table: *mut c_void) {
-        // SAFETY: The list is valid, and the lock that protects it is held. The table is in no other.
+        // SAFETY: The list is valid, and the lock that protects it is held. The table is in no
+        // other list.
         unsafe { bindings::pgsize_list_add_table(self.0.retired(), table) };
     }
 }
 
-/// Tables that are in no page table and in no IOTLB any more, but which somebody may be reading who
-/// holds the container's mutex.
+/// Tables that are neither in a page table nor in an IOTLB, but that the holder of the container's
+/// mutex may still read.
 ///
 /// # Invariants
 ///
-/// The head of a list, at its place on the heap; read and written under the lock of the tree.
+/// A list head that does not move. Protected by the rmap's lock.
 struct Retired(KBox<UnsafeCell<bindings::iommu_pages_list>>);
 
-// SAFETY: It is touched under the lock of the tree.
+// SAFETY: Accessed under the rmap's lock only.
 unsafe impl Send for Retired {}
 
 // SAFETY: As above.
@@ -162,21 +169,21 @@ impl Retired {
             UnsafeCell::new(bindings::iommu_pages_list::default()),
             GFP_KERNEL_ACCOUNT,
         )?;
-        // SAFETY: It is valid for writing. An empty list's head points at itself.
+        // SAFETY: The pointer is valid for writes. The head of an empty list points to itself.
         unsafe { bindings::pgsize_list_init(list.get()) };
-        // INVARIANT: Just made.
+        // INVARIANT: The list is empty, and on the heap.
         Ok(Self(list))
     }
 }
 
 impl Drop for Retired {
     fn drop(&mut self) {
-        // SAFETY: Nobody else has it; the container is gone, or never was.
+        // SAFETY: Nothing else has the list: the container is gone, or was never created.
         unsafe { bindings::iommu_put_pages_list(self.0.get()) };
     }
 }
 
-/// Counts one.
+/// Adds `number` to `counter`. Atomic.
 pub(crate) fn count(counter: &AtomicU64, number: u64) {
     counter.fetch_add(number, Ordering::Relaxed);
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Registering the hook, for as long as anything is followed: see `hook.c`.
+//! Registers the hook while anything is followed: see `hook.c`.
 
 #![allow(unsafe_code)]
 
@@ -10,11 +10,11 @@ use super::lock::Guard;
 use crate::sys::bindings;
 
 kernel::sync::global_lock! {
-    // SAFETY: Initialised when the module is loaded, before anything else.
+    // SAFETY: Initialized when the module is loaded, before any use.
     unsafe(uninit) static HOOKS: Mutex<Hooks> = Hooks::NONE;
 }
 
-/// Who wants the hook, and whether it is there.
+/// The users of the hook, and whether it is registered.
 struct Hooks {
     users: u32,
     registered: bool,
@@ -26,55 +26,55 @@ impl Hooks {
         registered: false,
     };
 
-    /// Says how many follow, for debugfs.
+    /// Shows the number of users in debugfs.
     fn update_count(&self) {
-        // SAFETY: The lock is held: `self` is behind it.
+        // SAFETY: The lock is held: it protects `self`.
         unsafe { bindings::pgsize_hook_followers(self.users) };
     }
 }
 
-/// Gets the count of hooks ready. Once, when the module is loaded.
+/// Initializes [`HOOKS`]. Call once, when the module is loaded.
 pub(crate) fn init() {
-    // SAFETY: It is called when the module is loaded, once.
+    // SAFETY: Called once, before any use.
     unsafe { HOOKS.init() };
 }
 
-/// The end of the hook and of the worker, which nobody wants any more. May sleep. Once, when the module
-/// goes.
+/// Unregisters the hook and cancels the worker. Call once, when the module is unloaded. Sleeps.
 pub(crate) fn exit() {
     Hook::unregister_unused();
-    // SAFETY: Nothing starts either again: there is nobody who follows, and no hook.
+    // SAFETY: There are no users and no hook, so neither is started again.
     unsafe {
         bindings::pgsize_hook_exit();
         bindings::pgsize_work_cancel();
     }
 }
 
-/// Has the worker run if a call went by unseen of which it does not know. Atomic.
+/// Queues the worker if there is a missed call that it does not know of. Atomic.
 pub(crate) fn check_missed() {
     // SAFETY: It may be called from anywhere.
     unsafe { bindings::pgsize_missed_check() };
 }
 
-/// How many calls went by unseen since anybody follows.
+/// Number of missed calls (not reported by fprobe) since the hook got its first user. Atomic.
 pub(crate) fn missed() -> u64 {
     // SAFETY: It may be called from anywhere.
     unsafe { bindings::pgsize_hook_missed() }
 }
 
-/// Whether what is followed is to be looked at.
+/// Whether the worker has to compare all followed leaves with the RMP.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum Recheck {
+    /// No.
     No,
-    /// Calls that nobody saw may have taken effect late, or SNP is on again.
+    /// Yes: missed calls may have taken effect later, or SNP is on again.
     Silent,
-    /// A call went by unseen, or SNP was switched off: the VMM is to be told.
+    /// Yes, and notify the VMM: a call was missed, or SNP was switched off.
     Notify,
 }
 
 impl Recheck {
-    /// The one that has this number.
+    /// From its number.
     pub(crate) fn of(number: u32) -> Self {
         match number {
             0 => Self::No,
@@ -84,23 +84,24 @@ impl Recheck {
     }
 }
 
-/// The hook is registered as long as one of these is there, and some seconds more: to put it in and
-/// take it out patches the kernel's code and waits for all tasks, which nobody is to have done at will.
+/// A user of the hook. The hook stays registered for some seconds after the last user is gone:
+/// registration patches kernel text and waits for all tasks, and userspace must not be able to
+/// cause that at a high rate.
 pub(crate) struct Hook(());
 
 impl Hook {
-    /// May sleep. Fails with `EOPNOTSUPP` where there is nothing to follow: on no SNP host, while SNP
-    /// is off, or where the kernel's functions can not be probed.
+    /// Registers the hook if necessary. Sleeps. Fails with `EOPNOTSUPP` if there is no RMP, SNP is
+    /// off, or the kernel's functions cannot be probed.
     pub(crate) fn new() -> Result<Self> {
         let mut hooks = HOOKS.lock();
 
         if !hooks.registered {
             Guard::lock().reset();
-            // SAFETY: The lock is held, and it is not registered.
+            // SAFETY: The lock is held, and the hook is not registered.
             kernel::error::to_result(unsafe { bindings::pgsize_hook_register() })?;
             hooks.registered = true;
         } else if hooks.users == 0 {
-            // SAFETY: The lock is held, and it is registered and idle.
+            // SAFETY: The lock is held, and the hook is registered and idle.
             unsafe { bindings::pgsize_hook_resume() };
         }
         hooks.users = hooks.users.saturating_add(1);
@@ -108,8 +109,7 @@ impl Hook {
         Ok(Self(()))
     }
 
-    /// Whether a call went by unseen since this was last asked, while anybody follows, or may have; or
-    /// SNP was switched off, or on again. May sleep.
+    /// Whether a recheck is necessary because of what happened since the last call. Sleeps.
     pub(crate) fn take_recheck() -> Recheck {
         let hooks = HOOKS.lock();
 
@@ -124,12 +124,12 @@ impl Hook {
         }
     }
 
-    /// Takes the hook out if nobody wants it. May sleep.
+    /// Unregisters the hook if it has no user. Sleeps.
     fn unregister_unused() {
         let mut hooks = HOOKS.lock();
 
         if hooks.users == 0 && hooks.registered {
-            // SAFETY: The lock is held, and it is registered.
+            // SAFETY: The lock is held, and the hook is registered.
             unsafe { bindings::pgsize_hook_unregister() };
             hooks.registered = false;
         }
@@ -143,13 +143,13 @@ impl Drop for Hook {
         hooks.users = hooks.users.saturating_sub(1);
         hooks.update_count();
         if hooks.users == 0 {
-            // SAFETY: The lock is held, and it is registered.
+            // SAFETY: The lock is held, and the hook is registered.
             unsafe { bindings::pgsize_hook_idle() };
         }
     }
 }
 
-/// Nobody has wanted the hook for some seconds: see `work.c`.
+/// The hook had no user for some seconds: see `work.c`.
 #[no_mangle]
 extern "C" fn pgsize_hook_expire() {
     Hook::unregister_unused();

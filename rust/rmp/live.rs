@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Edits, in process context, of leaves that are followed: under the lock of the tree, for the hook
-//! may be at work on them.
+//! Edits of followed leaves in process context. They take the rmap's lock, because the hook may
+//! edit the same leaves.
 
 use kernel::{
     prelude::*,
@@ -56,8 +56,11 @@ use crate::{
 };
 
 impl Domain {
-    /// No leaf and no followed contiguous run crosses `at`, which is in one, afterwards. A block of 2M that
-    /// is cut is followed no more: its leaves are small. False: a leaf is lost at `at`.
+    /// Splits the watch that contains `at`, and the leaf there. A 2M block that is split is not
+    /// followed any more: its leaves are small.
+    ///
+    /// Returns `false` if the leaf at `at` is lost. Sleeps. Fails with `ENOMEM`; nothing has
+    /// changed then.
     pub(super) fn split_followed_at(&mut self, at: Iova) -> Result<bool> {
         let page = IovaRange::block(at, PageSize::SIZE_4K);
         let Some(whole) = self.watches().first_in(page) else {
@@ -75,7 +78,7 @@ impl Domain {
         ];
         for range in halves.into_iter().flatten() {
             let phys = whole.phys_at(range.start()).ok_or(EFAULT)?;
-            // There are as many of each frame as before.
+            // No need to count: each frame has as many watches as before.
             if let Some(half) = watch(ContigRun { range, phys }, whole.owner())? {
                 new.push(half, GFP_KERNEL_ACCOUNT)?;
             }
@@ -87,11 +90,12 @@ impl Domain {
                 editor.split_boundary(at, OUTER_SIZES, OUTER_SIZES)
             });
             cut?;
-            // With small leaves nothing is lost any more. It may have been before.
+            // The leaf may have been lost before the lock was taken. With small leaves it cannot be
+            // lost later.
             if table.view().leaf_at(at).is_none() {
                 return Ok(false);
             }
-            // Nor is the block merged again: the hook has the halves.
+            // The block is not merged again: the hook sees the halves only.
             let noted = *guard.marks(whole);
             for half in &new {
                 *guard.marks(half) = noted;
@@ -106,7 +110,8 @@ impl Domain {
         Ok(cut)
     }
 
-    /// Gives a block, mapped as a whole, one leaf if the RMP allows it, and follows it.
+    /// Merges `contig`, a mapped block, if the RMP allows it, and follows it. Sleeps. Fails with
+    /// `ENOMEM` and `EMLINK`.
     pub(super) fn try_merge_followed(
         &mut self,
         contig: ContigRun,
@@ -115,7 +120,7 @@ impl Domain {
     ) -> Result {
         let block = contig.range;
         if self.watches().first_in(block).is_some() {
-            // It is whole as a whole, and small since the RMP wants it.
+            // It is followed as a whole already; small leaves are what the RMP wants.
             return Ok(());
         }
         let owner = self.owner(rule, follower)?;
@@ -138,13 +143,14 @@ impl Domain {
         Ok(())
     }
 
-    /// No leaf and no followed contiguous run crosses the ends of `range` afterwards. What has to be unmapped,
-    /// if it has to be, is then followed as a whole. False: as for [`Domain::split_followed_at`].
+    /// Splits leaves and watches at the ends of `range`. If the hook has to unmap a leaf of the
+    /// range later, that leaf lies in the range. Returns `false` as [`Domain::split_followed_at`].
+    /// Sleeps. Fails with `ENOMEM`.
     pub(super) fn split_boundaries_live(&mut self, range: IovaRange) -> Result<bool> {
         for at in ends_of(range) {
             let page = IovaRange::block(at, PageSize::SIZE_4K);
             if self.watches().first_in(page).is_none() {
-                // It is nobody else's.
+                // The leaf is not followed: the hook does not edit it.
                 let table = self.table().ok_or_else(unsupported)?;
                 table.edit(|editor| editor.split_boundary(at, OUTER_SIZES, OUTER_SIZES))?;
             } else if !self.split_followed_at(at)? {
@@ -154,13 +160,13 @@ impl Domain {
         Ok(true)
     }
 
-    /// Splits the leaves of `range` that begin to be followed, and disagree with the RMP.
+    /// Splits the leaves of `range` that disagree with the RMP, after they got watches. Sleeps.
     pub(crate) fn split_mismatched(&self, range: IovaRange) {
         self.split_mismatched_with(range, |_, _, _| {});
     }
 
-    /// Splits the followed leaves that disagree with the RMP, for the hook missed a call; and says so.
-    /// What it did not see become whole is to be looked at, too.
+    /// Splits the leaves that disagree with the RMP after a missed call, and reports them. Blocks
+    /// that may have become whole are marked for recheck. Sleeps.
     pub(crate) fn split_mismatched_missed(&self) {
         for watch in self.watches().overlapping(IovaRange::ALL) {
             if watch.merges() {
@@ -168,15 +174,15 @@ impl Domain {
             }
         }
         self.split_mismatched_with(IovaRange::ALL, |watch, leaf, block| {
-            // It is not just about to be smashed: then the hook would have split the leaf.
+            // The RMP has changed already. Before a change the hook would have split the leaf.
             if block.is_broken() {
                 watch.follower().report_mismatch(leaf.into());
             }
         });
     }
 
-    /// Splits the leaves of followed contiguous runs of `range` that disagree with the RMP, or are about to;
-    /// of each `note` is told before, with the lock held.
+    /// Splits the followed leaves of `range` that disagree with the RMP or are about to. Calls
+    /// `note` before each split, under the rmap's lock.
     fn split_mismatched_with(&self, range: IovaRange, note: impl Fn(&Watch, &Leaf, Block)) {
         let Some(table) = self.table() else {
             return;
@@ -185,7 +191,7 @@ impl Domain {
         let mut ready = Prealloc::new(table.node());
 
         for watch in self.watches().overlapping(range) {
-            // Blocks at the ends may lie in the range in part only.
+            // The blocks at the ends may be only partly in the range.
             let blocks = range
                 .hull(IovaRange::block(range.start(), PageSize::SIZE_2M))
                 .hull(IovaRange::block(range.last(), PageSize::SIZE_2M));
@@ -194,7 +200,7 @@ impl Domain {
             };
             for block in blocks_of(blocks) {
                 cond_resched();
-                // What becomes large meanwhile is whole.
+                // A leaf that is merged meanwhile agrees with the RMP.
                 if large_leaf(&table, block).is_none() {
                     continue;
                 }
@@ -225,8 +231,10 @@ impl Domain {
         }
     }
 
-    /// Gives `part`, of one segment, leaves of `sizes`, none larger than it was or than 2M, while the
-    /// hook may be at work; of 4K where the RMP wants it, if `follow`.
+    /// Gives `part`, of one segment, leaves of `sizes` while the hook may edit them. No leaf gets
+    /// larger than before, or than 2M. `follow`: blocks whose RMP entries are 4K get 4K leaves.
+    ///
+    /// Sleeps. Fails with `ENOMEM`, and with `EINTR` on a fatal signal.
     pub(crate) fn convert_live(&self, part: IovaRange, sizes: PageSizes, follow: bool) -> Result {
         let table = self.table().ok_or_else(unsupported)?;
         let mut ready = Prealloc::new(table.node());

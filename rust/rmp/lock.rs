@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The lock of the reverse map, and the calls that are in transit.
+//! The lock of the rmap, and the calls in transit.
 //!
 //! # Rules
 //!
-//! The lock, irq-safe, is the right to edit leaves of 2M and more in followed contiguous runs. The hook has
-//! it while it edits and until the IOTLB is flushed. A contiguous run that is *pending* is its mapper's, who
-//! holds the container's mutex: the hook only notes that it was *hit*, and the mapper looks at the RMP
-//! again before it lets the hook have it.
+//! The lock, a spinlock with interrupts off, is the right to edit leaves of 2M and more in watches.
+//! The hook holds it for an edit and its IOTLB flush. A *pending* watch belongs to its mapper, who
+//! holds the mutex of the container: the hook only sets it to *hit*, and the mapper reads the RMP
+//! again before it makes the watch live.
 
 #![allow(unsafe_code)]
 
@@ -24,7 +24,7 @@ use crate::sys::{
     num::to_usize, //
 };
 
-/// Blocks that are in transition are counted by a hash of them.
+/// Calls in transit are counted by a hash of their block.
 const BUCKETS: usize = 256;
 
 fn bucket_of(block: Block) -> usize {
@@ -33,20 +33,21 @@ fn bucket_of(block: Block) -> usize {
 
 /// What the lock protects besides the tree.
 struct Shared {
-    /// How many calls are between entry and exit, by bucket.
+    /// Number of calls between entry and exit, by bucket.
     transit: [u16; BUCKETS],
-    /// Counts the beginnings and ends of calls that can break a block.
+    /// Number of entries and exits of calls that can break a block.
     generation: u64,
-    /// The latest of these, by bucket.
+    /// `generation` of the last of these, by bucket.
     latest: [u64; BUCKETS],
-    /// Calls of this generation, or of one before it, do not count.
+    /// Exits of calls that entered up to this generation are ignored.
     forgotten: u64,
+    /// The list of cursors: see `cursor.rs`.
     cursors: *mut RmapCursor,
 }
 
 struct SharedCell(UnsafeCell<Shared>);
 
-// SAFETY: It is touched under the lock only.
+// SAFETY: Accessed under the lock only.
 unsafe impl Sync for SharedCell {}
 
 static SHARED: SharedCell = SharedCell(UnsafeCell::new(Shared {
@@ -57,21 +58,22 @@ static SHARED: SharedCell = SharedCell(UnsafeCell::new(Shared {
     cursors: null_mut(),
 }));
 
-/// The lock of the tree, held; interrupts are off.
+/// The rmap's lock, held, with interrupts off.
 ///
 /// # Invariants
 ///
-/// This processor holds the lock, and `flags` is what taking it returned.
+/// This CPU holds the lock. `flags` is what locking returned.
 pub(crate) struct Guard {
     flags: c_ulong,
     _not_send: kernel::types::NotThreadSafe,
 }
 
 impl Guard {
+    /// Takes the lock. The caller may not hold it.
     pub(crate) fn lock() -> Self {
-        // INVARIANT: Just taken.
+        // INVARIANT: The lock is held.
         Self {
-            // SAFETY: Nobody who calls this holds it.
+            // SAFETY: No caller holds it.
             flags: unsafe { bindings::pgsize_rmap_lock() },
             _not_send: kernel::types::NotThreadSafe,
         }
@@ -82,22 +84,22 @@ impl Guard {
         unsafe { &mut *SHARED.0.get() }
     }
 
-    /// Lets others have the lock for a moment.
+    /// Drops the lock and takes it again, so that others can take it.
     pub(super) fn drop_and_retake(&mut self) {
-        // SAFETY: By the type invariant it is held; nobody else takes it here.
+        // SAFETY: By the type invariant it is held.
         unsafe {
             bindings::pgsize_rmap_unlock(self.flags);
             self.flags = bindings::pgsize_rmap_lock();
         }
     }
 
-    /// The looks that are under way.
+    /// The list of cursors.
     pub(super) fn cursors(&mut self) -> &mut *mut RmapCursor {
         &mut self.shared().cursors
     }
 
-    /// A call that may break `block` begins.
-    /// Returns the generation, which is the call's. From here on who maps the block sees it.
+    /// A call that may break `block` enters. Returns its generation. From now on mappers see the
+    /// call.
     pub(super) fn begin(&mut self, block: Block) -> u64 {
         let generation = self.next_generation(block);
 
@@ -107,7 +109,7 @@ impl Guard {
         generation
     }
 
-    /// One generation on.
+    /// Increments the generation.
     fn next_generation(&mut self, block: Block) -> u64 {
         let shared = self.shared();
 
@@ -118,8 +120,8 @@ impl Guard {
         shared.generation
     }
 
-    /// The call of generation `began` has returned. Who looked at the RMP meanwhile may not have seen
-    /// what it did.
+    /// The call of generation `began` exits. The RMP may have changed for readers that saw an older
+    /// generation.
     pub(crate) fn end(&mut self, block: Block, began: u64) {
         self.next_generation(block);
         let shared = self.shared();
@@ -131,21 +133,22 @@ impl Guard {
         }
     }
 
-    /// Whether such a call is under way: of this block, or of one that shares its bucket.
+    /// Whether a call is in transit for this block, or for another one in its bucket.
     pub(super) fn is_in_transit(&mut self, block: Block) -> bool {
         self.shared().transit.get(bucket_of(block)) != Some(&0)
     }
 
-    /// Changes whenever a call begins or ends that may break the block, or one that shares its bucket.
-    /// If it does not while the RMP is looked at, and no call is under way then, what was seen holds.
+    /// The generation of the last entry or exit of a call for this block, or for another one in its
+    /// bucket. If it is the same before and after a read of the RMP, and no call is in transit, the
+    /// read is up to date.
     pub(super) fn generation(&mut self, block: Block) -> u64 {
         let latest = self.shared().latest.get(bucket_of(block));
 
         latest.copied().unwrap_or(0)
     }
 
-    /// No call is known to be under way: nothing was hooked until now. Calls that were hooked before
-    /// that may yet end, and do not count.
+    /// Forgets all calls in transit: the hook is registered now. Exits of calls that entered before
+    /// may still come, and are ignored.
     pub(super) fn reset(&mut self) {
         let shared = self.shared();
 
@@ -161,12 +164,16 @@ impl Drop for Guard {
     }
 }
 
-/// A look that is under way.
+/// The position of an iteration. On the stack of the thread that iterates.
 pub(crate) struct RmapCursor {
+    /// First block, by number.
     pub(crate) first: u32,
+    /// Last block, by number.
     pub(crate) last: u32,
-    /// Each block gets small leaves.
+    /// The iteration splits each block.
     pub(super) smash: bool,
+    /// The next node to visit, or NULL.
     pub(crate) next: *mut bindings::pgsize_place,
+    /// The next cursor in the list, or NULL.
     pub(crate) other: *mut RmapCursor,
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Mapping with leaves that the policy allows and that agree with the RMP.
+//! Maps with leaves that the policy allows and that agree with the RMP.
 
 use kernel::{
     prelude::*,
@@ -57,8 +57,8 @@ use crate::{
 };
 
 impl Domain {
-    /// Maps `range` to the frames from `phys` on with leaves of `rule`, of 4K where the RMP wants it,
-    /// and follows it; all of it, or nothing.
+    /// Maps `range` to the frames from `phys` on, with leaves of `rule`, or 4K where the RMP
+    /// requires it, and follows it. All or nothing. Sleeps. Fails as [`map_contig`].
     fn map_followed(
         &mut self,
         range: IovaRange,
@@ -68,7 +68,7 @@ impl Domain {
         follower: &Arc<Follower>,
     ) -> Result {
         step(Step::MapBegins);
-        // From here on what breaks is noted.
+        // From here on a call that breaks a block hits the watch.
         let contig = ContigRun { range, phys };
         let watch = watch_counted(contig, &self.owner(rule, follower)?)?;
         let blocks = watch.as_ref().map(|watch| watch.range());
@@ -116,7 +116,8 @@ impl Domain {
         result
     }
 
-    /// Leaves the contiguous runs of `range` to the hook, once they agree with the RMP.
+    /// Makes the watches of `range` live, after the leaves agree with the RMP. Sleeps. Fails with
+    /// `ENOMEM`.
     fn publish(&self, range: IovaRange) -> Result {
         for watch in self.watches().overlapping(range) {
             loop {
@@ -153,10 +154,14 @@ impl Domain {
         Ok(())
     }
 
-    /// Makes ready to follow what is mapped in `range`, of one mapping, where `policy` says so, and
-    /// nothing else. Until [`Watches::replace`](super::watches::Watches::replace) is given the result,
-    /// and if it never is ([`Watches::set_being_replaced`](super::watches::Watches::set_being_replaced)), all is
-    /// followed as before. `None`: a leaf is lost, which is to be repaired first.
+    /// Prepares to follow what is mapped in `range`, of one mapping, where `policy` says so and
+    /// nowhere else. The result is for [`Watches::replace`](super::watches::Watches::replace).
+    /// Until then, or after
+    /// [`Watches::set_being_replaced`](super::watches::Watches::set_being_replaced) undoes it, the
+    /// old watches are in force.
+    ///
+    /// Returns `None` if a leaf is lost: repair it and try again. Sleeps. Fails with `ENOMEM` and
+    /// `EMLINK`.
     pub(crate) fn prepare(
         &mut self,
         range: IovaRange,
@@ -192,13 +197,13 @@ impl Domain {
                 cond_resched();
             }
         }
-        // Only what was there could be read. What is lost from now on lies in one of the new ones, or is
-        // to be followed no more.
+        // A leaf that was lost before could not be read. One that is lost from now on lies in a new
+        // watch, or is not followed any more.
         Ok((!self.watches().lost_in(range)).then_some(new))
     }
 }
 
-/// How far from the start of `todo` on the same leaves agree with the RMP; and which.
+/// The first part of `todo` for which the RMP requires the same leaves, and what it requires.
 fn uniform_part(
     todo: IovaRange,
     blocks: Option<IovaRange>,
@@ -227,9 +232,10 @@ fn uniform_part(
     (IovaRange::new(todo.start(), last).unwrap_or(todo), fit)
 }
 
-/// Maps `range` to the frames from `phys` on, as the policy says; all of it, or nothing.
+/// Maps `range` to the frames from `phys` on, as `policy` says. All or nothing.
 ///
-/// Fails as [`Domain::map`], and with `EINTR` if a fatal signal came.
+/// Sleeps. Fails as [`iommu::Domain::map`](crate::iommu::Domain::map), with `EMLINK` if a frame has
+/// too many watches, and with `EINTR` on a fatal signal.
 pub(crate) fn map_contig(
     domain: &mut Domain,
     policy: &Policy,
@@ -274,8 +280,8 @@ pub(crate) fn map_contig(
     Ok(())
 }
 
-/// How much is mapped between two looks at signals: aligned blocks of this size, of which no leaf
-/// crosses the ends, wherever the memory is contiguous.
+/// The size of the aligned blocks that are mapped between two checks for signals. No leaf crosses
+/// their ends if the memory is contiguous.
 fn piece_size(iova: Iova, phys: Phys, sizes: PageSizes) -> PageSize {
     let differ = iova.get() ^ phys.get();
     let alike = PageSizes::from_bits(differ ^ differ.wrapping_sub(1));
@@ -286,7 +292,7 @@ fn piece_size(iova: Iova, phys: Phys, sizes: PageSizes) -> PageSize {
         .map_or(PIECE, |size| size.max(PIECE))
 }
 
-/// Maps a piece of a contiguous run; all of it, or nothing.
+/// Maps a part of a contiguous run. All or nothing.
 fn map_piece(
     domain: &mut Domain,
     range: IovaRange,
@@ -301,8 +307,8 @@ fn map_piece(
     if large || blocks.is_none() || domain.table().is_none() {
         return domain.map(range, phys, access, sizes);
     }
-    // Large leaves first, then split: a table is filled several times as fast as leaves are mapped
-    // one by one. Nobody knows yet that anything is mapped here.
+    // Map large leaves, then split them: filling a table is several times as fast as mapping leaf
+    // by leaf. Nothing uses the range yet.
     domain.map(range, phys, access, sizes.union(PageSizes::only(SIZE)))?;
     convert_part(domain, range, sizes).inspect_err(|_| {
         domain.unmap(range);

@@ -1,22 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Following the RMP: a leaf of 2M or more is split before the RMP entry under it is smashed, and merged
-//! when the entry is whole again.
+//! Follows the RMP: splits a leaf of 2M or more before the RMP entry under it is smashed, and
+//! merges it when the entry is whole again.
 //!
 //! ```text
-//! hook.c   the kernel's functions, probed        entry    what the RMP says
-//!   └─ smash   at their entry and exit           lock     who may edit, and which calls are under way
-//!        ├─ cursor  block → followed contiguous runs   watch    a followed contiguous run; watches: those of a domain
-//!        └─ split   one block, split or merged   follower tables that the hook has ready; counters
-//!             └─ work   the rest, for later      reserve
+//! hook.c   probes the kernel's functions          entry     reads the RMP
+//!   └─ smash   at their entry and exit            lock      the right to edit; the calls in transit
+//!        ├─ cursor  block → watches               watch     a contiguous run that is followed
+//!        └─ split   splits or merges one block    watches   the watches of a domain
+//!             └─ work   what has to sleep         follower  counters, and tables for the hook
+//!                                                 reserve   tables in stock
 //!
-//! domain   a domain, and what of it is followed
-//!   map, adopt     contiguous runs that come: mapped, or found mapped when a policy changes
-//!   live, edges    edits of followed leaves in process context
-//!   repair         what the hook left to do
+//! domain   an IOMMU domain with its watches
+//!   map               maps runs that follow the RMP, or starts to follow mapped ones
+//!   live, boundaries  edit followed leaves in process context
+//!   repair            does what the hook left to process context
 //! ```
 //!
-//! What is followed, by which policy, a container says. Which containers there are, is not known here.
+//! The container decides what is followed and with which policy. This layer does not know
+//! containers.
 
 mod boundaries;
 mod cursor;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the hook leaves to process context: leaves that it had to unmap, and blocks that became whole
-//! page by page.
+//! What the hook leaves to process context: lost leaves, and blocks that became whole page by page.
 
 use kernel::prelude::*;
 
@@ -35,7 +34,7 @@ use crate::{
 };
 
 impl Domain {
-    /// Merges what is small for nothing: what became whole page by page, or never broke.
+    /// Merges the blocks of watches that are marked for recheck, where the RMP allows it. Sleeps.
     pub(crate) fn merge_rechecked(&self) {
         for watch in self.watches().overlapping(IovaRange::ALL) {
             {
@@ -45,7 +44,7 @@ impl Domain {
                     continue;
                 }
                 if marks.is_pending() || marks.lost {
-                    // It is looked at when all of it is there again.
+                    // Try again when all leaves are there.
                     work_later();
                     continue;
                 }
@@ -68,7 +67,7 @@ impl Domain {
                 step(Step::MergeLooked);
                 let mut guard = Guard::lock();
                 if guard.generation(frames) != generation || guard.is_in_transit(frames) {
-                    // It is looked at again when things have calmed down.
+                    // A call came in between: try again later.
                     guard.set_recheck(watch);
                 } else if !broken {
                     merge_block(&mut guard, watch, block);
@@ -77,14 +76,14 @@ impl Domain {
         }
     }
 
-    /// Maps what had to be unmapped again, with leaves of 4K. Says whether all is well.
+    /// Maps lost leaves again, as 4K leaves. Returns whether all are mapped. Sleeps.
     pub(crate) fn repair(&mut self, access_of: impl Fn(IovaRange) -> Option<Access>) -> bool {
         let mut well = true;
         let mut next = Some(IovaRange::ALL);
 
         while let Some(todo) = next {
             let Some((range, phys, lost)) = self.watches().first_in(todo).map(|watch| {
-                // What is lost from now on is marked anew.
+                // A leaf that is lost from now on sets the mark again.
                 let lost = core::mem::take(&mut Guard::lock().marks(watch).lost);
                 (watch.range(), watch.phys_at(watch.range().start()), lost)
             }) else {
@@ -125,7 +124,7 @@ impl Domain {
                 None => (Some(todo), todo.last()),
             };
             if let Some(hole) = hole {
-                // Piece by piece: each leaf that is there again is worth having.
+                // Hole by hole: each leaf that returns is useful, even if a later one fails.
                 let at = phys.at(range.start(), hole.start());
                 self.map(hole, at, access, PageSizes::ONLY_4K)?;
                 if let Some(watch) = self.watches().first_in(range) {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Tables that are kept ready for the hook: it can not wait for memory, and has none to lose time on.
+//! A stock of tables for the hook, which cannot sleep.
 //!
-//! Half of them are for speed, for a table that is there already need not be made and cleared. The
-//! other half are for when there is no memory. The worker sees to it that they are there.
+//! One half saves the time to allocate and clear a table. The other half is for when there is no
+//! memory. The worker refills the stock.
 
 #![allow(unsafe_code)]
 
@@ -26,27 +26,27 @@ use crate::{
     }, //
 };
 
-/// Tables of all zeroes, in no page table.
+/// Tables of zeroes, in no page table.
 ///
 /// # Invariants
 ///
-/// They come from [`new_table`]; read and written under the lock of the tree. The vector's room, which
-/// does not change, is how many there may be.
+/// The tables come from [`new_table`]. Protected by the rmap's lock. The capacity of the vector is
+/// the maximum number of tables, and does not change.
 pub(crate) struct Reserve(UnsafeCell<KVec<NonNull<c_void>>>);
 
-// SAFETY: It is touched under the lock of the tree.
+// SAFETY: Accessed under the rmap's lock only.
 unsafe impl Send for Reserve {}
 
 // SAFETY: As above.
 unsafe impl Sync for Reserve {}
 
 impl Reserve {
-    /// One that is empty yet.
+    /// An empty stock. Fails with `ENOMEM`.
     pub(crate) fn new() -> Result<Self> {
         // SAFETY: It has no requirements.
         let room = to_usize(unsafe { bindings::pgsize_reserve_tables() }.into());
 
-        // INVARIANT: None so far.
+        // INVARIANT: Empty.
         Ok(Self(UnsafeCell::new(KVec::with_capacity(
             room,
             GFP_KERNEL_ACCOUNT,
@@ -58,11 +58,11 @@ impl Reserve {
         unsafe { &mut *self.0.get() }
     }
 
-    /// A table of all zeroes, for the hook; `None`: no memory.
+    /// A table of zeroes for the hook; `None`: no memory. Atomic.
     ///
     /// # Safety
     ///
-    /// The lock of the tree is held, and what [`Reserve::tables`] gave is not used.
+    /// The rmap's lock is held, and no result of [`Reserve::tables`] is in use.
     pub(crate) unsafe fn take(&self, node: c_int) -> Option<NonNull<c_void>> {
         // SAFETY: By the requirement.
         let tables = unsafe { &mut *self.0.get() };
@@ -80,7 +80,8 @@ impl Reserve {
         new_table(node, bindings::GFP_ATOMIC).or_else(|| tables.pop())
     }
 
-    /// Fills it up, as far as there is memory. May sleep.
+    /// Fills the stock as far as there is memory. Sleeps. Call with the mutex of the container
+    /// held.
     pub(crate) fn fill(&self, node: c_int) {
         loop {
             let mut guard = Guard::lock();
@@ -93,7 +94,7 @@ impl Reserve {
                 return;
             };
             let mut guard = Guard::lock();
-            // The container's mutex is held: nobody else fills it.
+            // The mutex of the container excludes other callers.
             if self.tables(&mut guard).push_within_capacity(table).is_err() {
                 // SAFETY: It is ours.
                 unsafe { bindings::iommu_free_pages(table.as_ptr()) };
@@ -101,14 +102,14 @@ impl Reserve {
         }
     }
 
-    /// Frees all that is in it.
+    /// Frees all tables.
     pub(crate) fn empty(&self) {
         loop {
             let table = self.tables(&mut Guard::lock()).pop();
             let Some(table) = table else {
                 return;
             };
-            // SAFETY: By the type invariant nobody else had it.
+            // SAFETY: By the type invariant it is ours.
             unsafe { bindings::iommu_free_pages(table.as_ptr()) };
         }
     }

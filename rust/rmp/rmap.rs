@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The reverse map, from frames to leaves: which contiguous runs of which domains follow the RMP.
+//! The reverse map: from frames to the watches of all domains.
 //!
-//! One interval tree over the frames of all followed contiguous runs, of all containers. A contiguous run, not a
-//! leaf, has a node: what leaves it has is read from its page table. So a contiguous terabyte is one
-//! node, and splits and merges change nothing here. The same node is in the tree of its domain, by
-//! IOVA: see [`watches`](super::watches) and `places.c`.
+//! One interval tree over the frames of all watches, of all containers. A node is a watch, not a
+//! leaf; leaves are read from the page table. So a contiguous terabyte is one node, and splits and
+//! merges do not change the tree. The same node is in a tree of its domain, by IOVA: see
+//! [`watches`](super::watches) and `places.c`.
 
 #![allow(unsafe_code)]
 
@@ -16,13 +16,13 @@ use super::{
 use crate::sys::bindings;
 
 impl Guard {
-    /// From now on the hook knows this contiguous run.
+    /// Adds `watch`: the hook sees it from now on.
     pub(crate) fn insert(&mut self, watch: &Watch) {
-        // SAFETY: It is in no tree, and stays where it is until it is removed.
+        // SAFETY: It is in no tree, and does not move until it is removed.
         unsafe { bindings::pgsize_rmap_insert(watch.place()) };
     }
 
-    /// The hook does not know it any more.
+    /// Removes `watch`: the hook does not see it any more.
     pub(crate) fn remove(&mut self, watch: &Watch) {
         self.advance_cursors(watch);
         // SAFETY: It is in the tree, by the invariants of `Watch`.

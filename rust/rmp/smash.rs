@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What `hook.c` calls: a leaf of 2M or more is split before the RMP entry under it is smashed, and
-//! merged when it is whole again.
+//! What `hook.c` calls when KVM changes the RMP. A leaf of 2M or more is split before the RMP entry
+//! under it is smashed, and merged when the entry is whole again.
 //!
-//! These functions run where KVM changes the RMP, with preemption off. They take the lock of the
-//! reverse map, allocate without sleeping, and flush before they return.
+//! Runs with preemption off. Takes the rmap's lock, allocates atomically, and flushes before it
+//! returns.
 
 #![allow(unsafe_code)]
 
@@ -26,14 +26,15 @@ use crate::sys::testing::{
     Step, //
 };
 
-/// When a call begins that breaks nothing: what [`pgsize_became_whole`] is told at its end.
+/// The generation at the entry of a call that breaks nothing, for [`pgsize_became_whole`] at its
+/// exit.
 #[no_mangle]
 extern "C" fn pgsize_generation(pfn: u64) -> u64 {
     Guard::lock().generation(Block::of_pfn(pfn))
 }
 
-/// A call begins that may leave a block with entries of 4K, one of them assigned. Returns when that
-/// is.
+/// Entry of a call that may leave the block with 4K entries, one of them assigned. Returns its
+/// generation.
 #[no_mangle]
 extern "C" fn pgsize_smash_begin(pfn: u64) -> u64 {
     step(Step::SmashBegins);
@@ -56,7 +57,7 @@ extern "C" fn pgsize_smash_begin(pfn: u64) -> u64 {
     began
 }
 
-/// The call has returned. If it was refused, what was split for it was so for nothing.
+/// Exit of the call. If it was `refused`, splits for it may be undone.
 #[no_mangle]
 extern "C" fn pgsize_smash_end(pfn: u64, began: u64, refused: bool) {
     step(Step::SmashChanged);
@@ -74,8 +75,8 @@ extern "C" fn pgsize_smash_end(pfn: u64, began: u64, refused: bool) {
     step(Step::SmashDone);
 }
 
-/// A block has a 2M entry, or is shared as a whole; or was, for a moment, if another call came in
-/// between.
+/// A block has a 2M entry, or is shared as a whole. Another call may have changed that since
+/// generation `began`.
 #[no_mangle]
 extern "C" fn pgsize_became_whole(pfn: u64, began: u64) {
     let block = Block::of_pfn(pfn);
@@ -87,7 +88,7 @@ extern "C" fn pgsize_became_whole(pfn: u64, began: u64) {
         }
         let busy = guard.is_in_transit(block) || guard.generation(block) != began;
         if busy || guard.marks(watch).is_pending() {
-            // The worker looks at it when things have calmed down.
+            // The worker decides later.
             guard.set_recheck(watch);
             return Visit::Next;
         }
@@ -96,7 +97,7 @@ extern "C" fn pgsize_became_whole(pfn: u64, began: u64) {
     });
 }
 
-/// One of a block's pages became shared.
+/// A page of a block became shared.
 #[no_mangle]
 extern "C" fn pgsize_became_shared(pfn: u64) {
     Guard::lock().each_over(Block::of_pfn(pfn), false, |guard, watch, _| {
@@ -107,8 +108,8 @@ extern "C" fn pgsize_became_shared(pfn: u64) {
     });
 }
 
-/// The hook has `watch` from now on, which takes the place of one that it had: it may have looked at the
-/// one that goes no more, and not at this one.
+/// Makes `watch` live, which replaces a watch that the hook saw. Iterations in progress may have
+/// visited the old watch, or may miss the new one: this does their work.
 pub(super) fn take_over(guard: &mut Guard, watch: &Watch) {
     let mut nth = 0usize;
 
@@ -116,7 +117,7 @@ pub(super) fn take_over(guard: &mut Guard, watch: &Watch) {
     while let Some(look) = guard.nth_cursor_over(watch, nth) {
         match look.and_then(|block| watch.iovas_of(block)) {
             Some(range) => split_block_or_unmap(guard, watch, range),
-            // It may be for what became whole.
+            // The iteration may be for a block that became whole.
             None if watch.merges() => guard.set_recheck(watch),
             None => {}
         }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! One block of a followed contiguous run: small leaves, or one large leaf.
+//! Splits and merges one block of a watch.
 
 #![allow(unsafe_code)]
 
@@ -30,17 +30,17 @@ use crate::{
     }, //
 };
 
-/// What a split leaves around the block: leaves of 2M, whatever was there.
+/// Sizes of the leaves around a block that is split out of a larger leaf.
 pub(super) const OUTER_SIZES: PageSizes =
     PageSizes::only(PageSize::SIZE_2M).union(PageSizes::ONLY_4K);
 
-/// The table of a followed contiguous run.
+/// The page table of a watch.
 fn table(watch: &Watch) -> Option<PageTable<'_>> {
-    // SAFETY: A watch's domain is valid as long as the watch is.
+    // SAFETY: The domain of a watch lives longer than the watch.
     unsafe { PageTable::of(watch.domain()) }
 }
 
-/// A leaf of at least 2M that translates `range`, a block.
+/// The leaf of at least 2M that maps `range`, a block.
 pub(super) fn large_leaf(table: &PageTable<'_>, range: IovaRange) -> Option<Leaf> {
     table
         .view()
@@ -48,9 +48,10 @@ pub(super) fn large_leaf(table: &PageTable<'_>, range: IovaRange) -> Option<Leaf
         .filter(|leaf| leaf.size() >= PageSize::SIZE_2M)
 }
 
-/// Gives `range`, a block of a contiguous run that is not pending, leaves of 4K, with tables of that memory.
+/// Splits `range`, a block of `watch`, which is not pending, into 4K leaves. Tables come from
+/// `source`. Atomic if `source` is.
 ///
-/// Fails with `ENOMEM`, and all is as it was then.
+/// Fails with `ENOMEM`; nothing has changed then.
 pub(super) fn split_block(
     _guard: &mut Guard,
     watch: &Watch,
@@ -80,10 +81,10 @@ pub(super) fn split_block(
     result
 }
 
-/// The same, at once. If there is no memory for the table, the leaf goes altogether: DMA that faults is
-/// better than DMA that goes on by chance.
+/// As [`split_block`], with tables of the hook. Without memory, unmaps the whole leaf: a DMA fault
+/// is better than DMA that depends on timing. Atomic.
 pub(super) fn split_block_or_unmap(guard: &mut Guard, watch: &Watch, range: IovaRange) {
-    // SAFETY: There is a guard, for longer than this is used.
+    // SAFETY: The guard is held while `tables` is used.
     let tables = unsafe { watch.follower().tables() };
 
     if split_block(guard, watch, range, TableSource::Store(&tables)).is_ok() {
@@ -99,12 +100,12 @@ pub(super) fn split_block_or_unmap(guard: &mut Guard, watch: &Watch, range: Iova
     trace::fallback(watch.follower().id, (&leaf).into());
     guard.marks(watch).lost = true;
     count(&watch.stats().fallbacks, 1);
-    // The worker also repairs it.
+    // The worker repairs it, and notifies the VMM.
     watch.follower().notify_vmm();
 }
 
-/// Gives `range`, a block of a contiguous run that is not pending, which is whole, a leaf of 2M, if it has
-/// smaller ones.
+/// Merges `range`, a whole block of `watch`, which is not pending, to a 2M leaf if it has smaller
+/// leaves. Atomic.
 pub(super) fn merge_block(_guard: &mut Guard, watch: &Watch, range: IovaRange) {
     let Some(table) = table(watch) else {
         return;
@@ -114,9 +115,9 @@ pub(super) fn merge_block(_guard: &mut Guard, watch: &Watch, range: IovaRange) {
         return;
     }
     let mut conversion = Conversion::new(range, PageSizes::only(PageSize::SIZE_2M));
-    // SAFETY: There is a guard, for longer than this is used.
+    // SAFETY: The guard is held while `tables` is used.
     let tables = unsafe { watch.follower().tables() };
-    // A merge allocates nothing. A block takes one step, and a hole in it ends it.
+    // A merge allocates nothing. One step suffices for a block. A hole ends it.
     let (changes, _) = table.edit_with(TableSource::Store(&tables), |editor| {
         conversion.step(editor, u32::MAX)
     });
@@ -126,7 +127,7 @@ pub(super) fn merge_block(_guard: &mut Guard, watch: &Watch, range: IovaRange) {
         if let Some(leaf) = large_leaf(&table, range) {
             trace::merge(watch.follower().id, (&leaf).into());
         }
-        // The table is to be freed.
+        // The worker frees the retired table.
         work_later();
     }
 }

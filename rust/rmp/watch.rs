@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A followed contiguous run: what the rmap and the tree of its domain have in common.
+//! A watch: a contiguous run that follows the RMP. It is in the rmap and in the tree of its domain.
 //!
-//! There may be half a million of them for each terabyte: each is one object of 80 bytes, in both
-//! trees.
+//! There may be half a million watches per terabyte. Each is one object of 80 bytes.
 
 #![allow(unsafe_code)]
 
@@ -42,20 +41,20 @@ use crate::{
 };
 
 impl Guard {
-    /// What is noted of a contiguous run.
+    /// The marks of `watch`.
     pub(super) fn marks<'g>(&'g mut self, watch: &'g Watch) -> &'g mut Marks {
-        // SAFETY: By the invariants of `Watch` these are `Marks`. The lock is held, and the borrow of the
-        // guard keeps others out.
+        // SAFETY: By the invariants of `Watch` these are `Marks`. The lock is held, and the borrow
+        // of the guard excludes other users.
         unsafe { &mut *(&raw mut (*watch.place()).marks).cast() }
     }
 
-    /// The hook has this contiguous run from now on.
+    /// Gives `watch` to the hook.
     pub(super) fn go_live(&mut self, watch: &Watch) {
         self.marks(watch).state = WatchState::Live;
     }
 
-    /// A block of this contiguous run has small leaves, perhaps for nothing: the worker is to look at it when
-    /// things have calmed down.
+    /// Marks `watch` for recheck: a block may have small leaves without need. The worker looks at
+    /// it later.
     pub(super) fn set_recheck(&mut self, watch: &Watch) {
         if watch.merging() != Merging::Never {
             self.marks(watch).recheck = true;
@@ -64,20 +63,21 @@ impl Guard {
     }
 }
 
-/// Whose contiguous runs are, and what becomes of them.
+/// What the watches of a domain with the same rule have in common.
 pub(crate) struct Owner {
     domain: NonNull<bindings::iommu_domain>,
     follower: Arc<Follower>,
     merging: Merging,
 }
 
-// SAFETY: The IOMMU core's functions on domains may be called from any thread.
+// SAFETY: The IOMMU core allows calls on a domain from any thread.
 unsafe impl Send for Owner {}
 
-// SAFETY: As above; nothing of it changes.
+// SAFETY: As above; nothing changes after creation.
 unsafe impl Sync for Owner {}
 
 impl Owner {
+    /// For watches of `domain`. Fails with `ENOMEM`.
     pub(crate) fn new(
         domain: NonNull<bindings::iommu_domain>,
         merging: Merging,
@@ -94,63 +94,63 @@ impl Owner {
     }
 }
 
-/// A followed contiguous run: blocks of one domain, from an IOVA on, that are contiguous.
+/// A contiguous run that follows the RMP: whole blocks of one domain.
 ///
 /// # Invariants
 ///
-/// - Of what is in a tree, the place is the first field, and does not move.
-/// - The owner's domain is valid as long as this exists.
-/// - `iova`, `first` and `last` of the place do not change; the marks are [`Marks`], read and written
-///   under the lock of the tree.
+/// - While it is in a tree it does not move. The node is the first field.
+/// - The domain of the owner lives longer.
+/// - `iova`, `first` and `last` of the node do not change. The marks are [`Marks`], protected by
+///   the rmap's lock.
 #[repr(C)]
 pub(crate) struct Watch {
     place: UnsafeCell<bindings::pgsize_place>,
     owner: Arc<Owner>,
 }
 
-// A terabyte can have half a million of them.
+// There may be half a million per terabyte.
 const _: () = assert!(size_of::<Watch>() == 80);
 
-/// Whose a contiguous run is.
+/// Who may edit the leaves of a watch.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum WatchState {
-    /// The hook's.
+    /// The hook.
     Live,
-    /// The same, and another one is to take its place: its mappings are not counted twice.
+    /// The hook. A new watch is about to replace it, so it does not count for `EMLINK`.
     BeingReplaced,
-    /// Its mapper's, who is at work: the hook keeps its hands off.
+    /// The mapper, which is at work. The hook does not edit.
     Pending,
-    /// The same, and a smash came meanwhile.
+    /// The mapper, and a call that may break a block has entered meanwhile.
     Hit,
 }
 
-/// What the hook and the worker tell each other of a contiguous run.
+/// The state of a watch, and what is left to do for it.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Marks {
     pub(super) state: WatchState,
-    /// A leaf had to be unmapped.
+    /// The hook has unmapped a leaf.
     pub(crate) lost: bool,
-    /// A block may be small for nothing: a page of it became shared, or a call was under way that broke
-    /// nothing. The worker is to look.
+    /// A block may have small leaves without need: a page of it became shared, or a call broke
+    /// nothing. The worker has to look.
     pub(super) recheck: bool,
 }
 
 impl Marks {
-    /// Nothing is noted of a contiguous run yet that its mapper is at work on.
+    /// Of a new watch.
     const PENDING: Self = Self {
         state: WatchState::Pending,
         lost: false,
         recheck: false,
     };
 
-    /// Whether it is its mapper's.
+    /// Whether the mapper owns the leaves.
     pub(super) fn is_pending(&self) -> bool {
         matches!(self.state, WatchState::Pending | WatchState::Hit)
     }
 
-    /// It is its mapper's.
+    /// Gives the leaves to the mapper.
     pub(super) fn set_pending(&mut self) {
         if !self.is_pending() {
             self.state = WatchState::Pending;
@@ -163,22 +163,22 @@ impl Marks {
 }
 
 impl Watch {
-    /// The contiguous run that a place of the trees is of.
+    /// The watch of a node.
     ///
     /// # Safety
     ///
-    /// The place is in a tree, and is not removed while the result is used.
+    /// The node is in a tree, and is not removed while the result is used.
     pub(crate) unsafe fn of<'a>(place: *mut bindings::pgsize_place) -> &'a Self {
-        // SAFETY: All places in trees are the first field of a `Watch`, by its invariants.
+        // SAFETY: By the invariants of `Watch`, all nodes in trees are its first field.
         unsafe { &*place.cast() }
     }
 
-    /// A new one, for `range` and the frames from `phys` on: blocks of 2M, in both. It is pending, and
-    /// in no tree.
+    /// Allocates a watch for `range`, mapped to the frames from `phys` on; both are 2M-aligned. It
+    /// is pending and in no tree. Fails with `ENOMEM`.
     ///
     /// # Safety
     ///
-    /// The owner's domain stays valid until it is freed.
+    /// The domain of the owner lives longer than the watch.
     pub(crate) unsafe fn alloc(
         range: IovaRange,
         phys: Phys,
@@ -194,7 +194,7 @@ impl Watch {
             marks: Marks::PENDING.bytes(),
             ..Default::default()
         };
-        // SAFETY: The memory for it was made ready when the module was loaded.
+        // SAFETY: The cache was created when the module was loaded.
         let memory = unsafe { bindings::pgsize_places_alloc() }.cast::<Self>();
         let memory = NonNull::new(memory).ok_or(ENOMEM)?;
         let watch = Self {
@@ -202,14 +202,16 @@ impl Watch {
             owner,
         };
 
-        // SAFETY: It is memory for one `Watch`.
+        // SAFETY: The memory has the size of a `Watch`.
         unsafe { memory.write(watch) };
         Ok(memory)
     }
 
+    /// Frees a watch.
+    ///
     /// # Safety
     ///
-    /// It came from [`Watch::alloc`], is in no tree, and nobody refers to it.
+    /// It comes from [`Watch::alloc`], is in no tree, and has no other user.
     pub(crate) unsafe fn free(watch: NonNull<Self>) {
         // SAFETY: By the requirement.
         unsafe {
@@ -218,38 +220,42 @@ impl Watch {
         }
     }
 
-    /// Its place in the trees.
+    /// The node, for the trees.
     pub(crate) fn place(&self) -> *mut bindings::pgsize_place {
         self.place.get()
     }
 
+    /// The owner.
     pub(crate) fn owner(&self) -> &Arc<Owner> {
         &self.owner
     }
 
+    /// The kernel's domain.
     pub(crate) fn domain(&self) -> NonNull<bindings::iommu_domain> {
         self.owner.domain
     }
 
+    /// The counters of the container.
     pub(crate) fn stats(&self) -> &Stats {
         &self.owner.follower.stats
     }
 
-    /// What its container and the hook have in common.
+    /// What its container and the hook share.
     pub(crate) fn follower(&self) -> &Follower {
         &self.owner.follower
     }
 
-    /// Whether a block that becomes whole gets a leaf of 2M.
+    /// Whether a block that becomes whole gets a 2M leaf.
     pub(crate) fn merges(&self) -> bool {
         self.merging() == Merging::WhenWhole
     }
 
+    /// When 2M leaves return.
     pub(crate) fn merging(&self) -> Merging {
         self.owner.merging
     }
 
-    /// The first block, and the last, by their numbers.
+    /// The numbers of the first and the last block.
     pub(super) fn numbers(&self) -> (u32, u32) {
         let place = self.place.get();
 
@@ -268,7 +274,7 @@ impl Watch {
         Iova::new(unsafe { (*self.place.get()).iova })
     }
 
-    /// The IOVAs.
+    /// The IOVA range.
     pub(crate) fn range(&self) -> IovaRange {
         let (first, last) = self.blocks();
         let blocks = last.wrapping_sub(first).wrapping_add(1);
@@ -277,7 +283,7 @@ impl Watch {
             .unwrap_or(IovaRange::block(self.start(), PageSize::SIZE_2M))
     }
 
-    /// Where an IOVA of the contiguous run is.
+    /// The physical address of `iova`, which is in the range.
     pub(crate) fn phys_at(&self, iova: Iova) -> Option<Phys> {
         let offset = iova.above(self.start());
 
@@ -289,7 +295,7 @@ impl Watch {
         )
     }
 
-    /// The IOVAs of a block; `None` if it is not in the contiguous run.
+    /// The IOVA range of `block`; `None` if the watch does not contain it.
     pub(super) fn iovas_of(&self, block: Block) -> Option<IovaRange> {
         let (first, last) = self.blocks();
         let ahead = block
@@ -302,13 +308,14 @@ impl Watch {
     }
 }
 
-/// Memory for contiguous runs; there as long as the module is loaded.
+/// The slab cache of watches. Exists while the module is loaded.
 pub(crate) struct WatchCache(());
 
 impl WatchCache {
+    /// Creates the cache. Fails with `ENOMEM`.
     pub(crate) fn new() -> Result<Self> {
         const SIZE: u32 = size_of::<Watch>() as u32;
-        // SAFETY: It is called once, when the module is loaded.
+        // SAFETY: Called once, when the module is loaded.
         kernel::error::to_result(unsafe { bindings::pgsize_places_init(SIZE) })?;
         Ok(Self(()))
     }
@@ -316,7 +323,7 @@ impl WatchCache {
 
 impl Drop for WatchCache {
     fn drop(&mut self) {
-        // SAFETY: The module goes: there are no contiguous runs any more.
+        // SAFETY: The module is being unloaded: there are no watches.
         unsafe { bindings::pgsize_places_exit() };
     }
 }

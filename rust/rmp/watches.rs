@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The followed contiguous runs of a domain, by IOVA, each of which the hook knows as long as it exists.
+//! The watches of a domain, by IOVA. Each of them is in the rmap, too.
 
 #![allow(unsafe_code)]
 
@@ -39,22 +39,23 @@ use crate::{
     }, //
 };
 
-/// A contiguous run that the hook knows, and no domain does: it is followed until this is dropped.
+/// A watch that is in the rmap, but in no domain. Dropping it removes it.
 ///
 /// # Invariants
 ///
-/// A `Watch` from [`Watch::alloc`] that is in the rmap, and that nobody else has.
+/// From [`Watch::alloc`], in the rmap, and ours.
 pub(crate) struct NewWatch(NonNull<Watch>);
 
 impl NewWatch {
-    /// Follows `range`, which is mapped, or about to be, to the frames from `phys` on: blocks of 2M, in
-    /// both. It is pending: the hook does nothing to it, so that it has nothing to lose when dropped.
+    /// Allocates a watch for `range`, mapped or about to be mapped to the frames from `phys` on,
+    /// and adds it to the rmap. Both are 2M-aligned. It is pending, so the hook does not edit its
+    /// leaves. Fails with `ENOMEM`.
     ///
     /// # Safety
     ///
-    /// The owner's domain stays valid until the result is dropped.
+    /// The domain of the owner lives longer than the result.
     pub(crate) unsafe fn new(range: IovaRange, phys: Phys, owner: Arc<Owner>) -> Result<Self> {
-        // INVARIANT: Just made. It is in the tree now.
+        // INVARIANT: New, and in the rmap at the end.
         // SAFETY: By the requirement.
         let new = Self(unsafe { Watch::alloc(range, phys, owner) }?);
 
@@ -62,7 +63,7 @@ impl NewWatch {
         Ok(new)
     }
 
-    /// It is its domain's now.
+    /// Passes it to a domain.
     fn into_place(self) -> *mut bindings::pgsize_place {
         let place = self.0.cast().as_ptr();
 
@@ -70,11 +71,11 @@ impl NewWatch {
         place
     }
 
-    /// It is ours again.
+    /// Takes it from a domain.
     ///
     /// # Safety
     ///
-    /// It came from [`NewWatch::into_place`], and nobody has it or refers to it.
+    /// It comes from [`NewWatch::into_place`], and has no other user.
     unsafe fn from_place(place: NonNull<bindings::pgsize_place>) -> Self {
         // INVARIANT: By the requirement.
         Self(place.cast())
@@ -93,35 +94,36 @@ impl Deref for NewWatch {
 impl Drop for NewWatch {
     fn drop(&mut self) {
         Guard::lock().remove(self);
-        // SAFETY: By the type invariant nobody else has it; it is in no tree any more.
+        // SAFETY: By the type invariant it is ours; it is in no tree.
         unsafe { Watch::free(self.0) };
     }
 }
 
-/// The followed contiguous runs of a domain, by IOVA.
+/// The watches of a domain, by IOVA.
 ///
 /// # Invariants
 ///
-/// The tree's nodes came from [`NewWatch::into_place`], and are the tree's. No two overlap.
+/// The nodes of the tree come from [`NewWatch::into_place`], and are ours. No two overlap.
 pub(crate) struct Watches {
     tree: bindings::rb_root,
     /// One for each [`Merging`].
     owners: [Option<Arc<Owner>>; 3],
 }
 
-// SAFETY: The tree's nodes are its own, and may be used and freed by any thread; so may owners.
+// SAFETY: The nodes are ours, and may be used and freed by any thread, as may owners.
 unsafe impl Send for Watches {}
 
 impl Watches {
+    /// No watches.
     pub(crate) fn new() -> Self {
-        // INVARIANT: It is empty.
+        // INVARIANT: Empty.
         Self {
             tree: bindings::rb_root::default(),
             owners: [const { None }; 3],
         }
     }
 
-    /// The owner of contiguous runs of `domain`, in which these are.
+    /// The owner for watches of `domain`, the domain of this tree. Fails with `ENOMEM`.
     pub(crate) fn owner(
         &mut self,
         domain: NonNull<bindings::iommu_domain>,
@@ -148,20 +150,20 @@ impl Watches {
         let place = unsafe { bindings::pgsize_places_from(&self.tree, range.start().get()) };
 
         NonNull::new(place).filter(|place| {
-            // SAFETY: By the type invariant it is there; its IOVA does not change.
+            // SAFETY: By the type invariant the node is valid; its IOVA does not change.
             unsafe { (*place.as_ptr()).iova <= range.last().get() }
         })
     }
 
-    /// The first that overlaps `range`.
+    /// The first watch that overlaps `range`.
     pub(crate) fn first_in(&self, range: IovaRange) -> Option<&Watch> {
         let place = self.place_in(range)?;
 
-        // SAFETY: By the type invariant it is in the tree, as long as that is not changed.
+        // SAFETY: By the type invariant. The tree does not change during the borrow.
         Some(unsafe { Watch::of(place.as_ptr()) })
     }
 
-    /// All that overlap `range`, in rising order.
+    /// The watches that overlap `range`, in ascending order.
     pub(crate) fn overlapping(&self, range: IovaRange) -> impl Iterator<Item = &Watch> {
         let mut left = Some(range);
 
@@ -173,7 +175,7 @@ impl Watches {
         })
     }
 
-    /// What overlaps `range` is not followed any more, as a whole.
+    /// Removes all watches that overlap `range`.
     pub(crate) fn remove_in(&mut self, range: IovaRange) {
         while let Some(place) = self.place_in(range) {
             self.remove(place);
@@ -181,14 +183,14 @@ impl Watches {
     }
 
     fn remove(&mut self, place: NonNull<bindings::pgsize_place>) {
-        // SAFETY: It is in the tree; then it is nobody's.
+        // SAFETY: The node is in the tree, and ours after its removal.
         unsafe {
             bindings::pgsize_places_remove(&mut self.tree, place.as_ptr());
             drop(NewWatch::from_place(place));
         }
     }
 
-    /// The hook leaves what overlaps `range` alone. Says whether it had to unmap anything there.
+    /// Sets the watches that overlap `range` to pending. Returns whether a leaf of them is lost.
     pub(crate) fn set_pending_in(&self, range: IovaRange) -> bool {
         let mut lost = false;
 
@@ -201,7 +203,8 @@ impl Watches {
         lost
     }
 
-    /// Others are to take the place of what overlaps `range`, or, if not `replaced`, are not after all.
+    /// The watches that overlap `range` are about to be replaced, or, if not `replaced`, are not
+    /// after all.
     pub(crate) fn set_being_replaced(&self, range: IovaRange, replaced: bool) {
         for watch in self.overlapping(range) {
             Guard::lock().marks(watch).state = if replaced {
@@ -212,23 +215,23 @@ impl Watches {
         }
     }
 
-    /// Whether the hook had to unmap anything of what overlaps `range`.
+    /// Whether a leaf of a watch that overlaps `range` is lost.
     pub(crate) fn lost_in(&self, range: IovaRange) -> bool {
         self.overlapping(range)
             .any(|watch| Guard::lock().marks(watch).lost)
     }
 
-    /// Adds one, which overlaps no other.
+    /// Adds a watch, which overlaps no other one.
     pub(crate) fn insert(&mut self, new: NewWatch) {
-        // SAFETY: It is in no domain's tree, and now the tree's.
+        // SAFETY: The node is in no tree of a domain, and ours.
         unsafe { bindings::pgsize_places_insert(&mut self.tree, new.into_place()) };
     }
 
-    /// What is followed in `range` is followed by `new`, in rising order, and by nothing else. Each of
-    /// those that were there lies in `new` as a whole, or not at all; of the latter those that the hook
-    /// has lost leaves of stay, for nobody else knows of these.
+    /// Replaces the watches in `range` by `new`, which is in ascending order. Each old watch lies
+    /// in a new one, or overlaps none. An old one that overlaps none stays if a leaf of it is lost:
+    /// nothing else knows where to repair it.
     ///
-    /// The hook knows the old ones, or the new ones, or both, all the time. Can not fail.
+    /// The hook sees the old watch or the new one at any time. Cannot fail.
     pub(crate) fn replace(&mut self, range: IovaRange, new: KVVec<NewWatch>) {
         for new in &new {
             take_over(&mut Guard::lock(), new);
@@ -239,7 +242,7 @@ impl Watches {
         }
         let mut left = Some(range);
         while let Some(place) = left.and_then(|left| self.place_in(left)) {
-            // SAFETY: It is in the tree.
+            // SAFETY: The node is in the tree.
             let watch = unsafe { Watch::of(place.as_ptr()) };
             let whole = watch.range();
             let next = new.partition_point(|new| new.range().last() < whole.start());
@@ -259,7 +262,7 @@ impl Watches {
         }
     }
 
-    /// `new` takes over what was noted of those that it replaces.
+    /// Copies the marks of the watches that `new` replaces.
     fn inherit_marks(&self, new: &NewWatch) {
         for before in self.overlapping(new.range()) {
             let mut guard = Guard::lock();
@@ -278,23 +281,24 @@ impl Drop for Watches {
     }
 }
 
-/// Has the hook watch `contig`, as pending, if there are blocks in it that leaves of 2M can have.
+/// Adds a watch for the blocks of `contig` that 2M leaves can map, as pending. `None` if there are
+/// none.
 ///
-/// `owner` is the domain's in which the result is dropped or put.
+/// `owner` is of the domain that gets the result. Fails with `ENOMEM`.
 pub(crate) fn watch(contig: ContigRun, owner: &Arc<Owner>) -> Result<Option<NewWatch>> {
     let Some(blocks) = contig.blocks() else {
         return Ok(None);
     };
     let at = contig.phys_at(blocks.start());
-    // SAFETY: The domain drops its watches before it is freed.
+    // SAFETY: A domain drops its watches before it is freed.
     let new = unsafe { NewWatch::new(blocks, at, owner.clone()) }?;
 
     Ok(Some(new))
 }
 
-/// The same, of what is not followed yet.
+/// As [`watch`], for a run that is not followed yet.
 ///
-/// Fails with `EMLINK` if a frame has too many mappings that are followed in its container.
+/// Fails with `EMLINK` if a frame has more than 1024 watches in the container.
 pub(super) fn watch_counted(contig: ContigRun, owner: &Arc<Owner>) -> Result<Option<NewWatch>> {
     let new = watch(contig, owner)?;
 
@@ -304,11 +308,11 @@ pub(super) fn watch_counted(contig: ContigRun, owner: &Arc<Owner>) -> Result<Opt
     }
 }
 
-/// How many mappings of a frame are followed in a container, of all its domains, at most: whoever
-/// changes the frame's RMP entry waits for all of them.
+/// Maximum number of watches of a frame in a container, in all its domains. A change of the RMP
+/// entry of the frame visits all of them.
 const MOST: u32 = 1024;
 
-/// Whether a frame of `watch` has more than that.
+/// Whether a frame of `watch` has more than [`MOST`].
 fn is_crowded(watch: &Watch) -> bool {
     let more = |blocks: (u32, u32)| {
         let mut count = 0u32;
@@ -327,23 +331,24 @@ fn is_crowded(watch: &Watch) -> bool {
     };
     let (first, last) = watch.numbers();
 
-    // So many in all, mostly, and there is no need to count block by block.
+    // Usually the whole range has few watches. Otherwise count block by block.
     more((first, last)) && (first..=last).any(|number| more((number, number)))
 }
 
 /// Which leaves over a block agree with the RMP.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fit {
-    /// It is whole.
+    /// Any size.
     Any,
-    /// A call is under way, on this block or on another one: it may be about to break. The worker is to
-    /// look at it later.
+    /// 4K: a call is in transit, on this block or on another one of its bucket. The worker has to
+    /// look again.
     SmallForNow,
-    /// It is broken.
+    /// 4K: the block is broken.
     Small,
 }
 
 impl Fit {
+    /// For `block`. Atomic; takes the rmap's lock.
     pub(crate) fn of(block: Block) -> Self {
         if Guard::lock().is_in_transit(block) {
             return Self::SmallForNow;
@@ -351,7 +356,7 @@ impl Fit {
         Self::of_still(block)
     }
 
-    /// The same, with the lock held.
+    /// As [`Self::of`], with the lock held.
     pub(super) fn under(guard: &mut Guard, block: Block) -> Self {
         if guard.is_in_transit(block) {
             return Self::SmallForNow;
