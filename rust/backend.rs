@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The backend as VFIO sees it: a table of operations, and what they are called with.
+//! The operations that VFIO calls.
 
 #![allow(unsafe_code)]
 
@@ -33,26 +33,28 @@ use crate::{
     uapi, //
 };
 
-/// Our operations, known to VFIO until this is dropped.
+/// Registration with VFIO, until this is dropped.
 ///
-/// VFIO holds the module while a container uses it, and calls [`ioctl`] with nothing held. So its
-/// thread may be anywhere on the way from VFIO to us when the last container goes, and then the
-/// module: see "Calls that come late" in `Documentation/design.rst`.
+/// VFIO holds a reference to the module while a container uses it, but calls [`ioctl`] without a
+/// lock or reference. The call may race with the removal of the last container and of the module:
+/// see "Late calls" in `Documentation/design.rst`.
 pub(crate) struct Registration(());
 
 impl Registration {
+    /// Registers the operations. Sleeps. Fails as `vfio_register_iommu_driver`.
     pub(crate) fn new() -> Result<Self> {
         if serves_type1v2() {
-            // VFIO asks the backend first that came last. Whether type1 is there does not matter.
-            // SAFETY: Modules are initialised in process context.
+            // VFIO asks the last registered backend first, so load type1 now. It does not matter if
+            // that fails.
+            // SAFETY: Module init runs in process context.
             unsafe { bindings::pgsize_request_type1() };
         }
-        // SAFETY: It is called once.
+        // SAFETY: Called once.
         unsafe { bindings::pgsize_debug_init() };
-        // SAFETY: The table is there as long as the module is; VFIO takes a reference to the module
+        // SAFETY: The operations live as long as the module. VFIO holds a reference to the module
         // while a container uses it.
         to_result(unsafe { bindings::vfio_register_iommu_driver(&OPERATIONS.0) })
-            // SAFETY: Nothing is shown.
+            // SAFETY: debugfs shows no container.
             .inspect_err(|_| unsafe { bindings::pgsize_debug_exit() })?;
         Ok(Self(()))
     }
@@ -60,43 +62,44 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        // SAFETY: Modules are unloaded in process context.
+        // SAFETY: Module exit runs in process context.
         unsafe { bindings::pgsize_wait_for_callers() };
-        // SAFETY: It was registered. No container is left, or the module would not be unloaded.
+        // SAFETY: It is registered. There is no container, since each holds a reference to the
+        // module.
         unsafe { bindings::vfio_unregister_iommu_driver(&OPERATIONS.0) };
         rmp::exit();
-        // SAFETY: Without containers nothing is shown.
+        // SAFETY: debugfs shows no container.
         unsafe { bindings::pgsize_debug_exit() };
     }
 }
 
-/// The module is not unloaded while one of these is there.
+/// A reference to the module.
 struct Loaded(());
 
 impl Loaded {
-    /// There is none if the module is being unloaded.
+    /// `None` if the module is being unloaded.
     fn new() -> Option<Self> {
-        // SAFETY: It is the module's own, which is there as long as its code runs: whoever unloads it
-        // waits for us.
+        // SAFETY: It is this module, which exists while its code runs: unloading waits for the
+        // caller.
         let held =
             unsafe { bindings::try_module_get((&raw const bindings::__this_module).cast_mut()) };
 
-        // Not made, so not dropped, if it was not taken.
+        // `then`, not `then_some`: a `Loaded` is dropped only if the reference was taken.
         held.then(|| Self(()))
     }
 }
 
 impl Drop for Loaded {
     fn drop(&mut self) {
-        // SAFETY: It was taken. What of our code runs after it is waited for as what runs before.
+        // SAFETY: The reference is ours. Unloading waits for the code that runs after this, too.
         unsafe { bindings::module_put((&raw const bindings::__this_module).cast_mut()) };
     }
 }
 
-/// The table, which VFIO reads and never writes.
+/// The operations. VFIO does not write to them.
 struct Operations(bindings::vfio_iommu_driver_ops);
 
-// SAFETY: It is not written.
+// SAFETY: Not written after creation.
 unsafe impl Sync for Operations {}
 
 static OPERATIONS: Operations = Operations(bindings::vfio_iommu_driver_ops {
@@ -109,7 +112,7 @@ static OPERATIONS: Operations = Operations(bindings::vfio_iommu_driver_ops {
     attach_group: Some(attach_group),
     detach_group: Some(detach_group),
     group_iommu_domain: Some(group_iommu_domain),
-    // For devices that do no DMA of their own; their groups are refused.
+    // Only for emulated IOMMU groups (`VFIO_EMULATED_IOMMU`), which `attach_group` refuses.
     pin_pages: None,
     unpin_pages: None,
     register_device: None,
@@ -118,22 +121,22 @@ static OPERATIONS: Operations = Operations(bindings::vfio_iommu_driver_ops {
 });
 
 fn serves_type1v2() -> bool {
-    // SAFETY: It may be called from anywhere.
+    // SAFETY: It has no requirements.
     unsafe { bindings::pgsize_serve_type1v2() }
 }
 
-/// An error as an ioctl answers it.
+/// The return value of an ioctl that fails.
 fn errno(error: Error) -> c_long {
     from_i32(error.to_errno())
 }
 
-/// `VFIO_SET_IOMMU`, for a type that [`uapi::extension`] said yes to.
+/// `VFIO_SET_IOMMU`, for a type that [`uapi::extension`] supports.
 ///
 /// # Safety
 ///
-/// None: it is unsafe as the table's type is.
+/// No requirements; unsafe as the type of the operations requires.
 unsafe extern "C" fn open(kind: c_ulong) -> *mut c_void {
-    // SAFETY: It may be called from anywhere.
+    // SAFETY: It has no requirements.
     let limit = unsafe { bindings::pgsize_dma_entry_limit() };
     let container = match u32::try_from(kind) {
         Ok(bindings::VFIO_PGSIZE_IOMMU) => Container::new(true, limit),
@@ -150,27 +153,26 @@ unsafe extern "C" fn open(kind: c_ulong) -> *mut c_void {
     }
 }
 
-/// The container's end. Who calls from now on does not find it, and who found it before finds it
-/// closed.
+/// Closes a container. Later calls do not find it; calls in progress find it closed.
 ///
 /// # Safety
 ///
-/// None: it is unsafe as the table's type is.
+/// No requirements; unsafe as the type of the operations requires.
 unsafe extern "C" fn release(data: *mut c_void) {
     if let Some(container) = registry::remove(data) {
-        // First, and with no lock held: that waits for who reads.
+        // Waits for readers, so no lock may be held, and before the container is closed.
         debugfs::hide(&container);
         container.close();
     }
 }
 
-/// VFIO holds no lock here (`drivers/vfio/container.c: vfio_fops_unl_ioctl`): a VMM that takes the
-/// last group away while it calls has `data` be of a container that is gone, of another backend's, or
-/// NULL. The module may be going, too: see [`Registration`].
+/// VFIO holds no lock (`drivers/vfio/container.c: vfio_fops_unl_ioctl`). If a VMM detaches the last
+/// group meanwhile, `data` may be of a container that is gone or of another backend, or NULL, and
+/// the module may be about to be unloaded: see [`Registration`].
 ///
 /// # Safety
 ///
-/// None: it is unsafe as the table's type is.
+/// No requirements; unsafe as the type of the operations requires.
 unsafe extern "C" fn ioctl(data: *mut c_void, command: c_uint, arg: c_ulong) -> c_long {
     let Some(_module) = Loaded::new() else {
         return errno(EINVAL);
@@ -186,22 +188,24 @@ unsafe extern "C" fn ioctl(data: *mut c_void, command: c_uint, arg: c_ulong) -> 
     }
 }
 
+/// Attaches a group, see [`State::attach`](crate::container::State::attach).
+///
 /// # Safety
 ///
-/// `group` is a group that stays until it is detached or the container is released.
+/// `group` is valid until it is detached or the container is released.
 unsafe extern "C" fn attach_group(
     data: *mut c_void,
     group: *mut bindings::iommu_group,
     kind: bindings::vfio_group_type,
 ) -> c_int {
     from_result(|| {
-        // Devices that do no DMA of their own are type1's: VFIO asks it next.
+        // VFIO then asks type1, which serves emulated IOMMU groups.
         if kind != bindings::vfio_group_type_VFIO_IOMMU {
             return Err(unsupported());
         }
         // SAFETY: By the requirement.
         let group = unsafe { Group::new(NonNull::new(group).ok_or(EINVAL)?) };
-        // SAFETY: It may be called from anywhere.
+        // SAFETY: It has no requirements.
         let unsafe_interrupts = unsafe { bindings::pgsize_allow_unsafe_interrupts() };
         let container = registry::find(data).ok_or(EINVAL)?;
 
@@ -210,17 +214,21 @@ unsafe extern "C" fn attach_group(
     })
 }
 
+/// Detaches a group, see [`State::detach`](crate::container::State::detach).
+///
 /// # Safety
 ///
 /// As for [`attach_group`].
 unsafe extern "C" fn detach_group(data: *mut c_void, group: *mut bindings::iommu_group) {
     if let (Some(container), Some(group)) = (registry::find(data), NonNull::new(group)) {
-        // SAFETY: By the requirement: it is valid until we return, and is not kept.
+        // SAFETY: By the requirement it is valid until we return. It is not kept.
         let group = unsafe { Group::new(group) };
         container.with_state(|state| state.detach(group));
     }
 }
 
+/// The domain of a group, or an error pointer: `ENODEV` if the group is not attached, `EINVAL`.
+///
 /// # Safety
 ///
 /// `group` is a group, or NULL.

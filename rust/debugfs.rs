@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What debugfs shows of a container: see `debugfs.c`.
+//! Files of containers in debugfs: see `debugfs.c`.
 
 #![allow(unsafe_code)]
 
@@ -35,29 +35,30 @@ use crate::{
     }, //
 };
 
-/// Shows a container, until [`hide`].
+/// Creates the files of a container. Sleeps.
 pub(crate) fn show(container: &Container) {
-    // SAFETY: It hands back what it is given and does nothing else with it.
+    // SAFETY: It does not dereference the pointer, and only passes it back.
     unsafe { bindings::pgsize_debug_show(container.number.get(), container.number.to_data()) };
 }
 
-/// Shows it no more. Waits for who reads, so no lock may be held that reading takes.
+/// Removes the files of a container. Waits for readers: no lock that a reader takes may be held.
 pub(crate) fn hide(container: &Container) {
     // SAFETY: It has no requirements.
     unsafe { bindings::pgsize_debug_hide(container.number.get()) };
 }
 
-/// The binary logarithm of the smallest leaf's size.
+/// Binary logarithm of the smallest leaf size.
 const PAGE_LG2: u32 = PAGE_BYTES.trailing_zeros();
 
-/// How often it is tried, a millisecond apart, before a container is said to be busy.
+/// Number of attempts to lock the container, one per millisecond, before the file says that it is
+/// busy.
 const TRIES: usize = 100;
 
-/// Calls `show` with what the files of `debugfs.c` are called with.
+/// Calls `show` with the arguments of a file of `debugfs.c`, and the state of the container.
 ///
 /// # Safety
 ///
-/// `seq` is valid, and of the caller alone.
+/// `seq` is valid and has no other user.
 unsafe fn shown(
     seq: *mut bindings::seq_file,
     container: *mut c_void,
@@ -69,7 +70,7 @@ unsafe fn shown(
     from_result(|| {
         let container = registry::find(container).ok_or(ENODEV)?;
 
-        // A reader does not wait for what a VMM has under way, but for what is over in a moment.
+        // Wait for short operations only: a VMM can make long ones last as long as it wants.
         for _ in 0..TRIES {
             if let Some(state) = container.try_lock() {
                 return show(seq, &*state?).map(|()| 0);
@@ -81,7 +82,7 @@ unsafe fn shown(
     })
 }
 
-/// A line for each segment: first and last address, leaf sizes, and how it follows the RMP.
+/// One line per segment: first address, last address, leaf sizes, RMP flags.
 ///
 /// # Safety
 ///
@@ -110,7 +111,7 @@ unsafe extern "C" fn pgsize_debug_policy(
     unsafe { shown(seq, container, show) }
 }
 
-/// A line for each domain and leaf size: the domain's number, the size, and how many there are.
+/// One line per domain and leaf size: number of the domain, size, number of leaves.
 ///
 /// # Safety
 ///
@@ -136,7 +137,8 @@ unsafe extern "C" fn pgsize_debug_leaves(
     unsafe { shown(seq, container, show) }
 }
 
-/// How many leaves of each size, by its binary logarithm, a domain has; none if it can not be read.
+/// The number of leaves of a domain by the binary logarithm of their size; all 0 if the page table
+/// cannot be read. Fails with `EINTR` on a fatal signal.
 fn count_leaves(state: &State, domain: &Domain) -> Result<[u64; 64]> {
     let mut counts = [0_u64; 64];
     let Some(table) = domain.table() else {
@@ -156,7 +158,7 @@ fn count_leaves(state: &State, domain: &Domain) -> Result<[u64; 64]> {
                 if let Some(count) = counts.get_mut(lg2 as usize) {
                     *count = count.wrapping_add(leaves);
                 }
-                // A leaf may go on behind the piece.
+                // The leaf may extend beyond the piece.
                 seen = seen.max(run.range.last());
             }
             left = todo.behind(seen);
@@ -166,7 +168,7 @@ fn count_leaves(state: &State, domain: &Domain) -> Result<[u64; 64]> {
     Ok(counts)
 }
 
-/// What `VFIO_PGSIZE_GET_STATS` answers, a line each.
+/// One line per counter of `VFIO_PGSIZE_GET_STATS`.
 ///
 /// # Safety
 ///

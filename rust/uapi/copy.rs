@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Structures of userspace, copied in and out.
+//! Copies structures from and to userspace.
 
 #![allow(unsafe_code)]
 
@@ -28,12 +28,12 @@ use crate::{
     }, //
 };
 
-/// Structures of userspace: made of integers without holes between them.
+/// Declares structures that consist of integers without padding.
 macro_rules! plain {
     ($($name:ident),* $(,)?) => {$(
-        // SAFETY: Any bytes are valid for integers.
+        // SAFETY: All bit patterns are valid integers.
         unsafe impl FromBytes for bindings::$name {}
-        // SAFETY: It has no padding: see the header that it is generated from.
+        // SAFETY: The structure has no padding: see the UAPI header.
         unsafe impl AsBytes for bindings::$name {}
     )*};
 }
@@ -50,7 +50,8 @@ plain!(
     vfio_pgsize_stats,
 );
 
-/// Reads a structure whose first field is `argsz`.
+/// Reads a structure that starts with `argsz`. Fails with `EINVAL` if `argsz` is less than its
+/// size, and with `EFAULT`.
 pub(crate) fn read<T: FromBytes>(user: UserPtr, argsz: impl FnOnce(&T) -> u32) -> Result<T> {
     let request = UserSlice::new(user, size_of::<T>()).reader().read::<T>()?;
 
@@ -60,11 +61,13 @@ pub(crate) fn read<T: FromBytes>(user: UserPtr, argsz: impl FnOnce(&T) -> u32) -
     Ok(request)
 }
 
+/// Writes a structure. Fails with `EFAULT`.
 pub(crate) fn write<T: AsBytes>(user: UserPtr, answer: &T) -> Result {
     UserSlice::new(user, size_of::<T>()).writer().write(answer)
 }
 
-/// `size` bytes from `iova` on: whole pages.
+/// The range of `size` bytes from `iova` on. Fails with `EINVAL` unless these are whole pages, at
+/// least one, and with `EOVERFLOW`.
 pub(crate) fn range(iova: u64, size: u64) -> Result<IovaRange> {
     if size == 0 || (iova | size) & (PAGE_BYTES - 1) != 0 {
         return Err(EINVAL);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `VFIO_IOMMU_GET_INFO`: what a container can do, as a chain of capabilities.
+//! `VFIO_IOMMU_GET_INFO`: the properties of a container, as a chain of capabilities.
 
 #![allow(unsafe_code)]
 
@@ -25,7 +25,7 @@ use crate::{
     }, //
 };
 
-/// The least that a caller gives room for: up to `iova_pgsizes`.
+/// The least `argsz` that is accepted: up to `iova_pgsizes`.
 const LEAST: usize = core::mem::offset_of!(bindings::vfio_iommu_type1_info, cap_offset);
 
 const WHOLE: usize = size_of::<bindings::vfio_iommu_type1_info>();
@@ -34,7 +34,7 @@ type AvailCap = bindings::vfio_iommu_type1_info_dma_avail;
 
 type RangesCap = bindings::vfio_iommu_type1_info_cap_iova_range;
 
-// SAFETY: Integers without holes between them.
+// SAFETY: Integers without padding.
 unsafe impl AsBytes for bindings::vfio_iommu_type1_info {}
 
 // SAFETY: As above.
@@ -49,10 +49,11 @@ unsafe impl AsBytes for bindings::vfio_pgsize_info_cap {}
 // SAFETY: As above.
 unsafe impl AsBytes for AvailCap {}
 
-/// A chain of capabilities: each says how far from the start of the answer the next one is.
+/// A capability chain. Each capability has the offset of the next one from the start of the
+/// structure.
 struct Chain {
     bytes: KVec<u8>,
-    /// Where the last one begins.
+    /// Start of the last capability.
     last: Option<usize>,
 }
 
@@ -64,7 +65,7 @@ impl Chain {
         }
     }
 
-    /// Adds a capability, of `parts` after each other.
+    /// Appends a capability that consists of `parts`, in this order.
     fn add(&mut self, parts: &[&[u8]]) -> Result {
         let start = self.bytes.len();
 
@@ -125,7 +126,7 @@ pub(super) fn get_info(container: &Container, user: UserPtr) -> Result {
     writer.write_slice(&chain.bytes)
 }
 
-/// The capabilities that type1 has, as far as they are ours, and the policy.
+/// The capabilities of type1 that apply, and the policy.
 fn capabilities(state: &State) -> Result<Chain> {
     let mut chain = Chain::new();
     let header = |id: u32| -> Result<_> {
@@ -152,7 +153,7 @@ fn capabilities(state: &State) -> Result<Chain> {
             ranges.push(range, GFP_KERNEL)?;
         }
         let head = header(bindings::VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE)?;
-        // The number of ranges, and 32 bits that are reserved, stand between.
+        // Between the header and the ranges: their number, and 32 reserved bits.
         const { assert!(size_of::<RangesCap>() == 16) };
         let number = u64::from(u32::try_from(windows.len())?);
         chain.add(&[

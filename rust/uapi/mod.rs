@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! ioctls: arguments of userspace, checked once and made typed requests; and the answers.
+//! ioctls: checks the arguments, converts them to typed requests, and writes the results.
+//!
+//! `include/uapi/linux/vfio_pgsize.h` documents the calls.
 
 mod copy;
 mod info;
@@ -47,16 +49,17 @@ use crate::{
     }, //
 };
 
-/// Runs that one QUERY reports, at most.
+/// Maximum number of runs of one QUERY.
 const MAX_RUNS: u32 = 1024;
 
-/// What `VFIO_CHECK_EXTENSION` answers.
+/// The result of `VFIO_CHECK_EXTENSION` for `VFIO_PGSIZE_IOMMU`.
 const VERSION: c_long = bindings::VFIO_PGSIZE_VERSION as c_long;
 
-/// What `GET_POLICY` answers where the number of bytes does not fit 64 bits.
+/// The size that GET_POLICY returns for all 2^64 bytes.
 const MOST_BYTES: u64 = !(PAGE_BYTES - 1);
 
-/// Runs an ioctl on a container.
+/// Executes an ioctl. Sleeps. Returns a value of 0 or more, or fails as the UAPI header says, with
+/// `ENOTTY` for an unknown command.
 pub(crate) fn ioctl(container: &Container, command: u32, arg: usize) -> Result<c_long> {
     let user = UserPtr::from_addr(arg);
 
@@ -76,7 +79,8 @@ pub(crate) fn ioctl(container: &Container, command: u32, arg: usize) -> Result<c
     Ok(0)
 }
 
-/// What is said of an extension wherever the question is asked; 0: nothing.
+/// The result of `VFIO_CHECK_EXTENSION` where it does not depend on the container. 0: not
+/// supported.
 pub(crate) fn extension(number: usize, serves_type1v2: bool) -> c_long {
     match u32::try_from(number) {
         Ok(bindings::VFIO_PGSIZE_IOMMU) => VERSION,
@@ -95,7 +99,7 @@ fn check_extension(container: &Container, number: usize) -> Result<c_long> {
             .all(|domain| domain.is_coherent())
             .into());
     }
-    // As type1 answers once a container is set up, whichever of its types it has.
+    // As type1 after `VFIO_SET_IOMMU`, for all its types.
     if number == to_usize(bindings::VFIO_TYPE1_IOMMU.into()) {
         return Ok(1);
     }
@@ -118,7 +122,7 @@ fn map_dma(container: &Container, user: UserPtr) -> Result {
     if request.flags & !known != 0 || shared && !stateful {
         return Err(EINVAL);
     }
-    // In type1's order: what overflows is told before what is misaligned.
+    // As type1, check for overflow before alignment.
     let more = request.size.checked_sub(1).ok_or(EINVAL)?;
     request.iova.checked_add(more).ok_or(EOVERFLOW)?;
     request.vaddr.checked_add(more).ok_or(EOVERFLOW)?;
@@ -187,7 +191,7 @@ const SPLIT: u32 = bindings::VFIO_PGSIZE_POLICY_ON_SMASH_SPLIT;
 
 const MERGE: u32 = bindings::VFIO_PGSIZE_POLICY_ON_WHOLE_MERGE;
 
-/// How a rule follows the RMP, as flags of a policy.
+/// The flags of a policy that follows the RMP as `rule`.
 fn flags_of(rule: Rule) -> u32 {
     (if rule.split { SPLIT } else { 0 }) | (if rule.merge { MERGE } else { 0 })
 }
@@ -295,7 +299,7 @@ fn set_event(container: &Container, user: UserPtr) -> Result {
     Ok(())
 }
 
-/// A run as userspace sees it.
+/// Converts a run.
 fn report(run: &Run) -> bindings::vfio_pgsize_run {
     bindings::vfio_pgsize_run {
         iova: run.range.start().get(),
@@ -306,7 +310,7 @@ fn report(run: &Run) -> bindings::vfio_pgsize_run {
     }
 }
 
-// A structure that grew would be read beyond its end.
+// The size of each structure is fixed: a client compiled with an older header passes fewer bytes.
 kernel::static_assert!(size_of::<bindings::vfio_pgsize_policy>() == 32);
 
 kernel::static_assert!(size_of::<bindings::vfio_pgsize_query>() == 40);

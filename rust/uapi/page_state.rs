@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `VFIO_PGSIZE_SET_STATE`: changes of userspace, read some at a time.
+//! `VFIO_PGSIZE_SET_STATE`: reads changes from userspace, some at a time.
 
 use kernel::{
     prelude::*,
@@ -31,11 +31,12 @@ use crate::{
     }, //
 };
 
-/// Changes that are read, and then made, at once.
+/// Maximum number of changes that are read at once.
 const CHANGES: usize = 512;
 
 const SIZE: usize = size_of::<bindings::vfio_pgsize_state>();
 
+/// Makes the changes of a request. Stores the number of changes that it made, also on failure.
 pub(crate) fn set_state(container: &Container, user: UserPtr) -> Result {
     let mut request = read(user, |set: &bindings::vfio_pgsize_set_state| set.argsz)?;
 
@@ -53,7 +54,7 @@ pub(crate) fn set_state(container: &Container, user: UserPtr) -> Result {
     result
 }
 
-/// Reads changes and makes them. Returns how many are done, and why the next one is not.
+/// Reads and makes changes. Returns how many were made, and the error of the next one.
 fn make_changes(
     container: &Container,
     request: &bindings::vfio_pgsize_set_state,
@@ -68,7 +69,7 @@ fn make_changes(
 
     while result.is_ok() && done < number {
         let wanted = room.min(number.saturating_sub(done));
-        // Cannot overflow: all numbers are of 32 bits.
+        // Cannot overflow: the numbers have 32 bits.
         let place = to_usize(request.changes).wrapping_add(done.wrapping_mul(SIZE));
 
         bytes.clear();
@@ -78,7 +79,7 @@ fn make_changes(
         let (made, end) = container.set_state(changes, pins);
 
         done = done.saturating_add(made);
-        // What is wrong with a change comes to light when those before it are done.
+        // An invalid change fails only after the changes before it are made.
         result = end.and(good);
         if result.is_ok() && done < number {
             result = cond_resched_killable();
@@ -87,7 +88,8 @@ fn make_changes(
     (done, result)
 }
 
-/// Reads `wanted` changes at `place`, up to one that can not be read.
+/// Reads `wanted` changes at `place`, up to the first one that cannot be read. Fails with its
+/// error.
 fn read_changes(place: usize, wanted: usize, bytes: &mut KVVec<u8>) -> Result {
     let mut read = |place, wanted: usize| {
         UserSlice::new(UserPtr::from_addr(place), wanted.wrapping_mul(SIZE))
@@ -95,7 +97,7 @@ fn read_changes(place: usize, wanted: usize, bytes: &mut KVVec<u8>) -> Result {
     };
 
     match read(place, wanted) {
-        // Not all of them are there: those before the first that is not.
+        // Read one by one, up to the first one that cannot be read.
         Err(error) if error == EFAULT => {
             (0..wanted).try_for_each(|index| read(place.wrapping_add(index.wrapping_mul(SIZE)), 1))
         }
@@ -103,7 +105,7 @@ fn read_changes(place: usize, wanted: usize, bytes: &mut KVVec<u8>) -> Result {
     }
 }
 
-/// Makes requests of what was read, up to one that is wrong.
+/// Converts changes, up to the first invalid one. Fails with its error.
 fn check_changes(bytes: &[u8], changes: &mut KVVec<StateChange>) -> Result {
     for bytes in bytes.chunks_exact(SIZE) {
         let change = bindings::vfio_pgsize_state::from_bytes_copy(bytes).ok_or(EINVAL)?;
