@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A new policy for what is mapped already: leaves are split and merged while devices use them.
+//! Sets policies, and applies them to what is mapped: splits and merges leaves while devices use
+//! them.
 
 use kernel::prelude::*;
 
@@ -31,17 +32,17 @@ use crate::{
     }, //
 };
 
-/// What a policy request is about.
+/// What a policy request applies to.
 #[derive(Clone, Copy)]
 pub(crate) enum Scope {
-    /// The container, wherever no range has a policy of its own.
+    /// The container: all IOVAs without a policy of their own.
     Container(Rule),
-    /// A range; `None`: its own policy goes, and the container's holds there.
+    /// A range. `None`: it inherits the container's policy.
     Range(IovaRange, Option<Rule>),
 }
 
 impl Scope {
-    /// Where it can change anything.
+    /// The range in which the request may change leaves.
     fn range(&self) -> IovaRange {
         match self {
             Self::Container(_) => IovaRange::ALL,
@@ -51,12 +52,12 @@ impl Scope {
 }
 
 impl State {
-    /// Sets the policy; with `apply`, also converts what is mapped.
+    /// Sets the policy. With `apply`, also converts what is mapped.
     ///
-    /// Errors: `EINVAL` a size that not every domain has; `ENOSPC` too many ranges; `EOPNOTSUPP`
-    /// `apply` or following, and a domain's page table can not be edited, or there is nothing to
-    /// follow; `ENOMEM` and `EINTR`: the policy is as it was, and each leaf is one that the old or
-    /// the new policy gives.
+    /// Sleeps. Fails with `EINVAL` if a domain does not support a size; `ENOSPC` if there are too
+    /// many ranges; `EOPNOTSUPP` if `apply` or the policy needs a page table that cannot be edited,
+    /// or if there is no RMP; `ENOMEM`; `EMLINK`; `EINTR` on a fatal signal. On failure the policy
+    /// is unchanged, and each leaf is one of the old or of the new policy.
     pub(crate) fn set_policy(&mut self, scope: Scope, apply: bool) -> Result {
         let policy = match scope {
             Scope::Container(rule) => self.policy.with_rule(self.checked(rule)?)?,
@@ -78,13 +79,13 @@ impl State {
         if (asks || policy.follows()) && self.hook.is_none() {
             self.hook = Some(Hook::new()?);
         }
-        // What is split is so with tables that are there.
+        // Splits of the hook use tables in stock.
         self.keep_reserve();
         let result = self.commit_policy(&policy, scope, apply);
         if result.is_ok() {
             self.policy = policy;
         }
-        // After an error, or if it is lost, something may still be followed that is not to be.
+        // After an error there may be watches that the policy does not ask for.
         let watched = |domain: &Domain| domain.watches().first_in(IovaRange::ALL).is_some();
         if !self.policy.follows() && !self.domains.iter().any(watched) {
             self.hook = None;
@@ -93,11 +94,11 @@ impl State {
         result
     }
 
-    /// Follows all mappings that have a part in `scope` as `policy` says, or as the present one does.
-    /// Only there something new is followed. After an error all is followed as before.
+    /// Replaces the watches of all mappings that overlap `scope`, as `policy` or else the current
+    /// policy says. On failure the old watches stay.
     fn adopt_all(&mut self, policy: Option<&Policy>, scope: IovaRange) -> Result {
         self.repair()?;
-        // What is lost meanwhile has small leaves when it is repaired, and is not lost again.
+        // A leaf that is repaired is small, and cannot be lost again.
         while !self.adopt(policy, scope)? {
             self.repair()?;
         }
@@ -111,8 +112,8 @@ impl State {
         Ok(())
     }
 
-    /// The same; what is new may disagree with the RMP. False: a leaf was lost, and all is followed as
-    /// before.
+    /// As [`Self::adopt_all`], but new watches may disagree with the RMP. Returns `false` if a leaf
+    /// is lost; the old watches stay then.
     fn adopt(&mut self, policy: Option<&Policy>, scope: IovaRange) -> Result<bool> {
         let policy = policy.unwrap_or(&self.policy);
         let mut adopted = KVVec::new();
@@ -141,7 +142,7 @@ impl State {
             }
             return result;
         }
-        // From here on nothing fails.
+        // Cannot fail from here on.
         for (index, range, new) in adopted {
             if let Some(domain) = self.domains.get_mut(index) {
                 domain.watches_mut().replace(range, new);
@@ -151,7 +152,7 @@ impl State {
         Ok(true)
     }
 
-    /// What a new policy does to what is mapped.
+    /// Replaces watches, and with `apply` converts leaves. On failure restores the watches.
     fn commit_policy(&mut self, policy: &Policy, scope: Scope, apply: bool) -> Result {
         let follows = policy.follows() || self.policy.follows();
 
@@ -181,7 +182,8 @@ impl State {
         }
     }
 
-    /// `rule`, if every domain has its sizes and 4K is among them.
+    /// Checks that all domains support the sizes of `rule`, that 4K is among them, and that merge
+    /// implies split.
     fn checked(&self, rule: Rule) -> Result<Rule> {
         let sizes = rule.sizes;
         let good = sizes == PageSizes::ALL
@@ -194,8 +196,8 @@ impl State {
         }
     }
 
-    /// Gives what is mapped in `range` the leaves that `policy` gives; and what lies around it, as
-    /// far as leaves may now reach across the range's ends.
+    /// Converts what is mapped in `range` to the leaves of `policy`, and what is around it as far
+    /// as new leaves may reach across the ends of the range.
     fn convert(&self, policy: &Policy, range: IovaRange) -> Result {
         for mapping in self.mappings.overlapping(range) {
             for segment in policy.segments(mapping.range) {
@@ -204,7 +206,7 @@ impl State {
                     let Some(part) = reach(range, segment.range, sizes) else {
                         continue;
                     };
-                    // While the hook may be at work each block is edited by itself.
+                    // The hook may edit these leaves, so edit block by block.
                     if domain.watches().first_in(part).is_some() {
                         domain.convert_live(part, sizes, segment.rule.follows())?;
                     } else {
@@ -218,8 +220,8 @@ impl State {
     }
 }
 
-/// Sees to it that no leaf crosses an end of `part`, which is to have `sizes`. What lies outside of
-/// it gets leaves that the policy there allows.
+/// Splits the leaves that cross an end of `part`, which gets `sizes`. Their parts outside get the
+/// sizes of `policy` there.
 fn split_part_boundaries(
     domain: &Domain,
     policy: &Policy,
@@ -231,7 +233,7 @@ fn split_part_boundaries(
     let left = part.start().before().map_or(sizes, outside);
 
     if let Some(behind) = part.last().next() {
-        // A leaf that crosses both ends is cut here into what the other cut makes good.
+        // A leaf that crosses both ends: the split at the start follows, and finishes it.
         let crosses_both = |leaf: &Leaf| leaf.iova < part.start();
         let both = table
             .view()

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Groups that come to a container and go.
+//! Attaches and detaches groups.
 
 use kernel::prelude::*;
 
@@ -29,12 +29,12 @@ use crate::{
 };
 
 impl State {
-    /// Attaches `group`: to a domain that is there, or to a new one, which then gets all mappings.
+    /// Attaches `group` to a compatible domain, or to a new one that gets all mappings.
     ///
-    /// Errors: `EINVAL` it is attached already, or keeps addresses to itself that are mapped, or
-    /// leaves none; `EPERM` its interrupts are not isolated, and `unsafe_interrupts` is not set;
-    /// `ENOMEM` a leaf that the hook had to unmap can not be mapped again; and those of the IOMMU
-    /// core and of mapping.
+    /// Sleeps. Fails with `EINVAL` if it is attached already, if it reserves IOVAs that are mapped,
+    /// or if it leaves no usable window; `EPERM` if its interrupts are not isolated and
+    /// `unsafe_interrupts` is not set; `EOPNOTSUPP` if the container needs a page table that can be
+    /// edited; `ENOMEM`, also if a lost leaf cannot be repaired; and as the IOMMU core.
     pub(crate) fn attach(&mut self, group: Group, unsafe_interrupts: bool) -> Result {
         if self.domains.iter().any(|domain| domain.has(group)) {
             return Err(EINVAL);
@@ -61,7 +61,7 @@ impl State {
 
         if !self.join(group, &mut domain)? {
             self.domains.reserve(1, GFP_KERNEL_ACCOUNT)?;
-            // What is not there can not be read.
+            // A lost leaf cannot be read.
             self.repair_lost()?;
             self.replay(&mut domain)?;
             self.domains.push(domain, GFP_KERNEL_ACCOUNT)?;
@@ -70,7 +70,8 @@ impl State {
         Ok(())
     }
 
-    /// Moves `group` from `domain`, its own, to one that is there; says whether one takes it.
+    /// Moves `group` from `domain`, which has no other group, to a compatible one. Returns whether
+    /// there is one.
     fn join(&mut self, group: Group, domain: &mut Domain) -> Result<bool> {
         for other in self.domains.iter_mut() {
             if wants_own_domains() || !other.is_compatible(domain) {
@@ -85,7 +86,7 @@ impl State {
         Ok(false)
     }
 
-    /// Maps in `domain`, in which nothing is mapped, all that is mapped in the others.
+    /// Maps all mappings in `domain`, in which nothing is mapped. On failure nothing is.
     fn replay(&self, domain: &mut Domain) -> Result {
         let mut done = 0usize;
         let mut result = Ok(());
@@ -112,7 +113,7 @@ impl State {
         };
         let mut found = KVVec::with_capacity(1024, GFP_KERNEL_ACCOUNT)?;
         let mut left = mapping.mapped();
-        // A contiguous run may go on in the next piece.
+        // A contiguous run may continue in the next piece.
         let mut held: Option<ContigRun> = None;
         let mut mapped: Option<IovaRange> = None;
         let mut put = |contig: ContigRun, domain: &mut Domain| {
@@ -152,7 +153,7 @@ impl State {
             result = put(last, domain);
         }
         if result.is_ok() && source.watches().lost_in(mapping.range) {
-            // Perhaps it was not there when it was looked for: nobody would know in the new domain.
+            // A leaf may have been lost before it was read, and would be missing in the new domain.
             result = Err(ENOMEM);
         }
         if let (Err(_), Some(range)) = (&result, mapped) {
@@ -161,8 +162,8 @@ impl State {
         result
     }
 
-    /// Detaches `group`. With the last group of a domain the domain goes, and with the last domain
-    /// all mappings.
+    /// Detaches `group`. Frees its domain with its last group, and removes all mappings with the
+    /// last domain. Sleeps. Cannot fail.
     pub(crate) fn detach(&mut self, group: Group) {
         let Some(index) = self
             .domains
@@ -178,7 +179,7 @@ impl State {
                 self.unmap_at_end();
             }
             if let Ok(mut domain) = self.domains.remove(index) {
-                // Not only freed: IOMMU_DEBUG_PAGEALLOC counts what is mapped.
+                // Unmap before freeing: IOMMU_DEBUG_PAGEALLOC counts mapped pages.
                 let mappings = self.mappings.overlapping(IovaRange::ALL);
                 for mapped in mappings.filter_map(Mapping::mapped) {
                     domain.unmap_present(mapped);
@@ -188,13 +189,13 @@ impl State {
         if self.domains.is_empty() {
             self.windows = Windows::none();
         } else if let Ok(windows) = usable_windows(self.domains.iter()) {
-            // What the others leave usable is no less. If there is no memory to say so, it stays.
+            // The windows can only grow. Without memory for the new ones, keep the old ones.
             self.windows = windows;
         }
     }
 }
 
-/// What all the domains reach, without what their groups keep to themselves.
+/// The windows that all domains support, without the reserved regions of their groups.
 fn usable_windows<'a>(domains: impl Iterator<Item = &'a Domain>) -> Result<Windows> {
     let mut windows = Windows::everything()?;
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Runs on their way from the process to the page tables: many small ones go with one call.
+//! Batches of pinned runs, which are mapped with one call.
 //!
-//! A call to map costs as much as hundreds of leaves, and more where the IOMMU wants a flush after
-//! it. So runs are gathered up to [`RUNS`] of them, to [`PIECE`], or to the end of a segment, and
-//! mapped together.
+//! A call of the driver's map costs as much as hundreds of leaves, and more if the IOMMU needs a
+//! flush after map. So runs are collected: up to [`RUNS`] of them, up to [`PIECE`] bytes, or up to
+//! the end of a segment.
 
 #![allow(unsafe_code)]
 
@@ -33,19 +33,20 @@ use crate::{
     }, //
 };
 
-/// Runs that are mapped together, at most.
+/// Maximum number of runs in a batch.
 const RUNS: usize = 512;
 
-/// Room for a batch. One serves a container.
+/// Buffers for a batch.
 pub(crate) struct Buffers {
     runs: KVVec<PinnedRun>,
     list: KVVec<bindings::scatterlist>,
 }
 
-// SAFETY: Between two uses it holds nothing.
+// SAFETY: Empty between two uses.
 unsafe impl Send for Buffers {}
 
 impl Buffers {
+    /// Fails with `ENOMEM`.
     pub(crate) fn new() -> Result<Self> {
         Ok(Self {
             runs: KVVec::with_capacity(RUNS, GFP_KERNEL_ACCOUNT)?,
@@ -54,15 +55,15 @@ impl Buffers {
     }
 }
 
-/// Runs that follow one another in IOVA, of one segment, pinned and not yet mapped.
-///
-/// Those that are left when it is dropped are unpinned.
+/// Pinned runs that are adjacent in IOVA, within one segment, and not mapped yet. Dropping it
+/// unpins them.
 pub(super) struct Batch<'b> {
     buffers: &'b mut Buffers,
     range: Option<IovaRange>,
 }
 
 impl<'b> Batch<'b> {
+    /// An empty batch.
     pub(crate) fn new(buffers: &'b mut Buffers) -> Self {
         Self {
             buffers,
@@ -70,15 +71,15 @@ impl<'b> Batch<'b> {
         }
     }
 
-    /// Whether there is room for one more run.
+    /// Whether another run fits.
     pub(super) fn has_room(&self) -> bool {
         let mapped = self.range.map_or(0, IovaRange::pages);
 
         self.buffers.runs.len() < RUNS && mapped < PIECE.pages()
     }
 
-    /// Whether `run`, which is to have leaves of `rule`, goes with others: memory, unless it is as
-    /// well mapped by itself, or is followed.
+    /// Whether `run`, with leaves of `rule`, may be in a batch. It may not if it is no memory, if
+    /// it is followed, or if it is large enough to be mapped by itself.
     pub(super) fn suits(run: &PinnedRun, rule: Rule) -> bool {
         let small = run.pages() < PageSize::SIZE_2M.pages();
         let large_leaves = rule.sizes != rule.sizes.below(PageSize::SIZE_2M) && !rule.follows();
@@ -86,10 +87,12 @@ impl<'b> Batch<'b> {
         run.kind() == Kind::Memory && run.pages() < PIECE.pages() && (small || large_leaves)
     }
 
-    /// Takes in `run`, which [suits](Self::suits) and is to be mapped at `range`, behind all others.
+    /// Appends `run`, which [suits](Self::suits), to be mapped at `range`, behind all others. Fails
+    /// with `EINVAL` or `EOVERFLOW` if it is too long.
     pub(crate) fn push(&mut self, range: IovaRange, run: PinnedRun) -> Result {
         let entry = bindings::scatterlist {
-            // An aligned pointer: the low bits say that this is neither a link nor the end.
+            // The pointer is aligned: the low bits say that the entry is neither a chain nor the
+            // end.
             page_link: to_usize(page_at(run.phys())),
             length: u32::try_from(range.bytes().ok_or(EINVAL)?)?,
             ..Default::default()
@@ -101,9 +104,8 @@ impl<'b> Batch<'b> {
         Ok(())
     }
 
-    /// Maps all that is here in all domains, with leaves of `sizes`; or in none, and unpins it.
-    ///
-    /// Returns where it mapped.
+    /// Maps the batch in all domains with leaves of `sizes`, or in none and unpins it. Returns the
+    /// range.
     pub(crate) fn map(
         &mut self,
         domains: &mut [Domain],
@@ -129,7 +131,7 @@ impl<'b> Batch<'b> {
         result.map(|()| Some(range))
     }
 
-    /// Has `work` done with each run, at its IOVAs, instead. Those behind one that fails are unpinned.
+    /// Calls `work` with each run instead of mapping it. If it fails, unpins the remaining runs.
     pub(super) fn drain(&mut self, mut work: impl FnMut(IovaRange, PinnedRun) -> Result) -> Result {
         let mut left = self.range.take();
 
@@ -155,7 +157,7 @@ impl Drop for Batch<'_> {
     }
 }
 
-/// Has each domain map `range`; if one fails, those before it unmap it again.
+/// Maps `range` in all domains by calling `map`. If one fails, unmaps it in the others.
 pub(super) fn map_in_all(
     domains: &mut [Domain],
     range: IovaRange,

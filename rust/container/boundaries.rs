@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A range made ready to be unmapped by itself, and blocks merged again that became whole.
+//! Splits leaves at the boundaries of a range before a part of a mapping is unmapped, and merges
+//! whole blocks.
 
 use kernel::prelude::*;
 
@@ -19,11 +20,10 @@ use crate::{
 };
 
 impl State {
-    /// Sees to it that `range` can be unmapped by itself: no leaf crosses its ends, nor does what is
-    /// followed. The translation stays the same all the time.
+    /// Splits leaves and watches at the ends of `range`, in all domains. No translation changes.
     ///
-    /// Fails with `ENOMEM`, and where leaves were cut they are joined again; but for followed ones of more
-    /// than 2M, which have smaller ones then.
+    /// Sleeps. Fails with `ENOMEM`; the leaves that were split are merged again then, except
+    /// followed leaves of more than 2M.
     pub(super) fn split_boundaries(&mut self, range: IovaRange) -> Result {
         self.repair_lost()?;
         let large = self.large_across(range)?;
@@ -32,7 +32,7 @@ impl State {
         if result.is_err() {
             for (index, leaf) in large {
                 if let Some(domain) = self.domains.get(index) {
-                    // That takes no memory.
+                    // Cannot fail: a merge allocates nothing.
                     let _ = convert_part(domain, leaf.range(), PageSizes::only(leaf.size()));
                 }
             }
@@ -45,8 +45,8 @@ impl State {
         result
     }
 
-    /// The leaves of more than 2M that cross the ends of `range` and are not followed; and the domain of
-    /// each, by its index.
+    /// The leaves of more than 2M that cross an end of `range` and are not followed, with the index
+    /// of their domain.
     fn large_across(&self, range: IovaRange) -> Result<KVec<(usize, Leaf)>> {
         let room = self.domains.len().saturating_mul(2);
         let mut found = KVec::with_capacity(room, GFP_KERNEL_ACCOUNT)?;
@@ -73,7 +73,7 @@ impl State {
                 domain.map_or(Ok(true), |domain| domain.split_at(at, &state.policy))
             };
             if !cut(self)? {
-                // What is repaired has small leaves, which are not lost again.
+                // A leaf that is repaired is small, and cannot be lost again.
                 self.repair()?;
                 if !cut(self)? {
                     return Err(ENOMEM);
@@ -83,8 +83,9 @@ impl State {
         Ok(())
     }
 
-    /// Gives the block of 2M that holds `at`, of a mapping at `bounds`, one leaf in each domain, if it
-    /// is mapped as a whole and the policy allows it. If there is no memory, it stays as it is.
+    /// Merges the 2M block that contains `at`, of a mapping at `bounds`, in each domain where the
+    /// block is contiguous and the policy allows it. Sleeps. Errors are ignored: the leaves stay
+    /// small.
     pub(crate) fn try_merge_block(&mut self, bounds: IovaRange, at: Iova) {
         const SIZE: PageSize = PageSize::SIZE_2M;
         let block = IovaRange::block(at, SIZE);

@@ -1,30 +1,34 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Changes of page states as they are asked for, and room for them.
+//! Page state changes, and buffers for them.
 
 use kernel::prelude::*;
 
 use crate::pgtable::IovaRange;
 
-/// What becomes of pages.
+/// The state of a page of a stateful mapping.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PageState {
-    /// Devices can not use them.
+    /// Not mapped: devices cannot access it.
     Private,
-    /// Devices use them.
+    /// Pinned and mapped.
     Shared,
 }
 
 /// One change.
 #[derive(Clone, Copy)]
 pub(crate) struct StateChange {
+    /// The pages.
     pub(crate) range: IovaRange,
+    /// Their new state.
     pub(crate) to: PageState,
 }
 
-/// Room for changes as they are read, and as they are made. It grows as it is used.
+/// Buffers for changes. They grow on use.
 #[derive(Default)]
 pub(crate) struct ChangeBuffers {
+    /// As read from userspace.
     pub(crate) bytes: KVVec<u8>,
+    /// Checked.
     pub(crate) changes: KVVec<StateChange>,
 }

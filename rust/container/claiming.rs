@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Waiting for ranges at which other calls are at work: see [`claims`](super::claims).
+//! Waits for claims of other calls: see [`claims`](super::claims).
 
 use kernel::prelude::*;
 
@@ -17,10 +17,11 @@ use super::{
 use crate::pgtable::IovaRange;
 
 impl Container {
-    /// Claims `range`, and waits until nobody else is at work there. The claim is the caller's to
-    /// [end](Claims::end).
+    /// Claims `range`, and waits for overlapping claims that were made before. The caller
+    /// [ends](super::claims::Claims::end) the claim.
     ///
-    /// Fails with `EINTR` if a fatal signal came, and `ENOMEM`.
+    /// Sleeps. Fails with `EINVAL` if the container is closed, `ENOMEM`, and `EINTR` on a fatal
+    /// signal.
     pub(super) fn claim(
         &self,
         range: IovaRange,
@@ -42,7 +43,8 @@ impl Container {
         Ok((state, id))
     }
 
-    /// Runs `work`, which unmaps, when nobody is at work in `range`.
+    /// Calls `work`, which unmaps, when no other call works in `range`. Sleeps. Fails as `work` and
+    /// [`Self::claim`].
     pub(super) fn when_unclaimed<R>(
         &self,
         range: IovaRange,

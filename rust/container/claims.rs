@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Claims: ranges at which calls are at work while they do not hold the container's lock, for they
-//! wait for memory.
+//! Claims: ranges on which calls work while they sleep without the container's lock.
 //!
-//! Claims are served in the order in which they are made: whoever has one waits for those before it
-//! that overlap, and so never for one another.
+//! A claim waits only for overlapping claims that were made earlier, so claims cannot deadlock.
 
 #![allow(unsafe_code)]
 
@@ -20,18 +18,18 @@ use crate::{
     sys::bindings, //
 };
 
-/// Which claim it is: they rise.
+/// Identifies a claim. Later claims have higher numbers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ClaimId(u64);
 
-/// Its end can be waited for.
+/// The end of a claim, for waiters.
 #[pin_data]
 pub(super) struct ClaimEnd {
     #[pin]
     raw: Opaque<bindings::completion>,
 }
 
-// SAFETY: A completion is for more than one thread.
+// SAFETY: A completion may be used by several threads.
 unsafe impl Send for ClaimEnd {}
 
 // SAFETY: As above.
@@ -41,42 +39,43 @@ impl ClaimEnd {
     fn new() -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
-                // SAFETY: It is valid for writing, and stays where it is.
+                // SAFETY: The pointer is valid for writes, and the completion is pinned.
                 raw <- Opaque::ffi_init(|raw| unsafe { bindings::pgsize_completion_init(raw) }),
             }),
             GFP_KERNEL_ACCOUNT,
         )
     }
 
-    /// Sleeps. Fails with `EINTR` if a fatal signal came.
+    /// Waits for the end. Sleeps. Fails with `EINTR` on a fatal signal.
     pub(super) fn wait(&self) -> Result {
-        // SAFETY: It is initialised.
+        // SAFETY: The completion is initialized.
         let ret = unsafe { bindings::pgsize_completion_wait_killable(self.raw.get()) };
 
         to_result(ret).map_err(|_| EINTR)
     }
 
     fn complete(&self) {
-        // SAFETY: It is initialised.
+        // SAFETY: The completion is initialized.
         unsafe { bindings::complete_all(self.raw.get()) };
     }
 }
 
-/// A claim that is not made yet: all memory that it takes.
+/// The memory of a claim, allocated in advance.
 pub(super) struct NewClaim(Arc<ClaimEnd>);
 
 impl NewClaim {
+    /// Fails with `ENOMEM`.
     pub(crate) fn new() -> Result<Self> {
         Ok(Self(ClaimEnd::new()?))
     }
 }
 
-/// What a claim is for.
+/// The kind of a claim.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// To pin, or to change states: without others in the range.
+    /// Pins memory or changes page states. Excludes all others.
     Work,
-    /// To unmap, which is done at one go once those at work have ended.
+    /// Unmaps. Waits for `Work`, and then does not drop the lock.
     Unmap,
 }
 
@@ -93,13 +92,14 @@ impl Claim {
     }
 }
 
-/// The claims of a container, in their order.
+/// The claims of a container, in order of creation.
 pub(super) struct Claims {
     held: KVec<Claim>,
     next: u64,
 }
 
 impl Claims {
+    /// No claims.
     pub(crate) fn new() -> Self {
         Self {
             held: KVec::new(),
@@ -107,7 +107,8 @@ impl Claims {
         }
     }
 
-    /// Makes a claim. Others that overlap may be there: see [`Container::claim`].
+    /// Makes a claim. Earlier claims may overlap: [`Container::claim`](super::Container::claim)
+    /// waits for them. Fails with `ENOMEM`.
     pub(super) fn make(
         &mut self,
         range: IovaRange,
@@ -127,19 +128,20 @@ impl Claims {
         Ok(id)
     }
 
-    /// Whether anybody is at work in `range`, or waits to unmap it.
+    /// Whether any claim overlaps `range`.
     pub(super) fn any_in(&self, range: IovaRange) -> bool {
         self.held.iter().any(|held| held.overlaps(range))
     }
 
-    /// Whether anybody is at work in `range`.
+    /// Whether a claim for [`Purpose::Work`] overlaps `range`.
     pub(super) fn any_at_work_in(&self, range: IovaRange) -> bool {
         let mut held = self.held.iter();
 
         held.any(|held| held.overlaps(range) && held.purpose == Purpose::Work)
     }
 
-    /// What is to end before `id` has its turn. Those that unmap do not wait for one another.
+    /// The end of an earlier claim that `id` has to wait for. Claims to unmap do not wait for each
+    /// other.
     pub(crate) fn before(
         &self,
         id: ClaimId,
@@ -155,7 +157,7 @@ impl Claims {
             .map(|held| held.end.clone())
     }
 
-    /// The end of a claim.
+    /// Ends a claim, and wakes its waiters.
     pub(crate) fn end(&mut self, id: ClaimId) {
         self.held.retain(|held| {
             if held.id == id {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The end of a container.
+//! Closes a container, and runs work with its state or buffers.
 
 use kernel::prelude::*;
 
@@ -11,7 +11,8 @@ use super::{
 };
 
 impl Container {
-    /// Empties it for good. Whoever still has a reference to it finds it closed.
+    /// Removes all mappings and domains, and closes the container for calls in progress. Sleeps.
+    /// Cannot fail.
     pub(crate) fn close(&self) {
         self.with_state(|state| {
             state.unmap_at_end();
@@ -19,13 +20,13 @@ impl Container {
             state.hook = None;
             state.event = None;
             state.keep_reserve();
-            // INVARIANT: The domains are gone. [`Container::lock`] lets nobody in any more, and VFIO
-            // attaches no group to what it has released.
+            // INVARIANT: There is no domain. [`Container::lock`] fails from now on, and VFIO
+            // attaches no group to a released container.
             state.closed = true;
         });
     }
 
-    /// Runs `work` with tools of its own.
+    /// Calls `work` with buffers of its own. Sleeps. Fails as `work`, and with `ENOMEM`.
     pub(crate) fn with_call_scratch<R>(
         &self,
         work: impl FnOnce(&mut CallScratch) -> Result<R>,
@@ -42,7 +43,8 @@ impl Container {
         result
     }
 
-    /// Runs `work`, which can not fail, and settles the accounts of the mappings that went.
+    /// Calls `work` with the state locked, then drops the mappings that it removed. Sleeps; not
+    /// killable.
     pub(crate) fn with_state<R>(&self, work: impl FnOnce(&mut State) -> R) -> R {
         let (result, gone) = {
             let mut state = self.state.lock();

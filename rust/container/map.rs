@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Mapping: what a map request begins and ends with; and frames, contiguous run by contiguous run, into a domain's
-//! page table as the policy says.
+//! Map requests: start and end.
 
 use kernel::{
     prelude::*,
@@ -40,20 +39,25 @@ use crate::{
 
 /// A map request.
 pub(crate) struct MapRequest {
+    /// The IOVA range.
     pub(crate) range: IovaRange,
+    /// The process address of its start.
     pub(crate) memory: UserAddr,
+    /// DMA permissions.
     pub(crate) access: Access,
-    /// Its pages have a state.
+    /// Pages have a state.
     pub(crate) stateful: bool,
-    /// They are mapped at once.
+    /// Pin and map all pages now. Always set if not stateful.
     pub(crate) shared: bool,
 }
 
 impl Container {
-    /// Maps memory of the current process; all of it, or nothing.
+    /// Maps memory of the current process. All or nothing.
     ///
-    /// Errors: those of [`State::begin_map`] and [`Container::populate`]; `EINVAL` the last group left
-    /// meanwhile.
+    /// Sleeps. Fails with `EEXIST` if the range overlaps a mapping; `ENOSPC` if there are too many
+    /// mappings; `EINVAL` if the range is not in a window, or if the last group was detached
+    /// meanwhile; `EOPNOTSUPP` if it is stateful and a page table cannot be edited; `ENOMEM`; and
+    /// as [`Container::populate`].
     pub(crate) fn map(&self, request: &MapRequest) -> Result {
         let reservation = NodeReservation::new()?;
         let new = NewClaim::new()?;
@@ -71,12 +75,9 @@ impl Container {
 }
 
 impl State {
-    /// Knows of a mapping that is to be made. If there is something to be pinned, it is nascent until
-    /// [`State::end_map`].
+    /// Adds the mapping. If there is memory to pin it is in progress until [`State::end_map`].
     ///
-    /// Errors: `EEXIST` part of the range is mapped, or is being mapped; `ENOSPC` too many mappings;
-    /// `EINVAL` the range is not usable; `EOPNOTSUPP` pages can have no state, for a domain's page table
-    /// can not be edited.
+    /// Fails as [`Container::map`].
     fn begin_map(
         &mut self,
         request: &MapRequest,
@@ -120,7 +121,7 @@ impl State {
         Ok((mapping, claim))
     }
 
-    /// A mapping is made, or is not to be.
+    /// Ends a map request with `result`: completes the mapping, or removes it.
     fn end_map(&mut self, mapping: &Mapping, claim: ClaimId, result: Result<bool>) -> Result {
         self.claims.end(claim);
         let Some(made) = self.mappings.in_progress_at(mapping.range.start(), claim) else {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is mapped where: the mappings of a container, by IOVA.
+//! The mappings of a container, by IOVA.
 
 use kernel::{
     prelude::*,
@@ -26,50 +26,52 @@ use crate::{
     }, //
 };
 
-/// What one map request made, or what is left of it.
+/// A mapping, or what is left of it.
 pub(crate) struct Mapping {
+    /// The IOVA range.
     pub(crate) range: IovaRange,
-    /// Where the process has the memory of `range.start()`.
+    /// The process address of `range.start()`.
     pub(crate) memory: UserAddr,
+    /// DMA permissions.
     pub(crate) access: Access,
-    /// Its pages have a state: those that are shared are mapped, and the others are not.
+    /// Pages have a state: only shared ones are mapped.
     pub(crate) stateful: bool,
-    /// Some of its frames are no memory, and are not pinned, or that is not known yet.
+    /// Some frames may be no memory, and are not pinned then.
     pub(crate) mixed: bool,
-    /// It is being made.
+    /// The map request is in progress.
     pub(crate) in_progress: Option<InProgress>,
-    /// Who pays for it.
+    /// The process, for pinning and accounting.
     pub(crate) locked: Arc<Locked>,
 }
 
-/// How far a mapping is made.
+/// How far a map request is.
 #[derive(Clone, Copy)]
 pub(crate) struct InProgress {
-    /// By whom.
+    /// The claim of the request.
     pub(crate) claim: ClaimId,
-    /// What of it is mapped: from its start on.
+    /// What is mapped so far, from the start of the mapping on.
     pub(crate) mapped: Option<IovaRange>,
 }
 
 impl Mapping {
-    /// Where it may be mapped: there is nothing to be found outside of it.
+    /// The range in which pages may be mapped.
     pub(crate) fn mapped(&self) -> Option<IovaRange> {
         self.in_progress
             .map_or(Some(self.range), |in_progress| in_progress.mapped)
     }
 
-    /// Where the process has the memory of an IOVA of the mapping.
+    /// The process address of `iova`, which is in the mapping.
     pub(crate) fn memory_at(&self, iova: Iova) -> UserAddr {
         self.memory
             .after(iova.above(self.range.start()) / PAGE_BYTES)
     }
 
-    /// The same, for when it can not be looked at where it is.
+    /// A copy.
     pub(crate) fn copy(&self) -> Self {
         self.part(self.range)
     }
 
-    /// A part of it.
+    /// The part of the mapping in `range`.
     pub(crate) fn part(&self, range: IovaRange) -> Self {
         Self {
             range,
@@ -80,10 +82,11 @@ impl Mapping {
     }
 }
 
-/// Room for one more mapping.
+/// Memory for one more mapping.
 pub(crate) struct NodeReservation(RBTreeNodeReservation<Iova, Mapping>);
 
 impl NodeReservation {
+    /// Fails with `ENOMEM`.
     pub(crate) fn new() -> Result<Self> {
         Ok(Self(RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?))
     }
@@ -93,11 +96,12 @@ impl NodeReservation {
 ///
 /// # Invariants
 ///
-/// No two overlap, and the key of each is its last address: the first key from an address on is that
-/// of the only mapping that can hold it.
+/// No two overlap. The key of each is its last address: the first key from an address on is that of
+/// the only mapping that can contain it.
 pub(crate) struct Mappings(RBTree<Iova, Mapping>);
 
 impl Mappings {
+    /// No mappings.
     pub(crate) fn new() -> Self {
         // INVARIANT: There is none.
         Self(RBTree::new())
@@ -113,7 +117,7 @@ impl Mappings {
             .filter(|mapping| mapping.range.start() <= range.last())
     }
 
-    /// All that overlap `range`, in rising order.
+    /// The mappings that overlap `range`, in ascending order.
     pub(crate) fn overlapping(&self, range: IovaRange) -> impl Iterator<Item = &Mapping> {
         let mut left = Some(range);
 
@@ -125,13 +129,12 @@ impl Mappings {
         })
     }
 
-    /// The mapping that holds `iova`.
+    /// The mapping that contains `iova`.
     pub(crate) fn at(&self, iova: Iova) -> Option<&Mapping> {
         self.first_in(IovaRange::block(iova, PageSize::SIZE_4K))
     }
 
-    /// Whether a mapping, but for those that are being made, lies in part in `range` and in part
-    /// outside.
+    /// Whether a mapping that is not in progress crosses an end of `range`.
     pub(crate) fn crosses_end_of(&self, range: IovaRange) -> bool {
         let crosses = |iova| {
             self.at(iova).is_some_and(|mapping| {
@@ -149,8 +152,8 @@ impl Mappings {
             .insert(reservation.0.into_node(mapping.range.last(), mapping));
     }
 
-    /// Makes two of the mapping that holds `at` and begins before it, and is no longer being made. Says
-    /// whether there is one.
+    /// Splits the mapping that starts before `at` and contains it, unless it is in progress.
+    /// Returns whether there is one.
     pub(crate) fn split_mapping(&mut self, at: Iova, reservation: NodeReservation) -> bool {
         let halves = |whole: &Mapping| {
             if whole.in_progress.is_some() {
@@ -172,7 +175,7 @@ impl Mappings {
         true
     }
 
-    /// The mapping that begins at `iova` and is being made by `claim`.
+    /// The mapping that starts at `iova`, if it is in progress under `claim`.
     pub(crate) fn in_progress_at(&mut self, iova: Iova, claim: ClaimId) -> Option<&mut Mapping> {
         let is_it = |mapping: &Mapping| {
             mapping.range.start() == iova
@@ -185,7 +188,7 @@ impl Mappings {
         self.0.get_mut(&key)
     }
 
-    /// Moves `mapping`, one of these, to `others`, with which it does not overlap.
+    /// Moves the mapping at `mapping` to `others`, where it overlaps none.
     pub(crate) fn move_to(&mut self, others: &mut Self, mapping: IovaRange) {
         if let Some(node) = self.0.remove_node(&mapping.last()) {
             // INVARIANT: The key is what it was.
@@ -194,15 +197,16 @@ impl Mappings {
     }
 }
 
-/// Mappings that are gone, of which the account is to be settled when no lock is held.
+/// Removed mappings. Dropping it settles their accounts, so no lock may be held.
 pub(crate) struct RemovedMappings(Mappings);
 
 impl RemovedMappings {
+    /// None.
     pub(crate) fn none() -> Self {
         Self(Mappings::new())
     }
 
-    /// Takes `mapping` from `mappings`.
+    /// Takes the mapping at `mapping` from `mappings`.
     pub(crate) fn take(&mut self, mappings: &mut Mappings, mapping: IovaRange) {
         mappings.move_to(&mut self.0, mapping);
     }

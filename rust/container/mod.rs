@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A container: one VMM's address space, and what belongs to it.
+//! A container: the address space of one VMM.
 //!
-//! Calls come from `uapi`: [`map`](Container::map) and [`populate`], [`unmap`] and [`release`],
-//! [`apply`] for policies, [`page_state`], [`query`], [`stats`]; from VFIO: [`attach`], [`registry`],
-//! [`close`]; and from the worker: [`worker`], [`repair`]. What they all share is here, and in
-//! [`mapping`], [`claims`] and [`batch`].
+//! Calls come from `uapi` ([`map`](Container::map), [`unmap`], [`apply`] for policies,
+//! [`page_state`], [`query`], [`mod@stats`]), from VFIO ([`attach`], [`registry`], [`close`]) and
+//! from the worker ([`worker`], [`repair`]). They share [`mapping`], [`claims`], [`populate`] (pin
+//! and map), [`batch`] and [`release`] (unmap and unpin).
 
 mod apply;
 mod attach;
@@ -86,81 +86,93 @@ use crate::{
     }, //
 };
 
-/// What a container has, and nobody else meanwhile.
+/// The state of a container, locked.
 type StateGuard<'a> = MutexGuard<'a, State>;
 
-/// Contiguous runs that are unmapped with one flush, at most.
+/// Maximum number of contiguous runs that are unmapped with one flush.
 const MAX_CONTIGS: usize = 1024;
 
 /// A container.
 #[pin_data]
 pub(crate) struct Container {
+    /// Its number, by which VFIO, debugfs and the worker find it.
     pub(crate) number: Number,
-    /// It is of `VFIO_PGSIZE_IOMMU`: it does what type1 refuses.
+    /// Of type `VFIO_PGSIZE_IOMMU`, which has more calls and flags than type1v2.
     pub(crate) extended: bool,
-    /// What the worker has to look for, and was too busy for: a [`crate::rmp::Recheck`].
+    /// A pending [`crate::rmp::Recheck`] that the worker could not do because the state was locked.
     pub(crate) recheck: AtomicU32,
-    /// What a call that pins needs; in use if it is not there.
+    /// Buffers for a call that pins; `None` while a call uses them.
     #[pin]
     call_scratch: Mutex<Option<KBox<CallScratch>>>,
-    /// Everything else: see the lock order in the crate's documentation. Calls of userspace take it by
+    /// All other state. The crate's documentation has the lock order. ioctls use
     /// [`Container::lock`].
     #[pin]
     pub(crate) state: Mutex<State>,
 }
 
-/// What a container has.
+/// The state of a container.
 ///
 /// # Invariants
 ///
-/// - Every mapping is mapped in every domain, all of it, or, if it is stateful, those of its pages that
-///   are shared, or, if it is nascent, as far as it says. Each page that is mapped is pinned once, if it
-///   is memory. No leaf crosses an end of a mapping.
-/// - With no domain there is no mapping.
-/// - Once it is closed there is no domain, and never will be.
+/// - Every mapping is mapped in every domain: the whole mapping; if it is stateful, its shared
+///   pages; if it is in progress, as much as it says. Each mapped page of memory is pinned once. No
+///   leaf crosses an end of a mapping.
+/// - Without a domain there is no mapping.
+/// - A closed container has no domain, and gets none.
 pub(crate) struct State {
-    /// VFIO has released the container: who comes now comes too late.
+    /// VFIO has released the container. Later calls fail.
     closed: bool,
+    /// The mappings.
     pub(crate) mappings: Mappings,
-    /// Those that went while the lock is held.
+    /// Mappings that were removed since the lock was taken.
     removed: RemovedMappings,
-    /// Where calls are at work that do not hold the lock.
+    /// Ranges on which calls work without the lock.
     claims: Claims,
+    /// The domains. Each has at least one group.
     pub(crate) domains: KVec<Domain>,
+    /// The usable IOVA windows.
     pub(crate) windows: Windows,
+    /// The policy for new leaves.
     pub(crate) policy: Policy,
-    /// There if anything is followed.
+    /// `Some` if anything follows the RMP.
     pub(crate) hook: Option<Hook>,
+    /// What the hook and this container share.
     pub(crate) follower: Arc<Follower>,
-    /// The fallbacks that there had been when all was last repaired.
+    /// The number of fallbacks at the last repair.
     repaired: u64,
-    /// By which the VMM is told.
+    /// The eventfd of `VFIO_PGSIZE_SET_EVENT`.
     pub(crate) event: Option<Event>,
-    /// How many mappings there may be in addition.
+    /// Number of further mappings that are allowed (`dma_entry_limit`).
     pub(crate) avail: u32,
-    /// Pages of stateful mappings, and those of them that are shared.
+    /// Number of pages of stateful mappings.
     pub(crate) stateful: u64,
+    /// Number of shared pages of stateful mappings.
     pub(crate) shared: u64,
     scratch: Scratch,
 }
 
-/// Memory that work needs, made beforehand: teardown must not fail.
+/// Preallocated memory, since teardown must not fail.
 struct Scratch {
     /// Empty between two uses.
     pub(super) contigs: KVVec<ContigRun>,
+    /// For quick changes of page states.
     pub(crate) frames: Frames,
 }
 
-/// What a call needs that pins, which it does without the container's lock: one is kept, others are
-/// made for calls at the same time.
+/// Buffers for a call that pins, which it uses without the container's lock. One is kept;
+/// concurrent calls allocate more.
 pub(crate) struct CallScratch {
+    /// For pinned memory.
     pub(crate) pins: Pins,
+    /// For page state changes.
     pub(crate) changes: ChangeBuffers,
 }
 
-/// What is pinned, on its way to the page tables. Empty between two uses.
+/// Buffers for pinned memory on its way to the page tables. Empty between two uses.
 pub(crate) struct Pins {
+    /// For one GUP call.
     pub(crate) pages: Buffer,
+    /// For one batch.
     pub(crate) batch: Buffers,
 }
 
@@ -176,7 +188,7 @@ impl CallScratch {
     }
 }
 
-/// What a container has that is not closed.
+/// Fails with `EINVAL` if the container is closed.
 fn open(state: StateGuard<'_>) -> Result<StateGuard<'_>> {
     if state.closed {
         return Err(EINVAL);
@@ -185,7 +197,8 @@ fn open(state: StateGuard<'_>) -> Result<StateGuard<'_>> {
 }
 
 impl Container {
-    /// A container without groups, which can have `limit` mappings.
+    /// A container without groups, with at most `limit` mappings. Fails with `ENOMEM`, and `ENOSPC`
+    /// as [`Number::new`].
     pub(crate) fn new(extended: bool, limit: u32) -> Result<Arc<Self>> {
         let number = Number::new()?;
         let state = State {
@@ -223,27 +236,26 @@ impl Container {
         )
     }
 
-    /// What it has, for a call of userspace's. Fails with `EINVAL`, as VFIO answers for a container
-    /// that has no backend, if it is closed meanwhile, and with `EINTR` if a fatal signal came while
-    /// others had it.
+    /// Locks the state, for an ioctl. Sleeps. Fails with `EINVAL` if the container is closed, as
+    /// VFIO does without a backend, and with `EINTR` on a fatal signal.
     pub(crate) fn lock(&self) -> Result<StateGuard<'_>> {
         open(lock_killable(&self.state)?)
     }
 
-    /// The same at once; `None`: others have it.
+    /// As [`Self::lock`], without sleeping; `None` if the state is locked.
     pub(crate) fn try_lock(&self) -> Option<Result<StateGuard<'_>>> {
         self.state.try_lock().map(open)
     }
 }
 
 impl State {
-    /// The mappings that went. They are to be dropped when the lock is not held.
+    /// The removed mappings. Drop them after the lock.
     fn take_removed(&mut self) -> RemovedMappings {
         core::mem::replace(&mut self.removed, RemovedMappings::none())
     }
 
-    /// The domain to be read to learn what is mapped. One whose page table we can read ourselves is
-    /// the quickest.
+    /// The domain from which mappings are read: preferably one whose page table can be read
+    /// directly.
     fn source(&self) -> Option<usize> {
         let readable = |domain: &Domain| domain.table().is_some();
 
@@ -253,7 +265,7 @@ impl State {
             .or((!self.domains.is_empty()).then_some(0))
     }
 
-    /// The leaf sizes that every domain has.
+    /// The leaf sizes that all domains support.
     pub(crate) fn supported(&self) -> PageSizes {
         let pages = PageSizes::from_bits(!0xfff);
 
@@ -267,13 +279,14 @@ fn is_complete(mapping: &Mapping) -> bool {
     mapping.in_progress.is_none()
 }
 
-/// Pages of one change, at most: those of a table.
+/// Maximum number of pages of a quick change: the entries of a table.
 const PAGES: usize = 512;
 
-/// Room for the frames of a change. One serves a container.
+/// A buffer for the frames of a quick change.
 pub(crate) struct Frames(KVVec<Phys>);
 
 impl Frames {
+    /// Fails with `ENOMEM`.
     pub(crate) fn new() -> Result<Self> {
         Ok(Self(KVVec::with_capacity(PAGES, GFP_KERNEL_ACCOUNT)?))
     }

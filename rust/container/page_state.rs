@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The state of pages: those that are shared are pinned and mapped, those that are private are not.
+//! Page states: shared pages are pinned and mapped, private pages are not.
 //!
-//! Which pages are shared is said by the page table alone: they are those that are mapped.
+//! The page table is the only record: a page is shared if it is mapped.
 
 use kernel::prelude::*;
 
@@ -33,8 +33,11 @@ use crate::{
 };
 
 impl Container {
-    /// Makes the changes, one after the other. Returns how many are done, and why the next one is
-    /// not.
+    /// Makes the changes in order. Returns how many were made, and the error of the next one.
+    ///
+    /// Sleeps. Fails with `ENOENT` if a change is not within one stateful mapping, `EPERM` if the
+    /// memory belongs to another process, `EINTR` on a fatal signal, and as
+    /// [`Container::populate`].
     pub(crate) fn set_state(&self, changes: &[StateChange], pins: &mut Pins) -> (usize, Result) {
         let mut done = 0usize;
         let mut rest = changes;
@@ -47,7 +50,7 @@ impl Container {
                 Ok(mapping) => mapping,
                 Err(error) => return (done, Err(error)),
             };
-            // Those of one mapping share its account: it is charged once, and settled once.
+            // Changes of one mapping share an account: charge once, settle once.
             let here = |change: &&StateChange| mapping.range.covers(change.range);
             let count = rest.iter().take_while(here).count();
             let (now, later) = rest.split_at(count);
@@ -66,7 +69,7 @@ impl Container {
         (done, Ok(()))
     }
 
-    /// The same within one mapping.
+    /// As [`Self::set_state`], for changes of one mapping.
     fn change(
         &self,
         mapping: &Mapping,
@@ -77,7 +80,7 @@ impl Container {
         let mut done = 0usize;
 
         while let Some(rest @ [_, ..]) = changes.get(done..) {
-            // Many of them at once; the first that does not go so, the long way.
+            // Make as many as possible quickly, then one slowly.
             let made = match self.lock() {
                 Ok(mut state) => state.change_quickly(mapping, rest, &mut pins.pages, &mut plain),
                 Err(error) => return (done, Err(error)),
@@ -96,7 +99,7 @@ impl Container {
         (done, Ok(()))
     }
 
-    /// Makes a change by itself, once nobody else is at work in its range.
+    /// Makes one change. Waits for other calls in its range.
     fn change_slowly(&self, mapping: &Mapping, change: StateChange, pins: &mut Pins) -> Result {
         let range = change.range;
         let (mut state, claim) = self.claim(range, Purpose::Work)?;
@@ -106,7 +109,7 @@ impl Container {
             result = state.make_private(mapping, range);
         } else if result.is_ok() {
             let holes = state.holes_to_share(mapping, range);
-            // No lock is held where memory is waited for.
+            // Pinning may sleep: drop the lock.
             drop(state);
             result = holes.and_then(|holes| self.share(mapping, &holes, pins));
             state = self.state.lock();
@@ -115,9 +118,8 @@ impl Container {
         result
     }
 
-    /// Has devices use all pages of `holes`, which are private and claimed.
-    ///
-    /// Fails as [`Container::populate`], and nothing has changed then.
+    /// Makes the pages of `holes` shared. They are private, and claimed. All or nothing. Fails as
+    /// [`Container::populate`].
     fn share(&self, mapping: &Mapping, holes: &[IovaRange], pins: &mut Pins) -> Result {
         for (index, hole) in holes.iter().enumerate() {
             if let Err(error) = self.populate(mapping, *hole, pins) {
@@ -132,7 +134,7 @@ impl Container {
         }
         let mut state = self.state.lock();
         for hole in holes {
-            // It may be smaller by now, at its other end.
+            // The mapping may be smaller now.
             let Some(bounds) = state.same(mapping, *hole).map(|now| now.range) else {
                 continue;
             };
@@ -146,8 +148,8 @@ impl Container {
 }
 
 impl State {
-    /// Makes those changes, from the first on, of one mapping, that are quickly done: up to the first
-    /// that is not. Returns how many.
+    /// Makes changes of one mapping, in order, up to the first one that cannot be made quickly.
+    /// Returns their number.
     fn change_quickly(
         &mut self,
         mapping: &Mapping,
@@ -167,7 +169,7 @@ impl State {
         let mut done = 0usize;
 
         for group in groups(changes) {
-            // What is taken is flushed before anything else may come in its place.
+            // Flush what was unmapped before anything is mapped in its place.
             if group.change.to != before {
                 self.flush_quick(mapping, &mut quick);
                 before = group.change.to;
@@ -179,7 +181,7 @@ impl State {
                 done = done.saturating_add(group.parts.len());
                 continue;
             }
-            // One of them may be quick where all are not.
+            // Single changes may be possible if the group is not.
             let made = match group.parts {
                 [_] => 0,
                 parts => parts.iter().take_while(|part| quickly(**part)).count(),
@@ -199,7 +201,7 @@ impl State {
         change: StateChange,
         quick: &mut Quick<'_>,
     ) -> bool {
-        // Others are at work there, or wait to be.
+        // Another call works there, or waits to unmap.
         if self.claims.any_in(change.range) {
             return false;
         }
@@ -209,26 +211,25 @@ impl State {
         }
     }
 
-    /// The stateful mapping that holds `range`.
+    /// The stateful mapping that contains `range`.
     fn stateful_at(&self, range: IovaRange) -> Option<Mapping> {
         let mapping = self.mappings.at(range.start())?;
 
         (mapping.stateful && mapping.range.covers(range)).then(|| mapping.copy())
     }
 
-    /// Has devices use no page of `range` any more.
-    ///
-    /// Fails as [`State::split_boundaries`], and nothing has changed then.
+    /// Makes all pages of `range` private. Fails as [`State::split_boundaries`]; nothing has
+    /// changed then.
     fn make_private(&mut self, mapping: &Mapping, range: IovaRange) -> Result {
         self.split_boundaries(range)?;
         self.clear(mapping, range);
         Ok(())
     }
 
-    /// What of `range` is to be shared yet.
+    /// The parts of `range` that are private.
     ///
-    /// Fails with `EPERM` if the memory is another process's, with `ENOMEM`, and with `EINTR` if a fatal
-    /// signal came.
+    /// Fails with `EPERM` if the memory belongs to another process, `ENOMEM`, and `EINTR` on a
+    /// fatal signal.
     fn holes_to_share(&mut self, mapping: &Mapping, range: IovaRange) -> Result<KVVec<IovaRange>> {
         if !mapping.locked.is_of_current() {
             return Err(EPERM);
@@ -237,7 +238,7 @@ impl State {
         if !self.is_lost_in(range) {
             return Ok(holes);
         }
-        // It may have been gone for one that is private.
+        // A lost leaf looks like private pages: repair, and read again.
         self.repair()?;
         let holes = self.private_in(range)?;
         if self.is_lost_in(range) {
@@ -246,14 +247,15 @@ impl State {
         Ok(holes)
     }
 
-    /// Whether the hook had to unmap a leaf in `range`, which is not back yet.
+    /// Whether a leaf in `range` is lost.
     fn is_lost_in(&self, range: IovaRange) -> bool {
         let mut domains = self.domains.iter();
 
         domains.any(|domain| domain.watches().lost_in(range))
     }
 
-    /// The pages of `range`, of a stateful mapping, that are private, as ranges.
+    /// The private parts of `range`, of a stateful mapping. Fails with `ENOMEM`, and `EINTR` on a
+    /// fatal signal.
     fn private_in(&self, range: IovaRange) -> Result<KVVec<IovaRange>> {
         let mut found = KVVec::new();
         let mut free = Some(range);
@@ -286,13 +288,13 @@ impl State {
     }
 }
 
-/// Changes that are one: alike, one behind the other, within a block of 2M.
+/// Changes that can be made as one: adjacent, to the same state, within a 2M block.
 struct ChangeGroup<'c> {
     change: StateChange,
     parts: &'c [StateChange],
 }
 
-/// Changes as groups, in their order.
+/// Groups `changes`, in order.
 fn groups(changes: &[StateChange]) -> impl Iterator<Item = ChangeGroup<'_>> {
     let mut rest = changes;
 
@@ -316,7 +318,7 @@ fn groups(changes: &[StateChange]) -> impl Iterator<Item = ChangeGroup<'_>> {
     })
 }
 
-/// How many pages are shared by these changes, if none is yet.
+/// The number of pages to share.
 fn pages_to_share(changes: &[StateChange]) -> u64 {
     changes
         .iter()

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Changes of state of a few pages each, many at a time: they come into and go out of tables that
-//! are there entry by entry, and one flush is for all.
+//! Quick page state changes: many changes of a few pages each, in existing tables, with one flush
+//! for all.
 //!
-//! What does not fit (a table that is not there yet, a leaf that has to be cut) goes the long way.
+//! Changes that need a new table or a split take the slow way.
 
 #![allow(unsafe_code)]
 
@@ -31,17 +31,17 @@ use crate::{
     rmp::Domain, //
 };
 
-/// `IOMMU_DEBUG_PAGEALLOC` counts what the IOMMU core maps and unmaps, and would miss these. The test
-/// build is for a machine where it is there, and is not switched on.
+/// `IOMMU_DEBUG_PAGEALLOC` counts pages that the IOMMU core maps and unmaps, and would miss these.
+/// The kernel of the test build has it, but does not enable it.
 const QUICK: bool = !cfg!(CONFIG_IOMMU_DEBUG_PAGEALLOC) || cfg!(VFIO_PGSIZE_TEST);
 
-/// Quick changes under way.
+/// Quick changes in progress.
 pub(super) struct Quick<'q> {
-    /// Where leaves came.
+    /// Where pages were mapped.
     filled: Option<IovaRange>,
-    /// Where leaves went. What they translated is in the container's contiguous runs, still pinned.
+    /// Where pages were unmapped. They are in the container's `scratch.contigs`, and still pinned.
     taken: Option<IovaRange>,
-    /// The page table, as long as nothing else is done to it.
+    /// The layout of the page table, until something else edits it.
     layout: Option<Layout>,
     pages: &'q mut Buffer,
     /// Memory that is known to be plain.
@@ -49,6 +49,7 @@ pub(super) struct Quick<'q> {
 }
 
 impl<'q> Quick<'q> {
+    /// Uses `pages` to pin, and `plain` as a cache.
     pub(crate) fn new(pages: &'q mut Buffer, plain: &'q mut Plain) -> Self {
         Self {
             filled: None,
@@ -59,7 +60,7 @@ impl<'q> Quick<'q> {
         }
     }
 
-    /// The page table of the domain, if there is but one: others might have other leaves.
+    /// The page table, if there is one domain only. Others might have different leaves.
     fn table<'d>(&mut self, domains: &'d [Domain]) -> Option<PageTable<'d>> {
         let [domain] = domains else {
             return None;
@@ -77,13 +78,13 @@ fn add(place: &mut Option<IovaRange>, range: IovaRange) {
     *place = Some(place.map_or(range, |before| before.hull(range)));
 }
 
-/// Whether `range` is a few pages, of one table.
+/// Whether `range` is within one level-0 table.
 fn is_small(range: IovaRange) -> bool {
     QUICK && IovaRange::block(range.start(), PageSize::SIZE_2M).covers(range)
 }
 
 impl State {
-    /// Shares `range`, of `mapping`, if that is quickly done. Says whether it is.
+    /// Makes `range`, of `mapping`, shared if that can be done quickly. Returns whether it did.
     pub(super) fn share_quickly(
         &mut self,
         mapping: &Mapping,
@@ -121,8 +122,7 @@ impl State {
         true
     }
 
-    /// Pins `range` and maps it; all, or nothing. Says whether it may have become part of a block that
-    /// is whole.
+    /// Pins and maps `range`. All or nothing. `Some(true)`: the block may be whole now.
     fn pin_and_fill(
         &mut self,
         mapping: &Mapping,
@@ -152,8 +152,8 @@ impl State {
         filled
     }
 
-    /// Has devices use no page of `range`, of `mapping`, if that is quickly done. Says whether it is.
-    /// The pages stay pinned until [`State::flush_quick`].
+    /// Unmaps `range`, of `mapping`, if that can be done quickly. Returns whether it did. The pages
+    /// stay pinned until [`State::flush_quick`].
     pub(super) fn take_quickly(
         &mut self,
         mapping: &Mapping,
@@ -196,7 +196,7 @@ impl State {
         taken
     }
 
-    /// Flushes what was done quickly, and unpins what was taken.
+    /// Flushes all quick changes, and unpins the pages that were unmapped.
     pub(super) fn flush_quick(&mut self, mapping: &Mapping, quick: &mut Quick<'_>) {
         quick.layout = None;
         let [domain] = self.domains.as_slice() else {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Process memory, run by run, into a range of a mapping: pinned without the container's lock, which is
-//! taken to map what is pinned.
+//! Pins memory and maps it. Pinning may sleep for long, so it does not hold the container's lock;
+//! mapping does.
 
 use kernel::{
     prelude::*,
@@ -38,8 +38,9 @@ use crate::{
 };
 
 impl State {
-    /// Whether `range` of `mapping`, as it was once, is there still: of the last group's leaving nobody
-    /// is asked. Fails with `EINVAL` or, if it was made already, with `ENOENT`.
+    /// Checks that `range` of `mapping`, a copy, still exists: detaching the last group removes
+    /// mappings despite claims. Fails with `EINVAL` if the mapping was in progress, else with
+    /// `ENOENT`.
     pub(super) fn check(&self, mapping: &Mapping, range: IovaRange) -> Result {
         match self.same(mapping, range) {
             Some(_) => Ok(()),
@@ -48,7 +49,7 @@ impl State {
         }
     }
 
-    /// What holds `range` now, if it is `mapping`, or what is left of that.
+    /// The mapping that contains `range`, if it is `mapping` or a part of it.
     pub(super) fn same(&self, mapping: &Mapping, range: IovaRange) -> Option<&Mapping> {
         let is_same =
             |now: &&Mapping| now.range.covers(range) && Arc::ptr_eq(&now.locked, &mapping.locked);
@@ -56,7 +57,7 @@ impl State {
         self.mappings.at(range.start()).filter(is_same)
     }
 
-    /// So much of a mapping is mapped. It matters while it is nascent.
+    /// Records what is mapped of `mapping`, if it is in progress.
     fn note_mapped(&mut self, mapping: &Mapping, mapped: Option<IovaRange>) {
         let in_progress = mapping.in_progress.and_then(|in_progress| {
             let start = mapping.range.start();
@@ -73,13 +74,13 @@ impl State {
 }
 
 impl Container {
-    /// Pins and maps `range`, in which nothing is mapped, of `mapping`; all of it, or nothing. Says
-    /// whether some of it is no memory.
+    /// Pins and maps `range` of `mapping`, in which nothing is mapped. All or nothing. Returns
+    /// whether some frames are no memory.
     ///
-    /// The range is the caller's by a claim. The lock is taken to map what is pinned, some at a time.
+    /// The caller has claimed the range. Takes the lock to map what is pinned, several times.
     ///
-    /// Errors: those of [`Pinner::next_run`] and [`Domain::map`]; and the mapping is gone, as
-    /// [`State::check`] says.
+    /// Sleeps. Fails as [`Pinner::next_run`], [`map_contig`] and [`State::check`], and with
+    /// `EFAULT` if a stateful mapping has frames that are no memory.
     pub(super) fn populate(
         &self,
         mapping: &Mapping,
@@ -101,7 +102,7 @@ impl Container {
             mixed: false,
         };
         let result = population.proceed(&mut pinner, &mut Batch::new(batch));
-        // What was pinned and charged, and never mapped, or is not any more.
+        // Includes pages that were charged but are not mapped.
         let charged = pinner.charged();
 
         drop(pinner);
@@ -114,16 +115,16 @@ impl Container {
     }
 }
 
-/// A range of a mapping that is being populated.
+/// A range that is being populated.
 struct Population<'p> {
     container: &'p Container,
     mapping: &'p Mapping,
     range: IovaRange,
-    /// The policy at the place that is next, as it was when the lock was last held.
+    /// The segment at the next address, when the lock was last held.
     segment: Segment,
     /// What is mapped, from the start on.
     mapped: Option<IovaRange>,
-    /// Pages of that which are memory.
+    /// Number of pages of memory in `mapped`.
     memory: u64,
     mixed: bool,
 }
@@ -139,7 +140,7 @@ impl<'p> Population<'p> {
 
             self.mixed |= run.kind() == Kind::Frames;
             if self.mixed && self.mapping.stateful {
-                // Only memory is taken away from under a mapping and given back.
+                // Only memory can be private.
                 return Err(EFAULT);
             }
             if !self.segment.range.contains(here.start()) || !batch.has_room() {
@@ -157,7 +158,7 @@ impl<'p> Population<'p> {
         self.enter()?.put(batch, range.start())
     }
 
-    /// Takes the lock. Fails with `EINTR`, or if the mapping is gone.
+    /// Takes the lock. Fails with `EINTR` on a fatal signal, and as [`State::check`].
     fn enter(&mut self) -> Result<Entered<'_, 'p>> {
         let state = self.container.lock()?;
 
@@ -168,14 +169,14 @@ impl<'p> Population<'p> {
         })
     }
 
-    /// Takes back what is mapped.
+    /// Unmaps and unpins what was mapped.
     fn undo(&mut self) {
         let Some(done) = self.mapped else {
             return;
         };
         let mut state = self.container.state.lock();
 
-        // If the mapping is gone, what was mapped of it went with it.
+        // A mapping that was removed was unmapped, too.
         if state.check(self.mapping, self.range).is_ok() {
             let part = Mapping {
                 mixed: true,
@@ -187,14 +188,14 @@ impl<'p> Population<'p> {
     }
 }
 
-/// A population, with the container's lock held.
+/// A population, with the lock held.
 struct Entered<'s, 'p> {
     state: StateGuard<'s>,
     population: &'s mut Population<'p>,
 }
 
 impl Entered<'_, '_> {
-    /// Maps what is gathered; what comes next is at `next`.
+    /// Maps the batch. The next run starts at `next`.
     fn put(&mut self, batch: &mut Batch<'_>, next: Iova) -> Result {
         let (range, segment) = (self.population.range, self.population.segment);
         let access = self.population.mapping.access;
@@ -204,14 +205,14 @@ impl Entered<'_, '_> {
             let mapped = batch.map(&mut self.state.domains, access, segment.rule.sizes)?;
             self.note(mapped, Kind::Memory);
         } else {
-            // They were gathered for another policy.
+            // The policy has changed since: map run by run.
             batch.drain(|here, run| self.put_run(here, run))?;
         }
         self.population.segment = self.state.policy.segment_at(next, range);
         Ok(())
     }
 
-    /// Maps `run` by itself.
+    /// Maps one run.
     fn put_run(&mut self, here: IovaRange, mut run: PinnedRun) -> Result {
         let access = self.population.mapping.access;
         let state = &mut *self.state;
@@ -226,7 +227,7 @@ impl Entered<'_, '_> {
         Ok(())
     }
 
-    /// `mapped` is mapped, behind all that was.
+    /// Records that `mapped`, behind everything else, is mapped.
     fn note(&mut self, mapped: Option<IovaRange>, kind: Kind) {
         let population = &mut *self.population;
         let Some(now) = mapped else {

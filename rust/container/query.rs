@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What leaves there are: read from the page table, joined into runs of like ones.
+//! Queries: reads leaves from the page table, and merges equal adjacent ones to runs.
 
 use kernel::prelude::*;
 
@@ -35,41 +35,44 @@ use crate::{
     }, //
 };
 
-/// What is asked for.
+/// What a query reports.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wanted {
-    /// Leaves.
+    /// All leaves.
     Leaves,
-    /// Those of them that disagree with the RMP.
+    /// Leaves that disagree with the RMP.
     Mismatches,
-    /// Leaves, and pages that are private.
+    /// All leaves, and private pages.
     State,
 }
 
-/// What is asked for, and how much is to be said of each leaf.
+/// Options of a query.
 #[derive(Clone, Copy)]
 pub(crate) struct QueryOptions {
+    /// What to report.
     pub(crate) wanted: Wanted,
-    /// What the RMP says of what is under it, too.
+    /// Also report the RMP entries under each leaf.
     pub(crate) rmp: bool,
 }
 
-/// A run of like leaves, or of private pages, as it is reported.
+/// A reported run: equal adjacent leaves, or private pages.
 #[derive(Clone, Copy)]
 pub(crate) struct Run {
+    /// The IOVA range.
     pub(crate) range: IovaRange,
-    /// The size of each leaf; `None`: the pages are private.
+    /// The size of each leaf; `None` for private pages.
     pub(crate) size: Option<PageSize>,
     /// `VFIO_PGSIZE_RUN_*`.
     pub(crate) flags: u32,
 }
 
 impl State {
-    /// Fills `runs`, as far as it has room, with what is wanted of `range`. Returns what is left to be
-    /// asked for.
+    /// Reports `range` in `domain`, an index, up to the capacity of `runs`. Returns the part of the
+    /// range that is left.
     ///
-    /// Errors: `ENOENT` no such domain; `EOPNOTSUPP` its page table can not be read, or nothing is
-    /// followed, so that nobody can audit; `EINTR` a fatal signal came.
+    /// Sleeps. Fails with `ENOENT` if there is no such domain; `EOPNOTSUPP` if its page table
+    /// cannot be read, or if the RMP is asked for and nothing follows it; `EINTR` on a fatal
+    /// signal.
     pub(crate) fn query(
         &self,
         domain: usize,
@@ -93,13 +96,13 @@ impl State {
         if (audit || rmp) && self.hook.is_none() {
             return Err(unsupported());
         }
-        // Where nothing is mapped there is nothing to look for.
+        // Nothing is mapped outside of mappings.
         for mapping in self.mappings.overlapping(range) {
             let with_private = wanted == Wanted::State && mapping.stateful;
             let mut left = mapping.range.intersect(range);
 
             while let Some(todo) = left {
-                // What is sparse is not looked through gigabyte by gigabyte.
+                // Skip large holes at once.
                 let mapped = table.skip_holes(todo);
                 let before = mapped.map_or(Some(todo.last()), |mapped| mapped.start().before());
                 if let Some(gap) = gap(Some(todo.start()), before) {
@@ -112,7 +115,7 @@ impl State {
                 };
                 let piece = first_piece(todo, PIECE);
                 let audited = audit.then(|| view.leaves(piece));
-                // Leaves that are alike in the page table may not be so in the RMP.
+                // Equal leaves may have different RMP entries.
                 let each = (!audit && rmp).then(|| view.leaves(piece).map(alone));
                 let joined = (!audit && !rmp)
                     .then(|| view.leaf_runs(piece).map(|run| Run::new(format, run)));
@@ -138,7 +141,7 @@ impl State {
                     }
                     next = run.range.last().next();
                 }
-                // A leaf that goes on behind the piece was seen.
+                // A leaf that crosses the end of the piece was reported.
                 let seen = view.leaf_at(piece.last()).map(|leaf| leaf.range().last());
                 if let Some(gap) = gap(next, Some(piece.last())) {
                     if with_private && !append(runs, Run::private(gap)) {
@@ -174,7 +177,7 @@ impl Run {
     }
 }
 
-/// What the RMP says of the frames under a leaf, all together: `VFIO_PGSIZE_RUN_*`.
+/// The RMP flags (`VFIO_PGSIZE_RUN_*`) of the frames under a leaf, combined.
 fn rmp_flags(leaf: &Leaf) -> u32 {
     const BROKEN: u32 = bindings::VFIO_PGSIZE_RUN_RMP_4K | bindings::VFIO_PGSIZE_RUN_ASSIGNED;
     let mut flags = 0;
@@ -184,10 +187,10 @@ fn rmp_flags(leaf: &Leaf) -> u32 {
         let block_last = todo.start().align_last(PageSize::SIZE_2M);
         let entry = RmpEntry::of(leaf.phys().at(leaf.iova, todo.start()));
         let (said, last) = match entry {
-            // There is none for the block, or SNP is off.
+            // No entry, or SNP is off.
             None => (0, block_last),
             Some(entry) if entry.large => (bindings::VFIO_PGSIZE_RUN_RMP_2M, block_last),
-            // There is no more to be found in the block.
+            // All flags are set: skip the rest of the block.
             Some(entry) if entry.assigned => (BROKEN, block_last),
             Some(_) => (
                 bindings::VFIO_PGSIZE_RUN_RMP_4K,
@@ -205,12 +208,12 @@ fn rmp_flags(leaf: &Leaf) -> u32 {
     flags
 }
 
-/// The addresses from `next` to `last`, if there are any.
+/// From `next` to `last`; `None` if that is empty.
 fn gap(next: Option<Iova>, last: Option<Iova>) -> Option<IovaRange> {
     IovaRange::new(next?, last?)
 }
 
-/// Whether a leaf, which is `now` as it says, disagrees with the RMP.
+/// Whether `leaf` disagrees with the RMP. `now` reads the leaf again.
 fn disagrees(leaf: &Leaf, now: impl Fn() -> Option<Leaf>) -> bool {
     let is_broken = |block: IovaRange| {
         let frames = Block::of(leaf.phys().at(leaf.iova, block.start()));
@@ -219,7 +222,7 @@ fn disagrees(leaf: &Leaf, now: impl Fn() -> Option<Leaf>) -> bool {
         if !frames.is_broken() {
             return false;
         }
-        // The hook may have split the leaf since it was read, before the RMP was changed.
+        // The hook may have split the leaf since, before the RMP changed.
         let _guard = Guard::lock();
         now().is_some_and(same) && frames.is_broken()
     };
@@ -227,7 +230,8 @@ fn disagrees(leaf: &Leaf, now: impl Fn() -> Option<Leaf>) -> bool {
     leaf.size() >= PageSize::SIZE_2M && blocks_of(leaf.range()).any(is_broken)
 }
 
-/// Adds `run`; one that goes on where the last ended is a part of it. False if there is no room.
+/// Appends `run`. Extends the last run if it is adjacent and equal. Returns `false` if it does not
+/// fit.
 fn append(runs: &mut KVVec<Run>, run: Run) -> bool {
     match runs.last_mut() {
         Some(last)

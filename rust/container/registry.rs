@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which containers there are: VFIO, debugfs and the worker know them by number, never by pointer.
+//! The list of containers, by number.
 //!
-//! VFIO calls ioctls with no lock held, with what it read of a container a while ago: by then that
-//! may be gone, or be another backend's. A number is never used again, and whoever looks one up gets
-//! a counted reference.
+//! VFIO calls ioctls without a lock, with a data pointer that it read earlier: the container may be
+//! gone, or belong to another backend. Numbers are not reused, and a lookup returns a counted
+//! reference.
 
 #![allow(unsafe_code)]
 
@@ -23,12 +23,12 @@ use super::{
 };
 
 kernel::sync::global_lock! {
-    // SAFETY: Initialised when the module is loaded, before anything else.
+    // SAFETY: Initialized when the module is loaded, before any use.
     pub(crate) unsafe(uninit) static CONTAINERS: SpinLock<Option<RBTree<Number, Arc<Container>>>> =
         None;
 }
 
-/// Has `container` be found by its number.
+/// Adds `container`. Fails with `ENOMEM`.
 pub(crate) fn add(container: &Arc<Container>) -> Result {
     let node = RBTreeNode::new(container.number, container.clone(), GFP_KERNEL_ACCOUNT)?;
     let old = CONTAINERS
@@ -36,12 +36,12 @@ pub(crate) fn add(container: &Arc<Container>) -> Result {
         .get_or_insert_with(RBTree::new)
         .insert(node);
 
-    // There was none: only now is the lock let go.
+    // There is none. Drop it after the lock anyway.
     drop(old);
     Ok(())
 }
 
-/// Has it not be found any more, and returns it.
+/// Removes the container of `data`, and returns it.
 pub(crate) fn remove(data: *mut c_void) -> Option<Arc<Container>> {
     let number = Number::of_data(data)?;
     let node = CONTAINERS.lock().as_mut()?.remove_node(&number);
@@ -49,14 +49,14 @@ pub(crate) fn remove(data: *mut c_void) -> Option<Arc<Container>> {
     node.map(|node| node.to_key_value().1)
 }
 
-/// The container for which `data` was handed out, if it is still there.
+/// The container of `data`, if it exists.
 pub(crate) fn find(data: *mut c_void) -> Option<Arc<Container>> {
     let number = Number::of_data(data)?;
 
     CONTAINERS.lock().as_ref()?.get(&number).cloned()
 }
 
-/// The first container whose number is `number` or more.
+/// The container with the lowest number from `number` on.
 pub(super) fn find_from(number: Number) -> Option<Arc<Container>> {
     let containers = CONTAINERS.lock();
     let cursor = containers.as_ref()?.cursor_lower_bound(&number)?;

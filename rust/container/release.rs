@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The end of what is mapped: out of all domains, out of the IOTLB, and only then unpinned.
+//! Unmaps from all domains, flushes, and then unpins.
 
 #![allow(unsafe_code)]
 
@@ -34,7 +34,7 @@ use crate::{
 };
 
 impl State {
-    /// A mapping has gone, if it is stateful with tables that pages left behind.
+    /// Frees empty tables of a stateful mapping that is gone, and updates its count of pages.
     pub(super) fn forget_state(&mut self, mapping: &Mapping) {
         if !mapping.stateful {
             return;
@@ -49,14 +49,15 @@ impl State {
         }
     }
 
-    /// Unmaps and unpins what is mapped of `range`, of `mapping`, at whose ends no leaf crosses.
+    /// Unmaps and unpins what is mapped in `range` of `mapping`. No leaf may cross an end of the
+    /// range.
     ///
-    /// Can not fail, and allocates nothing.
+    /// Sleeps. Cannot fail, and allocates nothing.
     pub(crate) fn clear(&mut self, mapping: &Mapping, range: IovaRange) {
         let Some(source) = self.source() else {
             return;
         };
-        // What is still mapped somewhere stays pinned, come what may.
+        // A page that may still be mapped somewhere stays pinned.
         let mut safe = true;
         for (index, domain) in self.domains.iter_mut().enumerate() {
             if index != source {
@@ -70,8 +71,8 @@ impl State {
         let release = |contig: &ContigRun, flushed: &Flushed<'_>| {
             pages = pages.saturating_add(contig.range.pages());
             if safe {
-                // SAFETY: By the invariants the pages of a mapping that are mapped are pinned once
-                // if they are memory, and they are in no domain any more.
+                // SAFETY: By the invariants, mapped pages of memory are pinned once. They are in no
+                // domain any more.
                 let unpinned = unsafe {
                     unpin(
                         contig.phys,
@@ -97,8 +98,8 @@ impl State {
     }
 }
 
-/// Unmaps what is mapped of `range`, and has it released. If the hook has `lost` leaves, what is not
-/// in the page table is in the domain's watches.
+/// Unmaps `range`, and calls `release` for what was mapped. `lost`: the watches tell the frames of
+/// lost leaves.
 fn unmap_all_of(
     domain: &Domain,
     range: IovaRange,
@@ -110,7 +111,7 @@ fn unmap_all_of(
 
     let next = |left: IovaRange| {
         let mapped = domain.skip_holes(left);
-        // What was lost is where nothing is mapped.
+        // Lost leaves are in holes.
         let followed = domain.watches().first_in(left).filter(|_| lost);
         let from = followed.and_then(|watch| left.from(watch.range().start().max(left.start())));
         match (mapped, from) {
@@ -142,7 +143,7 @@ fn unmap_all_of(
     found.clear();
 }
 
-/// Unmaps contiguous runs, with one call those that follow one another. Says whether it could.
+/// Unmaps contiguous runs, adjacent ones with one call. Returns whether it unmapped all.
 fn unmap_groups(gather: &mut Gather<'_>, found: &[ContigRun]) -> bool {
     let mut contigs = found.iter().map(|contig| contig.range).peekable();
     let mut all = true;
@@ -156,7 +157,7 @@ fn unmap_groups(gather: &mut Gather<'_>, found: &[ContigRun]) -> bool {
     all
 }
 
-/// Calls `each` with what is followed of `seen` and not among `found`.
+/// Calls `each` with the watched parts of `seen` that are not in `found`.
 fn holes(domain: &Domain, seen: IovaRange, found: &[ContigRun], mut each: impl FnMut(ContigRun)) {
     let mut next = Some(seen);
     let mut hole = |hole: IovaRange| followed_in(domain, hole, &mut each);
@@ -173,7 +174,7 @@ fn holes(domain: &Domain, seen: IovaRange, found: &[ContigRun], mut each: impl F
     }
 }
 
-/// Calls `each` with the parts of `hole` that are followed.
+/// Calls `each` with the watched parts of `hole`.
 fn followed_in(domain: &Domain, hole: IovaRange, each: &mut impl FnMut(ContigRun)) {
     for watch in domain.watches().overlapping(hole) {
         let part = watch.range().intersect(hole);
@@ -185,8 +186,8 @@ fn followed_in(domain: &Domain, hole: IovaRange, each: &mut impl FnMut(ContigRun
     }
 }
 
-/// Makes 2M leaves of small ones that are to go, where they fit: a table full of leaves goes by one
-/// store then, which is several times as fast as leaf by leaf.
+/// Merges small leaves that are about to be unmapped, where 2M leaves fit: unmapping a table with
+/// one store is several times as fast as leaf by leaf.
 fn merge(domain: &Domain, found: &[ContigRun]) {
     const SIZE: PageSize = PageSize::SIZE_2M;
     let Some(table) = domain.table().filter(|_| domain.sizes().allows(SIZE)) else {
@@ -202,7 +203,7 @@ fn merge(domain: &Domain, found: &[ContigRun]) {
             leaf.is_some_and(|leaf| leaf.size() < SIZE)
         };
         if is_small(blocks.start()) && is_small(blocks.last()) {
-            // If it stops half way the rest goes leaf by leaf.
+            // On failure the rest is unmapped leaf by leaf.
             let _ = convert_part(domain, blocks, PageSizes::only(SIZE));
         }
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Leaves that the hook had to unmap, mapped again in all domains; and the tables it has ready.
+//! Repairs lost leaves in all domains, and fills the stock of tables.
 
 use core::sync::atomic::Ordering;
 
@@ -13,9 +13,9 @@ use crate::rmp::{
 };
 
 impl State {
-    /// Maps again what the hook had to unmap, if it had to since that was last done.
+    /// Repairs lost leaves, if there may be any. Fails with `ENOMEM`.
     pub(super) fn repair_lost(&mut self) -> Result {
-        // The hook counts before it lets the lock go.
+        // The hook counts under the lock.
         let guard = Guard::lock();
         let lost = self.follower.stats.fallbacks.load(Ordering::Relaxed);
         drop(guard);
@@ -27,7 +27,7 @@ impl State {
         Ok(())
     }
 
-    /// Maps again what the hook had to unmap.
+    /// Repairs lost leaves. Sleeps. Fails with `ENOMEM`.
     pub(crate) fn repair(&mut self) -> Result {
         let mut well = true;
         let mappings = &self.mappings;
@@ -43,7 +43,7 @@ impl State {
         }
     }
 
-    /// The hook has tables in reserve if it is needed, and none if not.
+    /// Fills the stock of tables if the hook is used, else empties it. Sleeps.
     pub(super) fn keep_reserve(&self) {
         let node = |domain: &Domain| domain.table().map(|table| table.node());
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What there is to count of a container.
+//! Counters of a container.
 
 use core::sync::atomic::{
     AtomicU64,
@@ -14,7 +14,7 @@ use crate::{
     sys::bindings, //
 };
 
-/// What there is to count of a container.
+/// The counters of a container. `argsz` and `flags` are 0.
 pub(crate) fn stats(state: &State) -> bindings::vfio_pgsize_stats {
     let number = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let stats = &state.follower.stats;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Unmapping mappings, and parts of them.
+//! Unmap requests.
 
 use kernel::prelude::*;
 
@@ -22,10 +22,9 @@ use crate::{
 };
 
 impl Container {
-    /// Unmaps what mappings have within `range`, once nobody is at work there any more, as
-    /// [`State::unmap`] does.
+    /// Unmaps what is mapped in `range`, after other calls in the range have ended.
     ///
-    /// Errors: those, and `EINTR` a fatal signal came before that.
+    /// Sleeps. Fails as [`State::unmap`], and with `EINTR` on a fatal signal.
     pub(crate) fn unmap(&self, range: IovaRange, parts: bool) -> Result<u64> {
         let (bytes, gone) = self.when_unclaimed(range, |state| {
             let bytes = state.unmap(range, parts)?;
@@ -38,12 +37,11 @@ impl Container {
 }
 
 impl State {
-    /// Unmaps what mappings have within `range`. Returns how many bytes that was. A mapping that lies
-    /// in the range in part is cut, if `parts`; else that is `EINVAL`. One that is being made is as if
-    /// it came later.
+    /// Unmaps what is mapped in `range`. Returns the number of bytes. `parts`: mappings may cross
+    /// the ends of the range, and are split. Mappings in progress are skipped.
     ///
-    /// Errors, and nothing is unmapped then: `EINVAL`; `ENOSPC` there were too many mappings;
-    /// and those of [`State::split_boundaries`].
+    /// Fails with `EINVAL` if a mapping crosses an end and cannot be split, with `ENOSPC` if there
+    /// are too many mappings, and as [`State::split_boundaries`]. Nothing is unmapped then.
     pub(crate) fn unmap(&mut self, range: IovaRange, parts: bool) -> Result<u64> {
         if self.mappings.crosses_end_of(range) {
             if !parts || !self.domains.iter().all(|domain| domain.table().is_some()) {
@@ -54,12 +52,12 @@ impl State {
         Ok(self.unmap_in(range, is_complete))
     }
 
-    /// Unmaps all mappings, those that are being made, too: who makes them finds them gone.
+    /// Unmaps all mappings, including those in progress, whose calls then fail.
     pub(super) fn unmap_at_end(&mut self) {
         self.unmap_in(IovaRange::ALL, |_| true);
     }
 
-    /// Unmaps mappings in `range` that are `selected`.
+    /// Removes the mappings in `range` that are `selected`. Returns the number of bytes.
     fn unmap_in(&mut self, range: IovaRange, selected: impl Fn(&Mapping) -> bool) -> u64 {
         let mut bytes = 0u64;
         let mut left = Some(range);
@@ -83,7 +81,7 @@ impl State {
         bytes
     }
 
-    /// The same where mappings lie in the range in part.
+    /// As [`Self::unmap`], where mappings cross an end of the range.
     fn unmap_parts(&mut self, range: IovaRange) -> Result<u64> {
         let makes_two = |mapping: &Mapping| {
             is_complete(mapping)

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The worker: does in process context, for all containers, what the hook leaves to it, and tells
-//! the VMMs.
+//! The worker: does what the hook leaves to process context, for all containers, and notifies VMMs.
 
 #![allow(unsafe_code)]
 
@@ -23,20 +22,19 @@ use crate::rmp::{
     Recheck, //
 };
 
-/// Gets the list of containers ready, and has the worker look after them. Once, when the module is
-/// loaded.
+/// Initializes the list of containers and the worker. Call once, when the module is loaded.
 pub(crate) fn init() {
-    // SAFETY: It is called when the module is loaded, once.
+    // SAFETY: Called once, before any use.
     unsafe { CONTAINERS.init() };
     init_work(work);
 }
 
-/// What was left to do: see [`rmp`](crate::rmp).
+/// The work function: see [`rmp`](crate::rmp).
 extern "C" fn work() {
     let recheck = Hook::take_recheck();
     let mut next = Number::FIRST;
 
-    // One after the other: whoever comes or goes does not wait for what is done here.
+    // One container at a time, without holding the list.
     while let Some(container) = registry::find_from(next) {
         next = container.number.next();
         container.maintain(recheck);
@@ -46,8 +44,8 @@ extern "C" fn work() {
 impl Container {
     fn maintain(&self, recheck: Recheck) {
         self.recheck.fetch_max(recheck as u32, Ordering::Relaxed);
-        // Its VMM may make it wait as long as it likes, for memory that does not come: nobody else
-        // is to wait for that.
+        // Skip a container that is locked: a VMM can make its calls sleep for long, and others must
+        // not wait for that.
         match self.state.try_lock() {
             Some(mut state) => {
                 let recheck = self.recheck.swap(Recheck::No as u32, Ordering::Relaxed);
@@ -59,7 +57,7 @@ impl Container {
 }
 
 impl State {
-    /// Does what the hook left to do, and what it did not see.
+    /// Does the deferred work of a container, and the `recheck`.
     fn maintain(&mut self, recheck: Recheck) {
         if recheck != Recheck::No && self.hook.is_some() {
             for domain in &self.domains {
@@ -75,7 +73,7 @@ impl State {
         for domain in &self.domains {
             domain.merge_rechecked();
         }
-        // SAFETY: The mutex is held, and nothing is read any more.
+        // SAFETY: The mutex is held, and nothing reads page tables now.
         unsafe { self.follower.free_retired() };
         self.keep_reserve();
         if let Some(event) = &self.event {
