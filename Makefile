@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# vfio-pgsize. `make help` tells what there is. Kbuild, not this file, is what
-# the kernel's build reads.
+# vfio-pgsize. `make help` lists the targets. The kernel's build reads Kbuild, not this file.
 
 INSIDE := tools/vm/inside.sh
 VM := $(INSIDE) tools/vm/vm.py
@@ -10,23 +9,23 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/vfio-pgsize
 export KERNEL
 
 help:
-	@echo "make demo       what the module does, shown in a virtual machine"
-	@echo "make check      all tests; ONLY='NAME...' runs some, LIST=1 names them"
+	@echo "make demo       demonstrate the module in a virtual machine"
+	@echo "make check      run all tests; ONLY='NAME...' runs some, LIST=1 lists them"
 	@echo "make modules    build vfio_pgsize.ko for Debian's kernel, into build/<release>/"
 	@echo "                KDIR=DIR: for the kernel whose full, prepared source is DIR"
-	@echo "make vm         a shell in the virtual machine; ARGS= options of tools/vm/vm.py"
-	@echo "make snp-qemu   build the QEMU that is an SEV-SNP host, for make vm ARGS='--snp milan'"
-	@echo "make bench      what mapping costs, in instructions, against type1 and iommufd"
+	@echo "make vm         open a shell in the virtual machine; ARGS= options of tools/vm/vm.py"
+	@echo "make snp-qemu   build the QEMU that emulates an SEV-SNP host, for make vm ARGS='--snp milan'"
+	@echo "make bench      measure the cost of mapping, in instructions, against type1 and iommufd"
 	@echo "make fmt        format the Rust sources"
 	@echo "make clippy     lint them"
-	@echo "make lint       all lints: clippy, ruff, mypy, shellcheck, checkpatch, sparse ..."
-	@echo "make doc        Documentation/ as HTML, into build/doc/"
-	@echo "make clean      remove what is built in the checkout"
-	@echo "make distclean  and the cache: $(CACHE)"
+	@echo "make lint       run all linters: clippy, ruff, mypy, shellcheck, checkpatch, sparse ..."
+	@echo "make doc        build Documentation/ as HTML in build/doc/"
+	@echo "make clean      remove build output from the checkout"
+	@echo "make distclean  also remove the cache: $(CACHE)"
 	@echo
 	@echo "KERNEL=7.3      Debian kernel to use, see tools/vm/kernels.list"
 	@echo
-	@echo "All but KDIR= runs in a Debian root made in the cache: as root, on Debian."
+	@echo "All but KDIR= runs in a Debian build root in the cache: as root, on Debian."
 
 demo:
 	@$(INSIDE) tools/demo/demo.py
