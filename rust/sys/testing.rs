@@ -61,12 +61,14 @@ mod build {
     const _: () = assert!(Step::UnmapUnwatched as u32 == bindings::PGSIZE_STEP_UNMAP_UNWATCHED);
     const _: () = assert!(Step::SmashLocked as u32 + 1 == bindings::PGSIZE_STEPS);
 
+    /// Passes the gate at `step`.
     pub(crate) fn step(step: Step) {
         // SAFETY: `step` is a valid step. Steps of map and unmap are passed in process context
         // only.
         unsafe { bindings::pgsize_step(step as u32) };
     }
 
+    /// Whether each group gets a domain of its own.
     pub(crate) fn wants_own_domains() -> bool {
         // SAFETY: It may be called from anywhere.
         unsafe { bindings::pgsize_own_domains() }
