@@ -254,7 +254,8 @@ impl Domain {
     /// [`PageTable::fill`].
     pub(crate) fn sync_filled(&self, range: IovaRange) {
         if let (Some(sync), Some(bytes)) = (self.ops().iotlb_sync_map, range.bytes()) {
-            // It cannot fail where the page table can be edited (`amd/iommu.c: amd_iommu_iotlb_sync_map`).
+            // It cannot fail where the page table can be edited (`amd/iommu.c:
+            // amd_iommu_iotlb_sync_map`).
             // SAFETY: The operation belongs to the domain.
             unsafe {
                 sync(

@@ -49,7 +49,8 @@ pub(crate) unsafe fn flushed<'d, R>(
     };
     let result = work(&mut gather);
     if gather.tables {
-        // `amd_iommu_iotlb_sync` flushes cached pointers to tables only if the gather has tables to free.
+        // The driver flushes cached pointers to tables only if the gather has tables to free
+        // (`amd/iommu.c: amd_iommu_iotlb_sync`).
         // SAFETY: The domain is valid, by the invariants.
         unsafe { bindings::pgsize_flush_all(domain.as_ptr()) };
     } else if !gather.is_empty() {
