@@ -114,8 +114,8 @@ impl Drop for WriteLock<'_> {
     }
 }
 
-/// Memory that GUP may be asked for without a look at its VMAs, for they permit what is wanted: those
-/// that were there when it was looked.
+/// A range of user addresses whose VMAs need no check: fast GUP gives the same result as GUP there.
+/// It was read under mmap_lock, and may be outdated.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Plain {
     start: usize,
@@ -124,8 +124,8 @@ pub(crate) struct Plain {
 }
 
 impl Plain {
-    /// What there is around `address` and the `pages` from there on: none, if its own VMA is not plain.
-    /// All of it is in huge pages, or none.
+    /// The range around `address` and the `pages` from there on; empty if the VMA of `address` is
+    /// not plain. The VMAs are either all hugetlb, or none is.
     pub(super) fn around(lock: &ReadLock<'_>, address: UserAddr, pages: u64, write: bool) -> Self {
         let is_plain = |vma: &&VmaRef| {
             // SAFETY: It is a VMA, and mmap_lock is held.
@@ -154,7 +154,7 @@ impl Plain {
         }
     }
 
-    /// How many pages there are from `address` on.
+    /// Number of pages of the range from `address` on.
     pub(super) fn pages_from(&self, address: UserAddr) -> u64 {
         if address.get() < self.start {
             return 0;

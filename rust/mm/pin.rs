@@ -33,22 +33,21 @@ use crate::sys::{
     sched::cond_resched_killable, //
 };
 
-/// Pages that one call of GUP is asked for where they are small, and where they are to be faulted in.
-/// Interrupts are off while it takes those that are there, for some hundred instructions each.
+/// Pages per call of GUP if they are small, or have to be faulted in. Fast GUP disables interrupts
+/// for some hundred instructions per page.
 const BATCH: usize = 512;
 
-/// And where the last ones were in a large folio: they cost some instructions each. The next ones may
-/// be small again, and interrupts are off for all of these then.
+/// Pages per call after a page of a large folio: they cost some instructions each. The next ones
+/// may be small nevertheless.
 const LARGE_BATCH: usize = 4096;
 
-/// And where all are large for sure.
+/// Pages per call in hugetlb VMAs: all are large.
 const HUGE_BATCH: usize = 16384;
 
 /// An array for the pages of one GUP call.
 pub(crate) struct Buffer(KVVec<*mut bindings::page>);
 
-// SAFETY: `struct page` pointers mean the same to every thread, and the buffer holds none between
-// two uses.
+// SAFETY: The pointers are valid in any thread. The buffer is empty between two uses.
 unsafe impl Send for Buffer {}
 
 impl Buffer {
@@ -91,13 +90,13 @@ impl Buffer {
     /// Unpins the first `pages` pinned pages, which were not mapped for devices.
     pub(crate) fn unpin_quickly(&mut self, pages: usize) {
         if let Some(pinned @ [_, ..]) = self.0.get_mut(..pages) {
-            // SAFETY: GUP pinned them, and they are in no page table.
+            // SAFETY: GUP pinned them, and they are not mapped.
             unsafe { bindings::unpin_user_pages(pinned.as_mut_ptr(), pinned.len()) };
         }
     }
 }
 
-/// What was to be had where not all was there.
+/// Result of the slow path.
 enum Slowly {
     Pages(usize),
     Frames(PinnedRun),
@@ -111,8 +110,8 @@ fn pin_present(pages: &mut [*mut bindings::page], start: UserAddr, write: bool) 
         return 0;
     };
     // SAFETY:
-    // - There is room for so many pointers;
-    // - whoever asks is a process with memory of its own.
+    // - There is room for as many pointers.
+    // - The current task is a process with an mm.
     let got = unsafe {
         bindings::pin_user_pages_fast(
             start.get(),
@@ -135,8 +134,8 @@ fn pin_absent(
 ) -> Result<usize> {
     let write = if write { bindings::FOLL_WRITE } else { 0 };
     // SAFETY:
-    // - There is room for so many pointers;
-    // - the process is there, and its mmap_lock is held; it stays so, for nobody asks to be told.
+    // - There is room for as many pointers.
+    // - The mm is valid and its mmap_lock is held. GUP does not drop it, since `locked` is NULL.
     let got = unsafe {
         bindings::pin_user_pages_remote(
             lock.mm().as_raw(),
@@ -157,17 +156,17 @@ fn pin_absent(
 /// Pins a range of the current process's memory, in physically contiguous runs.
 pub(crate) struct Pinner<'a> {
     buffer: &'a mut [*mut bindings::page],
-    /// What is pinned, but in no run yet: `buffer[ready.0..ready.1]`.
+    /// Pages that are pinned, but in no run yet: `buffer[ready.0..ready.1]`.
     ready: (usize, usize),
-    /// The run that may go on.
+    /// A run that may be extended.
     held: Option<PinnedRun>,
-    /// What is to be pinned next.
+    /// The next address to pin.
     next: UserAddr,
     left: u64,
     write: bool,
-    /// What of it is plain, as far as was looked.
+    /// The plain range that was read last.
     plain: Plain,
-    /// How many pages to ask for.
+    /// Number of pages for the next call of GUP.
     batch: usize,
     charged: u64,
 }
@@ -214,7 +213,8 @@ impl<'a> Pinner<'a> {
         }
     }
 
-    /// Lets the held run go on with `piece`. If it can not, the run is done, and `piece` is held.
+    /// Extends the held run with `piece`. If that is not possible, returns the run and holds
+    /// `piece`.
     fn hold(&mut self, piece: PinnedRun) -> Option<PinnedRun> {
         match &mut self.held {
             Some(held) => held
@@ -227,14 +227,14 @@ impl<'a> Pinner<'a> {
         }
     }
 
-    /// Takes from what is ready as much as follows one another.
+    /// Takes the contiguous pages at the start of `ready`.
     fn take_ready(&mut self) -> Result<Option<PinnedRun>> {
         let ready = self.buffer.get(self.ready.0..self.ready.1).unwrap_or(&[]);
         let Some(first) = ready.first() else {
             return Ok(None);
         };
         let count = followers(ready);
-        // SAFETY: GUP gave this page, and it is still pinned.
+        // SAFETY: GUP returned the page, and it is still pinned.
         let pfn = to_u64(unsafe { bindings::pgsize_page_to_pfn(*first) });
         let phys = frame(pfn)?;
 
@@ -242,7 +242,7 @@ impl<'a> Pinner<'a> {
         Ok(Some(PinnedRun::new(phys, to_u64(count), Kind::Memory)))
     }
 
-    /// Makes the next pages ready; or returns frames that are none.
+    /// Pins and charges more pages, or returns frames that are no memory.
     fn refill(&mut self, locked: &Locked) -> Result<Option<PinnedRun>> {
         cond_resched_killable()?;
 
@@ -253,11 +253,11 @@ impl<'a> Pinner<'a> {
                 Slowly::Frames(frames) => return Ok(Some(frames)),
             }
         }
-        // If they can not be charged, they are unpinned as all that is ready.
+        // If charging fails, dropping the pinner unpins all that is ready.
         self.ready = (0, got);
         let last = self.buffer.get(got.wrapping_sub(1));
         self.batch = match last {
-            // SAFETY: GUP gave this page, and it is pinned.
+            // SAFETY: GUP returned the page, and it is pinned.
             Some(last) if unsafe { bindings::pgsize_page_is_large(*last) } => LARGE_BATCH,
             _ => BATCH,
         };
@@ -267,7 +267,7 @@ impl<'a> Pinner<'a> {
         Ok(None)
     }
 
-    /// Pins what is there already, without a look at the VMAs but for one at each kind of them.
+    /// Pins pages that are present. Reads VMAs only at the end of the plain range.
     fn refill_quickly(&mut self) -> Result<usize> {
         if self.plain.pages_from(self.next) == 0 {
             let current = kernel::current!();
@@ -285,11 +285,11 @@ impl<'a> Pinner<'a> {
         Ok(pin_present(buffer, self.next, self.write))
     }
 
-    /// Pins what is not there yet, as type1 pins all (`vaddr_get_pfns`): faults are not handed to
-    /// userspace, mmap_lock is not let go, and protection keys do not count, for it is another's access.
-    /// What can not be pinned may be the registers of a device, in a VM_PFNMAP mapping.
+    /// Pins pages that are not present, as type1 pins all (`vfio_iommu_type1.c: vaddr_get_pfns`):
+    /// faults are not handled by userspace, mmap_lock is not dropped, and protection keys do not
+    /// apply. Memory that cannot be pinned may be a VM_PFNMAP mapping of device registers.
     ///
-    /// Nothing is ready then: what was pinned before is held, or has been passed on.
+    /// `ready` is empty.
     fn refill_slowly(&mut self) -> Result<Slowly> {
         let current = kernel::current!();
         let lock = ReadLock::killable(current.mm().ok_or(ENODEV)?)?;
@@ -314,7 +314,7 @@ impl<'a> Pinner<'a> {
                 break found;
             }
         };
-        // SAFETY: It takes any number.
+        // SAFETY: It accepts any number.
         if unsafe { bindings::pgsize_pfn_is_memory(to_usize(pfn)) } {
             return Err(EFAULT);
         }
@@ -333,15 +333,15 @@ impl<'a> Pinner<'a> {
 impl Drop for Pinner<'_> {
     fn drop(&mut self) {
         if let Some(ready @ [_, ..]) = self.buffer.get_mut(self.ready.0..self.ready.1) {
-            // SAFETY: GUP pinned them, and no run has them.
+            // SAFETY: GUP pinned them, and they are in no run.
             unsafe { bindings::unpin_user_pages(ready.as_mut_ptr(), ready.len()) };
         }
     }
 }
 
-/// How many pages, from the first on, follow one another in physical memory.
+/// The number of pages, from the first one on, that are physically contiguous.
 ///
-/// Sixty-four at a time: three instructions a page.
+/// Compares 64 pages at a time: three instructions per page.
 fn followers(pages: &[*mut bindings::page]) -> usize {
     let Some(first) = pages.first() else {
         return 0;
@@ -369,7 +369,7 @@ fn followers(pages: &[*mut bindings::page]) -> usize {
     known.saturating_add(more.count())
 }
 
-/// Whether these are `first` and those that follow it.
+/// Whether `pages` are contiguous from `first` on.
 #[inline(always)]
 fn are_from(pages: &[*mut bindings::page; 16], first: *mut bindings::page) -> bool {
     let follows = |(at, page): (usize, &*mut bindings::page)| *page == first.wrapping_add(at);
