@@ -4,12 +4,12 @@
 //! merges it when the entry is whole again.
 //!
 //! ```text
-//! hook.c   probes the kernel's functions          entry     reads the RMP
-//!   └─ smash   at their entry and exit            lock      the right to edit; the calls in transit
-//!        ├─ cursor  block → watches               watch     a contiguous run that is followed
-//!        └─ split   splits or merges one block    watches   the watches of a domain
-//!             └─ work   what has to sleep         follower  counters, and tables for the hook
-//!                                                 reserve   tables in stock
+//! hook.c   probes the kernel's functions      entry     reads the RMP
+//!   └─ smash   at their entry and exit        lock      the right to edit; calls in transit
+//!        ├─ cursor  block → watches           watch     a contiguous run that is followed
+//!        └─ split   splits or merges a block  watches   the watches of a domain
+//!             └─ work   what has to sleep     follower  counters, and tables for the hook
+//!                                             reserve   tables in stock
 //!
 //! domain   an IOMMU domain with its watches
 //!   map               maps runs that follow the RMP, or starts to follow mapped ones
