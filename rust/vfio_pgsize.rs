@@ -98,9 +98,11 @@ module! {
     license: "GPL v2",
 }
 
-/// The loaded module. Drops the registration first: watches need their cache.
+/// The loaded module.
 struct Module {
+    /// Dropped first: watches need their cache.
     _registration: backend::Registration,
+    /// The cache of watches.
     _watch_cache: rmp::WatchCache,
 }
 
