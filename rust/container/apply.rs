@@ -165,7 +165,7 @@ impl State {
             Ok(())
         };
         if follows && result.is_err() && self.adopt_all(None, scope.range()).is_err() {
-            pr_err!("no memory to go on as before: leaves may not follow the RMP\n");
+            pr_err!("no memory to restore the policy: leaves may not follow the RMP\n");
         }
         result
     }

@@ -47,7 +47,7 @@ enum pgsize_recheck pgsize_missed_take(void)
 	bool off = pgsize_rmp_take_off();
 
 	if (off)
-		pr_warn_ratelimited("vfio_pgsize: SNP was switched off: leaves follow nothing\n");
+		pr_warn_ratelimited("vfio_pgsize: SNP was switched off: leaves do not follow the RMP\n");
 	if (atomic64_xchg(&known, missed) == missed) {
 		if (off)
 			return PGSIZE_RECHECK_NOTIFY;

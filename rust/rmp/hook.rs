@@ -33,7 +33,7 @@ impl Hooks {
     }
 }
 
-/// Initializes [`HOOKS`]. Call once, when the module is loaded.
+/// Initializes the users of the hook. Call once, when the module is loaded.
 pub(crate) fn init() {
     // SAFETY: Called once, before any use.
     unsafe { HOOKS.init() };

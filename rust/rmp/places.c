@@ -100,7 +100,7 @@ static struct kmem_cache *cache;
 
 int pgsize_places_init(unsigned int size)
 {
-	cache = kmem_cache_create("vfio_pgsize_stretch", size, __alignof__(struct pgsize_place), 0,
+	cache = kmem_cache_create("vfio_pgsize_watch", size, __alignof__(struct pgsize_place), 0,
 				  NULL);
 	return cache ? 0 : -ENOMEM;
 }

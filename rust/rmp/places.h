@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Where a followed contiguous run is: in the rmap, a tree by frames of all runs, and in the
+ * The nodes of a watch: in the rmap, a tree by frames of all watches, and in the
  * tree of its domain by IOVA. A terabyte can have half a million of them, so they are small.
  */
 #ifndef VFIO_PGSIZE_PLACES_H
