@@ -24,12 +24,13 @@ from doc_names import (
 )
 from kernels import kernel, kernel_doc, source
 from layers import problems
-from module import build_module, sparse
+from module import RUSTDOC, build_module, rustdoc, sparse
 from paths import CACHE, HERE, SRC, Problem, require_build_root
 from ruff import ruff
 
 UAPI = SRC / "include/uapi/linux/vfio_pgsize.h"
-CRATES = (SRC / "tools/testing/host", SRC / "samples/rust")
+HOST = SRC / "tools/testing/host"
+CRATES = (HOST, SRC / "samples/rust")
 
 # Emulated hardware, in QEMU's style.
 SNP_QEMU = SRC / "tools/snp-qemu"
@@ -97,6 +98,15 @@ def clippy(_: argparse.Namespace) -> None:
         command = ["cargo", "clippy", "-q", "--locked", "--all-targets"]
         command += ["--target-dir", str(CACHE / "cargo-target" / crate.name), "--", "-Dwarnings"]
         succeed(command, f"clippy complains of {crate.relative_to(SRC)}: see above", cwd=crate)
+
+
+def docs(_: argparse.Namespace) -> None:
+    """rustdoc, for the module and for the part of it that is built on the host."""
+    rustdoc(kernel("stock"))
+    command = ["cargo", "rustdoc", "-q", "--locked", "--lib"]
+    command += ["--target-dir", str(CACHE / "cargo-target" / HOST.name), "--"]
+    command += ["--document-private-items", "-Dmissing_docs", *RUSTDOC]
+    succeed(command, f"rustdoc complains of {HOST.relative_to(SRC)}: see above", cwd=HOST)
 
 
 def layers(_: argparse.Namespace) -> None:
@@ -207,6 +217,7 @@ CHECKS: dict[str, Callable[[argparse.Namespace], None]] = {
     "spdx": spdx,
     "fmt": fmt,
     "clippy": clippy,
+    "rustdoc": docs,
     "layers": layers,
     "kernel-doc": doc_comments,
     "uapi": uapi,

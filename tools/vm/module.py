@@ -3,16 +3,25 @@
 """Builds vfio_pgsize.ko against a kernel."""
 
 import argparse
+import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
-from kernels import NAMES, Kernel, kernel
+from kernels import NAMES, Kernel, kernel, source
 from paths import CACHE, SRC, Problem, locked, require_build_root, say
 
 # Debian's sparse is older than this keyword, which the kernel requires. It also does not treat
 # strlen() of a literal as a constant, as MODULE_INFO() needs.
 SPARSE = "sparse -D__typeof_unqual__=__typeof__ '-D__builtin_strlen(x)=(sizeof(x)-1)'"
+
+# All lints of rustdoc are errors. Private items are documented, so links to them are allowed.
+RUSTDOC = ("-Drustdoc::all", "-Arustdoc::private_intra_doc_links", "-Dwarnings")
+
+# Added to the kernel's .clippy.toml: items that are visible outside their module need a doc comment.
+CLIPPY_CONF = "missing-docs-in-crate-items = true"
+PEDANTIC = ("-Dwarnings", "-Wclippy::missing_docs_in_private_items")
 
 SOURCES = ("Kbuild", "rust", "include")
 
@@ -49,15 +58,39 @@ def build_module(
         if test:
             command.append("VFIO_PGSIZE_TEST=1")
         if clippy:
-            command.append("CLIPPY=1")
+            conf = (source() / ".clippy.toml").read_text(encoding="utf-8")
+            (tree / ".clippy.toml").write_text(f"{CLIPPY_CONF}\n{conf}", encoding="utf-8")
+            command += ["CLIPPY=1", f"CLIPPY_CONF_DIR={tree}"]
             # clippy prints only when it compiles
             (tree / "rust/vfio_pgsize.o").unlink(missing_ok=True)
         if pedantic:
-            command.append("KRUSTFLAGS=-Dwarnings")
+            command.append(f"KRUSTFLAGS={' '.join(PEDANTIC)}")
         result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False)
     if result.returncode:
         raise Problem("the module does not build: see above")
     return tree / "vfio_pgsize.ko"
+
+
+def rustdoc(target: Kernel) -> None:
+    """Build the documentation of the module, including private items, with the flags of its build."""
+    build_module(target)
+    tree = CACHE / f"module-{target.build.name.removeprefix('kernel-')}"
+    with locked(tree):
+        saved = (tree / "rust/.vfio_pgsize.o.cmd").read_text(encoding="utf-8")
+        words = shlex.split(saved.partition("\n")[0].partition(":= ")[2])
+        compiler = words.index("rustc")
+        environment = dict(word.split("=", 1) for word in words[:compiler])
+        environment["RUSTC_BOOTSTRAP"] = "1"
+        environment["VFIO_PGSIZE_BINDINGS"] = str(tree / "rust/bindings_generated.rs")
+        out = words.index("--out-dir")
+        flags = words[compiler + 1 : out] + words[out + 2 :]
+        command = ["rustdoc", *(flag for flag in flags if not flag.startswith("--emit="))]
+        command += ["--document-private-items", *RUSTDOC, "--output", str(tree / "rustdoc")]
+        result = subprocess.run(
+            command, stdin=subprocess.DEVNULL, check=False, cwd=tree, env=os.environ | environment
+        )
+    if result.returncode:
+        raise Problem("rustdoc complains: see above")
 
 
 def sparse(target: Kernel) -> list[str]:

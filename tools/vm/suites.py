@@ -150,7 +150,7 @@ def snp_selftests(kernel: str) -> Iterator[Suite]:
 
 
 # The linters that compile the module.
-BUILT = ("clippy", "sparse")
+BUILT = ("clippy", "rustdoc", "sparse")
 
 
 def lints() -> Iterator[Suite]:
