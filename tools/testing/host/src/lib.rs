@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What of vfio_pgsize needs no kernel, from the very sources that the module is built of: the
-//! page-table core, and, in tests alone, what is arithmetic on ranges, with a stand-in for the
-//! kernel's crate.
+//! The part of vfio_pgsize that needs no kernel, from the sources of the module: the page-table
+//! core, and, in tests only, arithmetic on ranges, with a stand-in for the kernel crate.
 
 #![cfg_attr(not(test), no_std)]
 
@@ -23,7 +22,7 @@ mod policy;
 #[cfg(test)]
 mod intervals;
 
-/// What mappings keep of a process's memory, and do not look into.
+/// The part of process memory that mappings use.
 #[cfg(test)]
 mod mm {
     use std::sync::atomic::{
@@ -33,7 +32,7 @@ mod mm {
 
     #[derive(Default)]
     pub(crate) struct Locked {
-        /// How often it was.
+        /// Number of calls of `settle`.
         pub(crate) settled: AtomicUsize,
     }
 

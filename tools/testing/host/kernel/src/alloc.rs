@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory that can be scarce, and vectors that live in it.
+//! Vectors whose allocations can be made to fail.
 
 use std::cell::Cell;
 use std::ops::{
@@ -8,7 +8,7 @@ use std::ops::{
     DerefMut, //
 };
 
-/// There is no memory.
+/// No memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AllocError;
 
@@ -18,11 +18,11 @@ pub struct Flags(());
 pub const GFP_KERNEL_ACCOUNT: Flags = Flags(());
 
 thread_local! {
-    /// Allocations of this thread that succeed before all fail, if they are to.
+    /// Number of allocations of this thread that succeed before all fail; `None`: all succeed.
     static LEFT: Cell<Option<usize>> = const { Cell::new(None) };
 }
 
-/// Does `work`, in which `count` allocations succeed, and those after them fail.
+/// Calls `work`. The first `count` allocations in it succeed, and all later ones fail.
 pub fn with_allocations<R>(count: usize, work: impl FnOnce() -> R) -> R {
     struct Plenty;
 
@@ -37,7 +37,7 @@ pub fn with_allocations<R>(count: usize, work: impl FnOnce() -> R) -> R {
     work()
 }
 
-/// Counts an allocation; fails if it is to.
+/// Counts an allocation, or fails.
 pub(crate) fn allocate() -> Result<(), AllocError> {
     match LEFT.get() {
         Some(0) => return Err(AllocError),
@@ -47,7 +47,7 @@ pub(crate) fn allocate() -> Result<(), AllocError> {
     Ok(())
 }
 
-/// As the kernel's: it grows by fallible calls alone, and allocates only when it is full.
+/// As the kernel's: only fallible calls grow it, and it allocates only when it is full.
 pub struct KVec<T>(Vec<T>);
 
 pub type KVVec<T> = KVec<T>;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A stand-in for the kernel's crate: as much of it as the sources that are tested on the host use,
-//! by the same names, and with allocations that can be made to fail.
+//! A stand-in for the kernel crate: what the sources that are tested on the host use, with the same
+//! names, and with allocations that can be made to fail.
 
 pub mod alloc;
 pub mod error;

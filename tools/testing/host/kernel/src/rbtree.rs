@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The kernel's tree, of which nodes are allocated before they are needed.
+//! The kernel's red-black tree, whose nodes are allocated in advance.
 
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
@@ -25,7 +25,7 @@ impl<K: Ord, V> RBTree<K, V> {
         Self(BTreeMap::new())
     }
 
-    /// The node that was there with the same key comes back.
+    /// Returns the old node with the same key.
     pub fn insert(&mut self, node: RBTreeNode<K, V>) -> Option<RBTreeNode<K, V>>
     where
         K: Clone,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What several own.
+//! Reference counting.
 
 pub use std::sync::Arc;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Mappings, and of claims what mappings keep.
+//! Mappings, and the part of claims that they use.
 
 #[allow(dead_code)]
 #[path = "../../../../../rust/container/mapping.rs"]

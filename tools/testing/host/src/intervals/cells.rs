@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! All addresses in a few cells: small ones at both ends, one large one in between. Ranges begin and
-//! end where cells do, and nothing differs within a cell.
+//! Divides all addresses into a few cells: small ones at both ends, one large one in between.
+//! Ranges consist of whole cells, and all addresses of a cell are equal.
 
 use std::ops::RangeInclusive;
 
@@ -13,10 +13,10 @@ use crate::pgtable::{
     PAGE_BYTES, //
 };
 
-/// Where each cell begins; the first at 0, the last ends where addresses do.
+/// The start of each cell. The first starts at 0, the last ends with the address space.
 pub(super) struct Cells(Vec<u64>);
 
-/// Some cells that follow one another.
+/// Some adjacent cells.
 pub(super) type Span = RangeInclusive<usize>;
 
 impl Cells {
@@ -30,7 +30,8 @@ impl Cells {
         Self(low.chain(high).collect())
     }
 
-    /// The first and the last `pages` pages, the first and the last byte of each by itself.
+    /// The first and the last `pages` pages, with the first and the last byte of each as separate
+    /// cells.
     pub(super) fn bytes(pages: u64) -> Self {
         let pages = Self::pages(pages).0;
         let parts = |page: &u64| [*page, page + 1, page + (PAGE_BYTES - 1)];
@@ -50,7 +51,7 @@ impl Cells {
         self.0.get(cell + 1).map_or(u64::MAX, |next| next - 1)
     }
 
-    /// The range of some cells, if they are whole pages.
+    /// The range of some cells, if these are whole pages.
     pub(super) fn try_range(&self, cells: &Span) -> Option<IovaRange> {
         let (first, last) = (self.first(*cells.start()), self.last(*cells.end()));
 
@@ -61,7 +62,7 @@ impl Cells {
         self.try_range(cells).expect("whole pages")
     }
 
-    /// The addresses at and about both ends of a cell, but in it.
+    /// Addresses within a cell, at and near both ends.
     pub(super) fn probes(&self, cell: usize) -> impl Iterator<Item = Iova> {
         let (first, last) = (self.first(cell), self.last(cell));
         let probes = [
@@ -74,14 +75,14 @@ impl Cells {
         probes.into_iter().map(Iova::new)
     }
 
-    /// Any cells that follow one another.
+    /// All spans.
     pub(super) fn all(&self) -> impl Iterator<Item = Span> {
         let count = self.count();
 
         (0..count).flat_map(move |first| (first..count).map(move |last| first..=last))
     }
 
-    /// Any of [`Self::all`], short ones more often than long ones.
+    /// One of [`Self::all`], preferably a short one.
     pub(super) fn any(&self) -> impl Strategy<Value = Span> {
         let count = self.count();
         let more = prop_oneof![2 => 0..3usize, 1 => 0..count];
@@ -90,7 +91,7 @@ impl Cells {
     }
 }
 
-/// Parts `cells` where neighbours differ in what `kind` says of them.
+/// Splits `cells` where the `kind` of neighbours differs.
 pub(super) fn runs<K: PartialEq>(cells: &Span, kind: impl Fn(usize) -> K) -> Vec<Span> {
     let mut runs: Vec<Span> = Vec::new();
 

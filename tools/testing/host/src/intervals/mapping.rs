@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Mappings are found by each of their addresses, whatever was added, cut and taken out.
+//! Mappings are found at each of their addresses, after any sequence of insertions, splits and
+//! removals.
 
 use kernel::alloc::with_allocations;
 use std::sync::atomic::Ordering;
@@ -30,21 +31,21 @@ use super::cells::{
     Cells, //
 };
 
-/// What is known of a mapping, whichever part of it is left.
+/// The properties of a mapping that all of its parts have.
 #[derive(Clone)]
 struct Kind {
-    /// The memory of IOVA 0, if that were part of it.
+    /// The process address of IOVA 0.
     memory: UserAddr,
     access: Access,
     stateful: bool,
     mixed: bool,
-    /// Who is making it.
+    /// The claim of the map request in progress.
     claim: Option<ClaimId>,
     locked: Arc<Locked>,
 }
 
 impl Kind {
-    /// The `count`th one.
+    /// The mapping with number `count`.
     fn new(count: u64, is_in_progress: bool) -> Self {
         Self {
             claim: is_in_progress.then_some(ClaimId(count)),
@@ -90,14 +91,14 @@ impl Model {
         }
     }
 
-    /// The mapping that holds a cell: its index.
+    /// The index of the mapping that contains `cell`.
     fn at(&self, cell: usize) -> Option<usize> {
         self.mappings
             .iter()
             .position(|(span, _)| span.contains(&cell))
     }
 
-    /// Those that overlap some cells, in rising order.
+    /// The mappings that overlap `some`, in ascending order.
     fn overlapping(&self, some: &cells::Span) -> Vec<usize> {
         let mut found: Vec<_> = some.clone().filter_map(|cell| self.at(cell)).collect();
 
@@ -182,7 +183,7 @@ impl Model {
         }
     }
 
-    /// What is being made from a cell on is made, if this is who makes it.
+    /// Completes the mapping that starts at `cell`, if it is in progress under `claim`.
     fn finish(&mut self, mappings: &mut Mappings, cell: usize, claim: ClaimId) {
         let found = mappings.in_progress_at(Iova::new(self.cells.first(cell)), claim);
         let is_it = |index: &usize| {
@@ -198,7 +199,7 @@ impl Model {
         }
     }
 
-    /// The first one in some cells goes: to others, and from these for good.
+    /// Removes the first mapping that overlaps `some`.
     fn remove(&mut self, mappings: &mut Mappings, some: &cells::Span) {
         let Some(index) = self.overlapping(some).first().copied() else {
             return;

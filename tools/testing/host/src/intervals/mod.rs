@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Tests of what is arithmetic on ranges against naive models, which know of each address by itself.
+//! Tests of code that is arithmetic on ranges, against naive models that know each address.
 
 mod cells;
 mod mapping;
@@ -12,8 +12,8 @@ mod windows;
 use kernel::alloc::with_allocations;
 use kernel::prelude::*;
 
-/// Does `work` with no allocation that succeeds, with one, and so on until memory suffices, which is
-/// when there are `most`. `after_failure` is for what must hold each time that it did not.
+/// Calls `work` with 0, 1, 2 ... allocations that succeed, up to `most`, until it does not fail.
+/// Calls `after_failure` after each failure.
 fn until_memory_suffices<S, R>(
     most: usize,
     mut start: impl FnMut() -> S,

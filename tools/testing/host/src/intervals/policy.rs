@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A policy says of each address what a list of cells says, whatever was set before.
+//! A policy agrees with a list of the rules of all cells, after any sequence of changes.
 
 use kernel::prelude::*;
 use proptest::prelude::*;
@@ -28,7 +28,7 @@ use super::until_memory_suffices;
 
 const SIZES_2M: PageSizes = PageSizes::ONLY_4K.union(PageSizes::only(PageSize::SIZE_2M));
 
-/// Rules that differ in one thing each from another.
+/// Rules that differ in one property each.
 const RULES: [Rule; 4] = [
     Rule::ANY,
     Rule {
@@ -47,7 +47,7 @@ const RULES: [Rule; 4] = [
     },
 ];
 
-/// The rule of each cell that has its own, and that of the others.
+/// The rule of each cell that has its own, and the rule of the others.
 struct Model {
     cells: Cells,
     own: Vec<Option<Rule>>,
@@ -172,8 +172,8 @@ proptest! {
     }
 }
 
-/// The page with this number, counted from the first one, and a policy of its own for each other of
-/// the first 2048: as many as there can be.
+/// The page with this number, from the first one on. Every second page of the first 2048 has its
+/// own policy: the maximum number.
 fn page(number: u64) -> IovaRange {
     let start = Iova::new(number * PAGE_BYTES);
 
@@ -197,10 +197,10 @@ fn ranges_of_their_own_are_so_many() {
     let with = |range, rule| policy.with_range(range, rule).map(|policy| policy.ranges());
 
     assert_eq!(policy.ranges(), MAX_RANGES);
-    // One more, at the end, or in a gap.
+    // One more, at the end or in a gap.
     assert_eq!(with(page(last + 2), Some(RULES[1])), Err(ENOSPC));
     assert_eq!(with(page(1), Some(RULES[2])), Err(ENOSPC));
-    // What joins two, takes one away, or changes one.
+    // Changes that join two ranges, remove one, or change one.
     assert_eq!(with(page(1), Some(RULES[1])), Ok(MAX_RANGES - 1));
     assert_eq!(with(page(0), None), Ok(MAX_RANGES - 1));
     assert_eq!(with(page(2), Some(RULES[2])), Ok(MAX_RANGES));
@@ -212,7 +212,7 @@ fn ranges_of_their_own_are_so_many() {
         policy.with_rule(RULES[3]).map(|policy| policy.ranges()),
         Ok(MAX_RANGES)
     );
-    // It is as it was.
+    // Unchanged.
     for number in 0..=last {
         let segment = policy.at(page(number).start());
         assert_eq!(segment.inherited, number % 2 == 1);

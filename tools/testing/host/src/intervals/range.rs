@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Ranges, as sets of cells: any two of them.
+//! Ranges as sets of cells, for all pairs of ranges.
 
 use crate::pgtable::{
     Iova,
@@ -12,7 +12,7 @@ use super::cells::{
     Span, //
 };
 
-/// The range of the cells that are in `set`, which are next to each other.
+/// The range of the cells in `set`, which are adjacent.
 fn range_of(cells: &Cells, set: impl Fn(usize) -> bool) -> Option<IovaRange> {
     let first = (0..cells.count()).find(|cell| set(*cell))?;
     let last = (0..cells.count()).rfind(|cell| set(*cell))?;

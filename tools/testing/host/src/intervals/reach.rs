@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How far a change of policy reaches: over all leaves with an address of the range, where memory is
-//! such that leaves are as large as can be.
+//! The reach of a policy change: it contains every leaf that overlaps the range, if memory allows
+//! the largest leaves.
 
 use crate::pgtable::{
     Iova,
@@ -11,7 +11,7 @@ use crate::pgtable::{
 };
 use crate::policy::reach;
 
-/// The addresses looked at: so many pages.
+/// Number of pages in the test.
 const PAGES: u64 = 16;
 
 /// The leaves, in pages, of the pages from `first` to `last`.
@@ -45,7 +45,7 @@ fn range(base: u64, (first, last): (u64, u64)) -> IovaRange {
     IovaRange::new(start, last).expect("whole pages")
 }
 
-/// For all ranges and bounds and sets of sizes up to 64K.
+/// All ranges, bounds and sets of sizes up to 64K.
 fn check(base: u64) {
     for sizes in 0..1 << (PAGES.ilog2() + 1) {
         for bounds in spans() {
@@ -86,7 +86,7 @@ fn all_addresses_are_no_block() {
 
     assert_eq!(reach(all, all, PageSizes::ALL), Some(all));
     assert_eq!(reach(all, bounds, PageSizes::ALL), Some(bounds));
-    // The largest block that is one: of 2^63 bytes.
+    // The largest block, of 2^63 bytes.
     let half = IovaRange::new(Iova::ZERO, Iova::new((1 << 63) - 1));
     assert_eq!(reach(bounds, all, PageSizes::ALL), half);
     assert_eq!(reach(bounds, all, PageSizes::NONE), Some(bounds));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Windows are the cells that no hole took away and every aperture left.
+//! Windows are the cells that are in every aperture and in no hole.
 
 use kernel::prelude::*;
 use proptest::prelude::*;
@@ -17,7 +17,7 @@ use super::cells::{
 };
 use super::until_memory_suffices;
 
-/// Which cells can be used.
+/// The usable cells.
 struct Model {
     cells: Cells,
     usable: Vec<bool>,
@@ -76,7 +76,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
     prop::collection::vec(op, 1..10)
 }
 
-/// Windows, after `ops`.
+/// The windows after `ops`.
 fn after(model: &Model, ops: &[Op]) -> Windows {
     let mut windows = Windows::everything().expect("memory");
 
@@ -103,7 +103,7 @@ proptest! {
             let before = || after(&model, &ops[..done]);
             let failed = |windows: &Windows| match op {
                 Op::Exclude(_) => model.check(windows),
-                // One side of the aperture may be cut off already.
+                // One side may be cut off already.
                 Op::Confine(_) => {}
             };
             let change = |windows: &mut Windows| apply(&model, windows, op);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Windows, and of the rest what mappings keep.
+//! Windows, and the part of the rest that mappings use.
 
 #[path = "../../../../../rust/iommu/windows.rs"]
 pub(crate) mod windows;

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory for tables that looks at every store.
+//! Memory for tables that checks every store.
 //!
-//! The core gets at a table by [`Tables::entries`] alone. So at each call of any method, what may
-//! have been stored since the call before is in the table handed out then. There the arena looks:
-//! one entry at most may have changed in a table that the hardware sees, and every address that the
-//! entry translates must translate as before. Tables count as seen from the store on that links
-//! them to the store on that unlinks them.
+//! The core accesses a table only through [`Tables::entries`]. So at each call of any method, only
+//! the table that was handed out before can have changed. The arena then checks it: at most one
+//! entry has changed in a table that the hardware sees, and every address that the entry translates
+//! still translates the same. The hardware sees a table from the store that links it to the store
+//! that unlinks it.
 //!
-//! Where the hardware does not snoop the processors' caches, what it reads is in memory for sure only
-//! once it was written back, and may be there before: a cache writes back when it likes. So a table
-//! must be in memory, with all below it, when a store links it; and each store must be when the
-//! operation is over, for then the IOTLB is flushed.
+//! Where the hardware does not snoop the CPU caches, a store is certainly in memory after the write
+//! back, and possibly before: a cache may write back at any time. So a table, and all below it,
+//! must be in memory when a store links it; and each store must be in memory at the end of the
+//! operation, when the IOTLB is flushed.
 
 mod outside;
 
@@ -44,19 +44,19 @@ use crate::spec::{
     PAGE, //
 };
 
-/// Where table pages are in "physical" memory.
+/// The "physical" address of the first table page.
 const BASE: u64 = 0x7_0000_0000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Given out by `alloc`, or the root.
+    /// From `alloc`, or the root.
     Live,
-    /// Unlinked; the hardware may read it until the next flush.
+    /// Unlinked. The hardware may read it until the next flush.
     Retired,
     Free,
 }
 
-/// Where a table that the hardware sees is in the tree, and what it held at the last look.
+/// The position of a table that the hardware sees, and its contents at the last check.
 struct Place {
     level: u8,
     /// The first address that it translates.
@@ -64,16 +64,16 @@ struct Place {
     words: Box<[u64; 512]>,
 }
 
-/// There is no memory.
+/// No memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoMemory;
 
 struct Page {
     words: Box<Entries>,
-    /// What was written back of them.
+    /// The entries that were written back.
     memory: RefCell<Box<[u64; 512]>>,
     state: State,
-    /// As the hardware sees it, if it does.
+    /// Its position, if the hardware sees it.
     place: RefCell<Option<Place>>,
     ever_seen: Cell<bool>,
 }
@@ -93,12 +93,12 @@ impl Page {
         self.words[index].load(SeqCst)
     }
 
-    /// All words, as they are now.
+    /// All entries.
     fn copy(&self) -> Box<[u64; 512]> {
         Box::new(array::from_fn(|index| self.word(index)))
     }
 
-    /// What the core stored is in memory.
+    /// Whether all stores are in memory.
     fn is_written_back(&self) -> bool {
         *self.copy() == **self.memory.borrow()
     }
@@ -114,21 +114,21 @@ pub struct Arena<S> {
     handed_out: Cell<Option<usize>>,
     root: (usize, u8),
     c_bit: u64,
-    /// Allocations that succeed before one fails.
+    /// Number of allocations that succeed before one fails.
     pub until_failure: Option<usize>,
-    /// Marks that the hardware sets in every leaf while a table is allocated.
+    /// AD bits that the hardware sets in every leaf during an allocation.
     pub mark_on_alloc: u64,
-    /// What somebody does to an address when the core has looked at so many more tables.
+    /// What happens to an address after the core has visited this many tables.
     pub meddling: Cell<Option<(usize, u64, Meddling)>>,
-    /// Somebody unmapped what others are editing: they may map it again.
+    /// An entry was unmapped during an edit: the edit may map it again.
     is_broken: Cell<bool>,
-    /// What is stored until [`Self::accept`] may change what is translated.
+    /// Stores up to [`Self::accept`] may change translations.
     pub maps: Cell<bool>,
-    /// Stores in tables that were seen.
+    /// Number of stores in tables that the hardware sees.
     pub stores: Cell<usize>,
-    /// The addresses, from and to, that the entries stored translate.
+    /// The first and the last address that the stored entries translate.
     pub stored: Cell<Option<(u64, u64)>>,
-    /// How often the core asked for a table.
+    /// Number of tables that the core asked for.
     pub visits: Cell<usize>,
 }
 
@@ -184,7 +184,7 @@ impl<S: Spec> Arena<S> {
         page.ever_seen.set(true);
     }
 
-    /// What the hardware reads is what the core stored.
+    /// Checks that memory has what the core stored.
     fn check_written_back(&self, page: &Page) {
         let is_read = !S::Format::INCOHERENT || page.is_written_back();
         assert!(is_read, "a table was not written back");
@@ -200,7 +200,7 @@ impl<S: Spec> Arena<S> {
         }
     }
 
-    /// Looks at what the core may have stored since the last call.
+    /// Checks the table that was handed out last.
     pub fn look(&self) {
         let Some(slot) = self.handed_out.take() else {
             return;
@@ -243,8 +243,8 @@ impl<S: Spec> Arena<S> {
         }
     }
 
-    /// What must hold when an operation is over: nothing was stored unseen, and every table is
-    /// either part of the tree or was given back.
+    /// Checks the end of an operation: all stores were checked, and every table is in the tree or
+    /// was given back.
     pub fn settle(&mut self) {
         self.look();
         for page in self.pages.iter().filter(|page| page.is_seen()) {
@@ -266,8 +266,8 @@ impl<S: Spec> Arena<S> {
         }
     }
 
-    /// After an `install`, and whatever else changes what is translated: takes the tree as it is as
-    /// what the hardware sees.
+    /// Takes the present tree as what the hardware sees, after `install` and other changes of
+    /// translations.
     pub fn accept(&mut self) {
         self.handed_out.set(None);
         self.maps.set(false);
@@ -279,21 +279,21 @@ impl<S: Spec> Arena<S> {
         self.stored.set(None);
     }
 
-    /// How many tables there are.
+    /// Number of tables.
     pub fn live(&self) -> usize {
         let live = |page: &&Page| page.state == State::Live;
         self.pages.iter().filter(live).count()
     }
 
-    /// How many tables wait for a flush.
+    /// Number of tables that wait for a flush.
     pub fn retired(&self) -> usize {
         let retired = |page: &&Page| page.state == State::Retired;
         self.pages.iter().filter(retired).count()
     }
 }
 
-/// Addresses in the block of 2^`lg2` bytes at `first`: every page, or where the block is large the
-/// first and the last page of each part of it.
+/// Addresses in the block of 2^`lg2` bytes at `first`: every page; in a large block the first and
+/// the last page of each part.
 fn probes(first: u64, lg2: u32) -> Vec<u64> {
     let pages = 1u64 << (lg2 - 12);
     if pages <= 512 {
@@ -325,7 +325,7 @@ impl<S: Spec> TablePages for Arena<S> {
 
     fn write_back(&self, entries: &[AtomicU64]) {
         assert!(S::Format::INCOHERENT, "the hardware snoops");
-        // What was stored may be in memory already: see it first.
+        // The store may be in memory already: check it first.
         let handed_out = self.handed_out.get();
         if !self.maps.get() {
             self.look();

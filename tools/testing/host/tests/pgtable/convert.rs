@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Conversion of ranges: to and fro, in steps, and what it must leave alone.
+//! Conversions of ranges: in both directions, in steps, and what they must not change.
 
 use pgtable_host::pgtable::{
     Conversion,
@@ -28,7 +28,7 @@ use crate::world::{
 
 const ALL: u64 = u64::MAX;
 
-/// Every pair of sets, over ranges whose ends are in every position relative to large blocks.
+/// All pairs of sets, for ranges that start and end at every position relative to large blocks.
 fn there_and_back_between_all_sets<S: Spec>() {
     let sets = [
         set(&[12]),
@@ -97,7 +97,7 @@ fn one_gigabyte_to_4k_and_back<S: Spec>() {
     assert_eq!(world.arena.live(), 1);
 }
 
-/// What is done in steps is what is done at once, and each step is bounded.
+/// Steps have the same result as one call, and each step is bounded.
 fn steps_come_to_the_same<S: Spec>() {
     for work in [1, 2, 3, 7, 40] {
         let mut world = World::<S>::new(2);
@@ -115,11 +115,11 @@ fn steps_come_to_the_same<S: Spec>() {
     }
 }
 
-/// No step does much more than it was told, nor much less, whatever there is to do.
+/// A step does about as much work as it is told, for all kinds of work.
 fn steps_are_bounded<S: Spec>() {
     const PAGES: u64 = 8192;
     let two_steps_to = |to: u64, split: u64| (set(&[12]) | to, set(&[12]) | split);
-    // What is mapped, at which distance to memory, and what it becomes.
+    // What is mapped, its distance to physical memory, and what it becomes.
     for ((from, to), shift) in [
         (two_steps_to(1 << 13, 0), 0),
         (two_steps_to(1 << 16, 0), 0),
@@ -150,7 +150,8 @@ fn steps_are_bounded<S: Spec>() {
                 loop {
                     world.arena.visits.set(0);
                     let (_, result) = conversion.step(&mut world.editor(), work);
-                    // A leaf of 2M, or one table's worth of them, may be begun when little is left.
+                    // A step may start with a 2M leaf, or one table of leaves, when little work is
+                    // left.
                     let bound = 4 * 512 * (usize::try_from(work).unwrap() + 2);
                     let visits = world.arena.visits.get();
                     assert!(visits < bound, "{visits} of {bound}, {from:#x} to {to:#x}");
@@ -169,7 +170,7 @@ fn steps_are_bounded<S: Spec>() {
     }
 }
 
-/// Leaves ahead are split between the steps, even those that a look has seen already.
+/// Leaves may be split between steps, even those that a look-ahead has seen.
 fn splits_between_steps_do_no_harm<S: Spec>() {
     for to in [set(&[12, 21]), set(&[12, 22]), set(&[12, 16, 27]), ALL] {
         for from in [set(&[12, 21]), set(&[12, 25]), ALL] {
@@ -198,7 +199,7 @@ fn splits_between_steps_do_no_harm<S: Spec>() {
                 }
                 world.arena.settle();
             }
-            // The leaf that was marked may have been in parts when others had its mark.
+            // The parts of the leaf may not have had its AD bits before.
             let ad_bits = world
                 .leaves()
                 .iter()
@@ -231,13 +232,13 @@ fn what_is_right_is_not_written<S: Spec>() {
 fn nothing_is_merged_that_differs_or_has_a_hole<S: Spec>() {
     let mut world = World::<S>::new(2);
     let only_4k = set(&[12]);
-    // Attributes change in the midst of 2M.
+    // The attributes change within 2M.
     world.map(0, M, 16 * M, S::READ, only_4k);
     world.map(M, M, 17 * M, S::READ | S::WRITE, only_4k);
     // A page is missing.
     world.map(2 * M, M, 18 * M, S::READ, only_4k);
     world.map(3 * M + PAGE, M - PAGE, 19 * M + PAGE, S::READ, only_4k);
-    // A page comes from elsewhere.
+    // A page has another physical address.
     world.map(4 * M, 2 * M - PAGE, 20 * M, S::READ, only_4k);
     world.map(6 * M - PAGE, PAGE, 99 * M, S::READ, only_4k);
     // Contiguous, but aligned to 4K only.
@@ -249,7 +250,7 @@ fn nothing_is_merged_that_differs_or_has_a_hole<S: Spec>() {
     world.check();
 }
 
-/// Larger leaves among smaller ones that stay are split, not written over.
+/// Larger leaves among smaller ones are split, and not overwritten.
 #[test]
 fn a_larger_leaf_in_the_way_is_split() {
     let mut world = World::<AmdV1>::new(2);
@@ -265,7 +266,8 @@ fn a_larger_leaf_in_the_way_is_split() {
     world.check_changes(&old, changes);
 }
 
-/// Wherever in a block two pieces meet that differ: the looks ahead begin and end at every page.
+/// Two pieces that differ meet at any page of a block: the look-ahead starts and ends at every
+/// page.
 fn nothing_is_merged_across_a_difference_at_any_page<S: Spec>() {
     const LOOK_AHEAD: u64 = 64 * M;
     let only_4k = set(&[12]);
@@ -278,7 +280,7 @@ fn nothing_is_merged_across_a_difference_at_any_page<S: Spec>() {
         LOOK_AHEAD + PAGE,
         LOOK_AHEAD + M,
     ] {
-        // Which attributes follow, how much further on in memory, and behind how large a hole.
+        // The attributes, physical distance and hole size of the next piece.
         for (rest, further, hole) in [
             (S::READ | S::WRITE, 0, 0),
             (S::READ, PAGE, 0),
@@ -300,7 +302,7 @@ fn nothing_is_merged_across_a_difference_at_any_page<S: Spec>() {
     }
 }
 
-/// What was mapped piece by piece merges across the pieces, within the range and not beyond.
+/// Ranges that were mapped in pieces are merged across the pieces, but not beyond the range.
 fn merges_reach_as_far_as_the_range<S: Spec>() {
     for (first, last) in [
         (0, 8 * M),
@@ -332,7 +334,7 @@ fn a_leaf_across_the_end_is_refused_and_kept<S: Spec>() {
     }
 }
 
-/// Runs across the levels: leaves of each size made of those of the level below, and back.
+/// Leaves of each size are made of those of the level below, and split again.
 #[test]
 fn large_leaves_merge_and_split_at_each_level() {
     for (small, large) in [
@@ -357,7 +359,7 @@ fn large_leaves_merge_and_split_at_each_level() {
         let tables = world.arena.live();
         let (changes, _, result) = world.convert(all, to, u32::MAX);
         assert_eq!((result, changes.merges()), (Ok(()), 1));
-        // A look ahead takes in one leaf at least, and a table is left but once.
+        // A look-ahead reads at least one leaf, and leaves a table only once.
         let (visits, live) = (world.arena.visits.get(), world.arena.live());
         let bound = (16usize << (large - small)) + 600 * (tables - live + 1);
         assert!(visits < bound, "{visits} of {bound}, {small} to {large}");

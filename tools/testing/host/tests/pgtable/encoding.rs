@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Entries, against the specification's examples and against a second reading of it.
+//! Entries, against the examples of the specification and an independent implementation of it.
 
 use pgtable_host::pgtable::{
     AmdV1,
@@ -24,7 +24,7 @@ fn level(level: u8) -> Level {
     Level::new(level).unwrap()
 }
 
-/// The entry that the core writes for this leaf, starting from one that it reads.
+/// The entry that the core writes for this leaf, based on one that it reads.
 fn encode(format: AmdV1, phys: u64, lg2: u32, rest: u64, at: u8) -> u64 {
     let Entry::Leaf(mut leaf) = format.decode(rest | 1, Level::ZERO) else {
         panic!("no leaf");
@@ -35,7 +35,7 @@ fn encode(format: AmdV1, phys: u64, lg2: u32, rest: u64, at: u8) -> u64 {
 }
 
 /// "Example Page Size Encodings" of the AMD IOMMU specification: bits 20 to 12 and above of the
-/// address, and the size that they give with next level 7.
+/// address, and the size that they encode with next level 7.
 #[test]
 fn examples_of_the_specification() {
     for (low, lg2, at) in [
@@ -63,7 +63,7 @@ fn examples_of_the_specification() {
 fn every_leaf_of_every_level_is_read_and_written_alike() {
     for c_bit in [0, 1 << 47, 1 << 51] {
         let format = AmdV1::with_c_bit(c_bit, true).unwrap();
-        // The C-bit is above all of memory: no leaf is so large that it would reach it.
+        // The C-bit is above all of memory, so no leaf reaches it.
         let fits = |lg2: &u32| c_bit == 0 || *lg2 <= c_bit.trailing_zeros();
         for lg2 in spec::all_sizes().filter(fits) {
             let at = spec::level_of(lg2);
@@ -149,8 +149,8 @@ fn what_is_no_leaf_is_not_taken_for_one() {
         AmdV1::PLAIN.decode(0x000f_ffff_ffff_fe01, level(5)),
         Entry::Absent
     );
-    // A size that belongs to another level, or to none. (2M, 1G ... are sizes of single entries and
-    // yet can be coded.)
+    // A size of another level, or invalid. (2M, 1G ... are sizes of single entries that can also be
+    // encoded.)
     for lg2 in 13..=53 {
         for at in 0..=5 {
             let word = (7 << 9) | ((1u64 << (lg2 - 1)) - 1) & 0x000f_ffff_ffff_f000 | 1;
@@ -166,7 +166,7 @@ fn what_is_no_leaf_is_not_taken_for_one() {
     }
 }
 
-/// As the driver's `amdv1pt_load_entry_raw` has it.
+/// As in the driver's `amdv1pt_load_entry_raw`.
 #[test]
 fn next_level_tells_leaves_from_tables() {
     for at in 0..=5u8 {

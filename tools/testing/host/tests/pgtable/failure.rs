@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! No memory, at each allocation in turn.
+//! Failure of each allocation in turn.
 
 use pgtable_host::pgtable::{
     Changes,
@@ -26,7 +26,7 @@ use crate::world::{
     World, //
 };
 
-/// A run of 2M entries, a single 2M leaf and a 1G leaf, each to be split to 4K.
+/// A contiguous entry of 2M entries, a 2M leaf and a 1G leaf, each to be split to 4K.
 fn world() -> World<AmdV1> {
     let mut world = World::<AmdV1>::new(2);
     world.leaf(64 * M, 128 * M, 23);
@@ -39,7 +39,7 @@ fn world() -> World<AmdV1> {
 fn a_conversion_that_fails_leaves_each_leaf_old_or_new() {
     let only_4k = set(&[12]);
     let mut last_new = 0;
-    // 4 tables for the run, 1 for the 2M leaf, 513 for the 1G leaf.
+    // 4 tables for the contiguous entry, 1 for the 2M leaf, 513 for the 1G leaf.
     for allowed in [0, 1, 2, 3, 4, 5, 6, 7, 300, 517, 518] {
         let mut world = world();
         let old = world.model.clone();
@@ -68,7 +68,7 @@ fn a_conversion_that_fails_leaves_each_leaf_old_or_new() {
         assert!(are_new >= last_new);
         last_new = are_new;
 
-        // Tables that the hardware saw for a while must be flushed all the same.
+        // Tables that the hardware has seen must be flushed nevertheless.
         assert_eq!(changes.touched().is_some(), allowed > 0);
         world.check_touched(changes);
 
@@ -80,9 +80,9 @@ fn a_conversion_that_fails_leaves_each_leaf_old_or_new() {
     }
 }
 
-/// One leaf to 4K by `split`, `cut` or `carve`: the fewest allocations that do it are one for each
-/// table, and with fewer no leaf is changed.
-fn split_cut_and_carve_that_fail_change_no_leaf<S: Spec>() {
+/// One leaf is split to 4K by each edit: the minimum number of allocations is one per table, and
+/// with fewer no leaf changes.
+fn edits_that_fail_change_no_leaf<S: Spec>() {
     let all = [(21, 1), (22, 2), (23, 4), (26, 32), (29, 256), (30, 513)];
     for (lg2, tables) in all.into_iter().filter(|(lg2, _)| S::has(*lg2)) {
         for which in 0..3 {
@@ -112,7 +112,7 @@ fn split_cut_and_carve_that_fail_change_no_leaf<S: Spec>() {
                 if allowed < tables {
                     assert_eq!(result, Err(Error::Pages(NoMemory)));
                     assert_eq!(changes.splits(), 0);
-                    // Entries of a run that led to new tables for a while.
+                    // Entries that pointed to new tables for a while.
                     let run = lg2 != 30;
                     assert_eq!(world.arena.retired(), if run { allowed } else { 0 });
                     assert_eq!(changes.touched().is_some(), run && allowed > 0);
@@ -128,7 +128,7 @@ fn split_cut_and_carve_that_fail_change_no_leaf<S: Spec>() {
     }
 }
 
-/// The conversion that failed can go on when there is memory again.
+/// A conversion that failed can continue when there is memory.
 #[test]
 fn a_conversion_that_failed_goes_on() {
     let only_4k = set(&[12]);
@@ -170,5 +170,5 @@ fn merging_needs_no_memory() {
 }
 
 for_each_format! {
-    split_cut_and_carve_that_fail_change_no_leaf,
+    edits_that_fail_change_no_leaf,
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The hardware reads and marks entries while they change.
+//! The hardware reads entries and sets AD bits during edits.
 
 use std::sync::atomic::{
     AtomicBool,
@@ -42,7 +42,7 @@ use crate::world::{
     World, //
 };
 
-/// Marks set while the table is being built reach the parts; so do those of any entry of a run.
+/// AD bits that are set while the table is built reach the parts, from any entry of a leaf.
 fn parts_of_a_leaf_have_its_marks<S: Spec>() {
     for lg2 in [13, 16, 21, 23, 30].into_iter().filter(|lg2| S::has(*lg2)) {
         for to in [set(&[12]), set(&[12, 20]), set(&[12, 21])] {
@@ -95,8 +95,8 @@ fn a_leaf_has_the_marks_of_its_parts<S: Spec>() {
     }
 }
 
-/// Memory for tables that threads share: a page is never used again, so that a device may go on in
-/// a table that was retired.
+/// Memory for tables that threads share. A page is not used again, so a device may continue in a
+/// retired table.
 struct Shared {
     pages: Vec<Entries>,
     used: AtomicU64,
@@ -111,7 +111,7 @@ impl Shared {
         }
     }
 
-    /// A level-1 table at 0 with so many leaves of 2M, which lead `DISTANCE` further.
+    /// A level-1 table at 0 with leaves of 2M, mapped to their IOVA plus `DISTANCE`.
     fn with_leaves(pages: usize, leaves: u64) -> Self {
         let shared = Self::new(pages);
         for n in 0..leaves {
@@ -125,7 +125,7 @@ impl Shared {
         &self.pages[usize::try_from(phys / PAGE).unwrap()]
     }
 
-    /// The word that translates `iova`, and where that leads.
+    /// The entry that translates `iova`, and the physical address.
     fn walk(&self, iova: u64) -> Option<(&AtomicU64, u64)> {
         let (mut table, mut level) = (self.page(0), 1);
         loop {
@@ -171,11 +171,11 @@ impl TablePages for &Shared {
     fn discard(&mut self, _: Table) {}
 }
 
-/// From an IOVA to where it leads.
+/// Physical address minus IOVA.
 const DISTANCE: u64 = 512 << 21;
 
-/// A device writes to one address after the other, at its own pace, while leaves of 2M and 4M are
-/// made of each other: it always gets through, and no mark is lost.
+/// A device writes to one address after the other while 2M and 4M leaves are converted into each
+/// other: every access succeeds, and no AD bit is lost.
 #[test]
 fn a_device_that_writes_meanwhile() {
     let shared = Shared::with_leaves(1, 256);
@@ -184,7 +184,7 @@ fn a_device_that_writes_meanwhile() {
 
     thread::scope(|scope| {
         scope.spawn(|| {
-            // On, too, until enough has changed meanwhile.
+            // At least until enough has changed.
             for round in 0u64.. {
                 if round >= 2000 && changed.load(SeqCst) > 1000 {
                     break;
@@ -218,9 +218,9 @@ fn a_device_that_writes_meanwhile() {
     }
 }
 
-/// A device marks one entry over and over while that changes: no mark falls between the look at an
-/// entry and the store, if that leaves it time. (Two instructions that follow each other leave too
-/// little to be found out here.)
+/// A device sets the AD bits of one entry repeatedly during conversions: no bit is lost between
+/// load and store of the entry. (Adjacent instructions leave too little time for the test to detect
+/// that.)
 #[test]
 fn no_mark_is_lost_in_an_exchange() {
     let shared = Shared::with_leaves(1, 2);
@@ -239,7 +239,7 @@ fn no_mark_is_lost_in_an_exchange() {
         let word = &shared.page(0)[0];
         while !done.load(SeqCst) {
             word.fetch_or(DIRTY, SeqCst);
-            // A store that was under way has its time to come.
+            // Time for a store in progress.
             for _ in 0..20 {
                 std::hint::spin_loop();
             }
@@ -249,11 +249,11 @@ fn no_mark_is_lost_in_an_exchange() {
     });
 }
 
-/// The same while tables come and go.
+/// The same while tables are added and removed.
 #[test]
 fn a_device_gets_through_whatever_the_leaves_are() {
     const ROUNDS: usize = 400;
-    // Of 8M: to 4K twice a round, which takes 4 tables.
+    // 8M, converted to 4K twice per round, which needs 4 tables.
     let shared = Shared::with_leaves(1 + 8 * ROUNDS, 4);
     let done = AtomicBool::new(false);
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The iterators: leaves, extents, like runs.
+//! The iterators: leaves, extents, leaf runs.
 
 use pgtable_host::pgtable::{
     Extent,
@@ -45,8 +45,8 @@ fn runs(world: &World, first: u64, last: u64) -> Vec<(u64, u64, u32)> {
         .collect()
 }
 
-/// A leaf of every size, at every level, asked for by ranges that begin and end at it, one page
-/// before, one page behind.
+/// A leaf of every size at every level, for ranges that start and end at it, one page before and
+/// one page behind.
 #[test]
 fn one_leaf_of_each_size_at_its_edges() {
     for lg2 in spec::all_sizes() {
@@ -100,7 +100,7 @@ fn extents_join_leaves_of_all_sizes_across_tables() {
     assert_eq!(made, [12, 13, 14, 30, 30, 21, 14]);
     let last = first + bytes - 1;
     assert_eq!(extents(&world, 0, u64::MAX), vec![(first, last, phys)]);
-    // From and to each kind of place in each kind of leaf.
+    // All kinds of positions in all kinds of leaves.
     for start in [
         0,
         PAGE,
@@ -160,8 +160,8 @@ fn marks_of_the_hardware_end_nothing() {
     assert_eq!(runs(&world, 0, u64::MAX), vec![(0, 4 * M - 1, 12)]);
 }
 
-/// Single pages of a 4K-backed stretch swapped, one after the other: the extents are what the
-/// pages say.
+/// Pages of a 4K-backed contiguous run are swapped, one after the other: the extents agree with the
+/// pages.
 #[test]
 fn each_break_in_contiguity_is_found() {
     for broken in [0u64, 1, 2, 255, 510, 511, 512, 513, 1023] {

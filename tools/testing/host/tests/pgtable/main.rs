@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Tests of the page-table core against an independent reading of each format, a naive model of
-//! what leaves ought to be, and memory that looks at every store.
+//! Tests of the page-table core against an independent implementation of each format, a naive model
+//! of the leaves, and memory that checks every store.
 
 #[macro_use]
 mod spec;

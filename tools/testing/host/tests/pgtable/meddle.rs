@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Something happens to one entry in the midst of an edit, at each point at which the core looks at
-//! a table in turn: the hardware marks it, or somebody unmaps it against the rules.
+//! During an edit, each time the core visits a table, an entry changes: the hardware sets AD bits,
+//! or it is unmapped against the rules.
 
 use pgtable_host::pgtable::{
     Changes,
@@ -24,10 +24,10 @@ use crate::world::{
     World, //
 };
 
-/// Where the leaf or the leaves are that are edited.
+/// The start of the leaves that are edited.
 const AT: u64 = 64 * M;
 
-/// An edit of what is there from `AT` on: how it is mapped, and what is done.
+/// An edit of the leaves from `AT` on: how they are mapped, and what is done.
 struct Edit<S: Spec> {
     name: &'static str,
     bytes: u64,
@@ -40,7 +40,7 @@ fn convert<S: Spec>(world: &mut World<S>, bytes: u64, to: u64) -> (Changes, Resu
     (changes, result)
 }
 
-/// Those of leaves that the format has.
+/// The edits of leaves that the format has.
 fn edits<S: Spec>() -> impl Iterator<Item = Edit<S>> {
     let all: [Edit<S>; 8] = [
         Edit {
@@ -62,7 +62,7 @@ fn edits<S: Spec>() -> impl Iterator<Item = Edit<S>> {
             edit: |world| world.editor().split(Iova::new(AT), sizes(2 * M)),
         },
         Edit {
-            name: "8M, cut within 4M",
+            name: "8M, split within 4M",
             bytes: 8 * M,
             from: 8 * M,
             edit: |world| {
@@ -116,12 +116,12 @@ impl<S: Spec> Edit<S> {
         world
     }
 
-    /// The addresses at which something happens.
+    /// The addresses whose entries change.
     fn addresses(&self) -> [u64; 4] {
         [0, self.bytes / 2 - PAGE, self.bytes / 2, self.bytes - PAGE].map(|offset| AT + offset)
     }
 
-    /// How many looks at tables there are when nothing happens.
+    /// Number of visits of tables if nothing changes.
     fn visits(&self) -> usize {
         let mut world = self.world();
         world.arena.visits.set(0);
@@ -131,7 +131,7 @@ impl<S: Spec> Edit<S> {
     }
 }
 
-/// At each of the first and the last looks, and at every seventh between.
+/// The first and the last visits, and every seventh in between.
 fn moments(visits: usize) -> impl Iterator<Item = usize> {
     (0..=visits).filter(move |n| *n < 100 || *n + 100 > visits || n % 7 == 0)
 }
@@ -163,8 +163,8 @@ fn a_mark_at_any_moment_is_kept<S: Spec>() {
     }
 }
 
-/// What the rules exclude makes nothing worse: each address that nobody unmapped translates as it
-/// did, no table is lost, and what was written is named to be flushed.
+/// Breaking the rules has a bounded effect: each address that was not unmapped translates as
+/// before, no table leaks, and the changes name what was written.
 fn an_entry_that_is_unmapped_at_any_moment_breaks_no_other<S: Spec>() {
     let mut noticed = 0;
     for edit in edits::<S>() {
@@ -188,11 +188,11 @@ fn an_entry_that_is_unmapped_at_any_moment_breaks_no_other<S: Spec>() {
                     continue;
                 }
 
-                // Nobody who splits maps anything.
+                // A split maps nothing.
                 let merges = edit.name.starts_with("4K") || edit.name == "2M to 8M";
                 assert!(merges || where_to(&world, iova).is_none(), "{}", edit.name);
 
-                // What one entry covered, of the leaves before or of those behind.
+                // What one entry covered, of the old or of the new leaves.
                 let entry = |lg2: u32| 1u64 << spec::shift(spec::level_of(lg2));
                 let lost = entry(edit.from.trailing_zeros()).max(2 * M);
                 for (page, before) in pages().zip(&before) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What ought to be: a list of pages, and a list of leaves worked out from the definition of a tile.
+//! The naive model: a list of leaves, from the definition of a tile.
 
 use crate::spec::PAGE;
 
@@ -24,7 +24,7 @@ impl Tile {
     }
 }
 
-/// Addresses that are contiguous in physical memory.
+/// An IOVA range that is contiguous in physical memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ContigRun {
     pub first: u64,
@@ -33,8 +33,8 @@ pub struct ContigRun {
     pub rest: u64,
 }
 
-/// The tile that covers `iova`, by the definition: the largest allowed size whose aligned block
-/// around `iova` is wholly in the stretch, and that divides the distance to physical memory.
+/// The tile that contains `iova`, by definition: of the largest allowed size whose aligned block
+/// around `iova` is within the contiguous run, and that divides the distance to physical memory.
 fn tile_of(iova: u64, contig: ContigRun, sizes: u64) -> Tile {
     let delta = contig.phys.wrapping_sub(contig.first);
     let lg2 = (12..64)
@@ -56,7 +56,7 @@ fn tile_of(iova: u64, contig: ContigRun, sizes: u64) -> Tile {
     }
 }
 
-/// All tiles of a stretch.
+/// All tiles of a contiguous run.
 fn tiling(contig: ContigRun, sizes: u64) -> Vec<Tile> {
     let mut tiles = Vec::new();
     let mut next = Some(contig.first);
@@ -69,16 +69,16 @@ fn tiling(contig: ContigRun, sizes: u64) -> Vec<Tile> {
     tiles
 }
 
-/// A page table, naively.
+/// A page table.
 #[derive(Debug, Clone)]
 pub struct Model {
     pub tiles: Vec<Tile>,
-    /// The leaf sizes that there can be.
+    /// The leaf sizes of the format.
     sizes: u64,
 }
 
 impl Model {
-    /// Nothing, in a format with these leaf sizes.
+    /// An empty page table of a format with these leaf sizes.
     pub fn new(sizes: u64) -> Self {
         Self {
             tiles: Vec::new(),
@@ -86,12 +86,12 @@ impl Model {
         }
     }
 
-    /// The tiles of a stretch, of those of these sizes that there can be.
+    /// The tiles of a contiguous run, with the sizes that the format has.
     pub fn tiling(&self, contig: ContigRun, sizes: u64) -> Vec<Tile> {
         tiling(contig, sizes & self.sizes)
     }
 
-    /// The maximal stretches in what is mapped from `first` to `last`, cut to that.
+    /// The maximal contiguous runs in what is mapped from `first` to `last`, clipped to it.
     pub fn contig_runs(&self, first: u64, last: u64) -> Vec<ContigRun> {
         let mut found: Vec<ContigRun> = Vec::new();
         for tile in self.overlapping(first, last) {
@@ -116,8 +116,8 @@ impl Model {
         found
     }
 
-    /// Puts `new` in place of all tiles that overlap them; marks go to all that overlap. A tile
-    /// that is there already stays.
+    /// Replaces all tiles that overlap `new`. New tiles get the AD bits of those that they overlap.
+    /// An existing tile stays.
     pub fn put(&mut self, new: Vec<Tile>) {
         let (Some(first), Some(last)) = (new.first(), new.last()) else {
             return;
@@ -138,7 +138,7 @@ impl Model {
         self.tiles.sort_by_key(|tile| tile.iova);
     }
 
-    /// The tiles that hold any address from `first` to `last`: they are in rising order.
+    /// The tiles that overlap the addresses from `first` to `last`. They are in ascending order.
     pub fn overlapping(&self, first: u64, last: u64) -> &[Tile] {
         let start = self.tiles.partition_point(|tile| tile.last() < first);
         let end = self.tiles.partition_point(|tile| tile.iova <= last);
@@ -153,14 +153,14 @@ impl Model {
         self.overlapping(first, last).is_empty()
     }
 
-    /// Adds what a map makes.
+    /// Maps a contiguous run.
     pub fn map(&mut self, contig: ContigRun, sizes: u64) {
         assert!(self.is_free(contig.first, contig.last));
         self.tiles.extend(self.tiling(contig, sizes));
         self.tiles.sort_by_key(|tile| tile.iova);
     }
 
-    /// Takes away what lies from `first` to `last`; no tile crosses the ends.
+    /// Unmaps `first` to `last`. No tile crosses these.
     pub fn unmap(&mut self, first: u64, last: u64) {
         self.tiles.retain(|tile| !tile.overlaps(first, last));
     }
@@ -172,8 +172,8 @@ impl Model {
         }
     }
 
-    /// The tile becomes three tilings: before `first`, from there to `last`, and behind.
-    fn carve_tile(&mut self, tile: Tile, first: u64, last: u64, inner: u64, outer: u64) {
+    /// Replaces the tile by three tilings: before `first`, up to `last`, and behind.
+    fn split_tile(&mut self, tile: Tile, first: u64, last: u64, inner: u64, outer: u64) {
         let part = |first: u64, last: u64, sizes: u64| {
             let contig = ContigRun {
                 first,
@@ -197,14 +197,14 @@ impl Model {
     pub fn split(&mut self, iova: u64, sizes: u64) {
         if let Some(tile) = self.tile_at(iova) {
             if sizes & (1 << tile.lg2) == 0 {
-                self.carve_tile(tile, tile.iova, tile.last(), sizes, sizes);
+                self.split_tile(tile, tile.iova, tile.last(), sizes, sizes);
             }
         }
     }
 
     pub fn split_boundary(&mut self, at: u64, left: u64, right: u64) {
         if let Some(tile) = self.tile_at(at).filter(|tile| tile.iova != at) {
-            self.carve_tile(tile, at, tile.last(), right, left);
+            self.split_tile(tile, at, tile.last(), right, left);
         }
     }
 
@@ -212,7 +212,7 @@ impl Model {
         for tile in self.tiles.clone() {
             let within = first <= tile.iova && tile.last() <= last;
             if tile.overlaps(first, last) && !(within && inner & (1 << tile.lg2) != 0) {
-                self.carve_tile(tile, first, last, inner, outer);
+                self.split_tile(tile, first, last, inner, outer);
             }
         }
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Single pages that come into a table, and go.
+//! Single pages in an existing table.
 
 use pgtable_host::pgtable::{
     self,
@@ -45,7 +45,7 @@ fn fill_maps_scattered_pages_or_refuses<S: Spec>() {
         .collect();
     let changed = |at| Err(Error::Changed(Iova::new(at)));
 
-    // No level-0 table there yet.
+    // There is no level-0 table yet.
     world.leaf(0, PAGE, 12);
     let attrs = world.view().leaf_at(Iova::new(0)).unwrap().attrs();
     assert_eq!(fill(&mut world, base, &phys, attrs), changed(base));
@@ -57,7 +57,7 @@ fn fill_maps_scattered_pages_or_refuses<S: Spec>() {
     }
     let at = base + 12;
     assert_eq!(fill(&mut world, at, &phys[..1], attrs), changed(at));
-    // A page that is none.
+    // Not the address of a page.
     let between = Phys::new(phys[1].get() + 1).unwrap();
     assert_eq!(
         fill(&mut world, base, &[phys[0], between], attrs),
@@ -68,7 +68,7 @@ fn fill_maps_scattered_pages_or_refuses<S: Spec>() {
     for (first, count) in [(0, 100), (300, 100), (401, 100), (511, 1), (505, 0)] {
         let at = base + first * PAGE;
         assert_eq!(fill(&mut world, at, &phys[..count], attrs), Ok(false));
-        // Such an edit changes what is translated.
+        // This edit changes translations.
         world.arena.accept();
         for (n, phys) in (0..).zip(&phys[..count]) {
             let (first, rest) = (at + n * PAGE, S::READ | S::WRITE);
@@ -87,7 +87,7 @@ fn fill_maps_scattered_pages_or_refuses<S: Spec>() {
 fn fill_tells_where_a_block_may_be_whole<S: Spec>() {
     for (base, step, whole) in [(8 << 21, 1, true), (8 << 21, 2, false), (PAGE, 1, false)] {
         let mut world = World::<S>::new(2);
-        // A table is made by the first leaf.
+        // The first leaf creates a table.
         world.leaf(0, base, 12);
         let attrs = world.view().leaf_at(Iova::new(0)).unwrap().attrs();
         let page = |n: u64| Phys::new(base + n * step * PAGE).unwrap();
@@ -116,7 +116,7 @@ fn fill_does_not_know_of_larger_leaves() {
             told.push(fill(&mut world, n * PAGE, &[page], attrs));
             world.arena.accept();
         }
-        // Both ends are there from the last page on, or from the first.
+        // Both ends are mapped after the last page, or after the first.
         let (last, before) = told.split_last().unwrap();
         assert_eq!(*last, Ok(true));
         let expected = Ok(at != 0);
@@ -155,7 +155,7 @@ fn take_unmaps_4k_leaves_or_refuses<S: Spec>() {
     let base = 2u64 << 21;
     let refused = |at| Err(Error::Changed(Iova::new(at)));
 
-    // No table, a leaf of 2M, one of 64K in part and as a whole, more than a table.
+    // No table, a 2M leaf, a part of a 64K leaf, a whole one, and more than a table.
     world.leaf(base - (1 << 21), 1 << 30, 21);
     if S::has(16) {
         world.leaf(base + 64 * PAGE, 1 << 20, 16);
@@ -222,11 +222,11 @@ fn empty_tables_go_and_no_others<S: Spec>() {
     }
     let tables = world.arena.live();
 
-    // Nothing is whole and empty in it: part of block 1, and block 0, which is not empty.
+    // No whole, empty block: part of block 1, and block 0, which is not empty.
     let (changes, left) = world.editor().drop_empty(range(0, (1 << 21) + PAGE - 1));
     assert_eq!((changes.touched(), left), (None, None));
     assert_eq!(world.arena.live(), tables);
-    // Blocks 1, 2 and 4; of block 5 a page is left over.
+    // Blocks 1, 2 and 4; a page of block 5 is mapped.
     let (changes, left) = world.editor().drop_empty(range(PAGE, (6 << 21) - PAGE - 1));
     assert_eq!(left, None);
     assert_eq!(changes.touched(), Some(range(1 << 21, (5 << 21) - 1)));
@@ -234,9 +234,9 @@ fn empty_tables_go_and_no_others<S: Spec>() {
     world.check();
     world.arena.settle();
     assert_eq!(world.arena.live(), tables - 3);
-    // All there is; what lies between is gone past at once.
+    // All of it; large holes are skipped at once.
     let (changes, left) = world.editor().drop_empty(range(0, (1 << 39) - 1));
-    // Not all of it at a time: 512 tables would be a gigabyte.
+    // Not all at once: 512 tables cover 1G.
     assert_eq!(left, Some(range(1 << 30, (1 << 39) - 1)));
     assert_eq!(changes.touched(), Some(range(5 << 21, (6 << 21) - 1)));
     assert_eq!(world.arena.retired(), 1);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Any sequence of operations: page table and model agree after each.
+//! Random sequences of operations: page table and model agree after each.
 
 use proptest::prelude::*;
 
@@ -27,10 +27,10 @@ use crate::world::{
     World, //
 };
 
-/// The pages that operations are about: 16 MiB.
+/// Number of pages that the operations use: 16 MiB.
 const PAGES: u64 = 4096;
 
-/// Where they are: in one table, across two, across the tables of higher levels, and at the end.
+/// Their position: in one table, across two, across tables of higher levels, and at the end.
 fn base<S: Spec>() -> impl Strategy<Value = u64> {
     const BYTES: u64 = PAGES * PAGE;
     let last = u64::MAX >> 64u8.saturating_sub(12 + 9 * S::LEVELS);
@@ -41,7 +41,7 @@ fn base<S: Spec>() -> impl Strategy<Value = u64> {
     prop::sample::select(bases)
 }
 
-/// What is done, with how many tables to be had, if they are few.
+/// An operation, and the number of tables that it can allocate if that is limited.
 type Ops = Vec<(Op, Option<usize>)>;
 
 fn ops() -> impl Strategy<Value = Ops> {
@@ -84,7 +84,7 @@ enum Op {
     },
 }
 
-/// Page numbers, large blocks' edges more often than others.
+/// Page numbers, preferably at the boundaries of large blocks.
 fn page() -> impl Strategy<Value = u64> {
     (
         0..=PAGES / 512,
@@ -138,8 +138,9 @@ fn ends(base: u64, first: u64, pages: u64) -> (u64, u64) {
     (base + first * PAGE, base + (end * PAGE - 1))
 }
 
-/// Does an edit, which may run out of memory once: then each leaf is old or new. After that, or at
-/// once, all is as the model has it; the changes are said; and done again, it does nothing.
+/// Does an edit, which may run out of memory once: each leaf is old or new then. After a second
+/// try, the page table agrees with the model, and the changes are correct. Done again, the edit
+/// does nothing.
 fn attempt<S: Spec>(
     world: &mut World<S>,
     memory: Option<usize>,
@@ -184,7 +185,7 @@ fn apply<S: Spec>(world: &mut World<S>, base: u64, op: &Op, memory: Option<usize
         } => {
             let (first, last) = ends(base, first, pages);
             if world.model.is_free(first, last) {
-                // Much of it at one offset from the IOVA, so that it can merge.
+                // Often at the same offset from the IOVA, so that it can be merged.
                 let phys = phys * PAGE + (first - base);
                 let rest = S::READ | if writable { S::WRITE } else { 0 };
                 world.map(first, last - first + 1, phys, rest, to | PAGE);
@@ -256,7 +257,7 @@ fn apply<S: Spec>(world: &mut World<S>, base: u64, op: &Op, memory: Option<usize
     }
 }
 
-/// The iterators say what the model says, for this range.
+/// The iterators agree with the model for this range.
 fn check_iterators<S: Spec>(world: &World<S>, first: u64, last: u64) {
     let model = &world.model;
     let found: Vec<_> = world
@@ -311,7 +312,7 @@ fn check_iterators<S: Spec>(world: &World<S>, first: u64, last: u64) {
     );
 }
 
-/// Page table and model agree after each of the operations, and so do the iterators, for this range.
+/// Page table, model and iterators agree for this range after each of the operations.
 fn agree<S: Spec>(base: u64, c_bit: u64, ops: &Ops, (first, pages): (u64, u64)) {
     let mut world = World::<S>::encrypted(S::LEVELS - 1, c_bit);
 

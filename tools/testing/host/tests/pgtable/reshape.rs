@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Split, cut and carve: every size, at every level, at every kind of boundary.
+//! Splits: every size, at every level, at every kind of boundary.
 
 use crate::spec::{
     self,
@@ -22,12 +22,12 @@ use pgtable_host::pgtable::{
     Iova, //
 };
 
-/// Leaves from 8K to 32G: their parts can be counted page by page, or table by table.
+/// Leaves from 8K to 32G, whose parts can be counted by page or by table.
 fn splittable<S: Spec>() -> impl Iterator<Item = u32> {
     (13..=31).filter(|lg2| S::has(*lg2))
 }
 
-/// A leaf of 2^`lg2` with a neighbour on either side that must stay as it is.
+/// A leaf of 2^`lg2` with a neighbour on each side that must not change.
 fn world_with<S: Spec>(lg2: u32, c_bit: u64) -> (World<S>, u64) {
     let mut world = World::encrypted(3, c_bit);
     let iova = 4u64 << lg2;
@@ -75,7 +75,7 @@ fn split_of_what_is_allowed_or_absent_does_nothing<S: Spec>() {
     world.check();
 }
 
-/// 4K is always allowed, said or not.
+/// 4K is always allowed.
 fn a_4k_leaf_is_never_split<S: Spec>() {
     let mut world = World::<S>::new(2);
     world.leaf(5 * PAGE, 7 * PAGE, 12);
@@ -94,8 +94,7 @@ fn a_4k_leaf_is_never_split<S: Spec>() {
     world.check();
 }
 
-/// The driver writes no such leaf, but the format has it: the size of one entry, in the code for
-/// sizes.
+/// The driver writes no such leaf, but it is valid: the size of one entry, encoded in the address.
 #[test]
 fn a_single_leaf_whose_size_is_coded_is_split_too() {
     for (lg2, code) in [(21, 0xf_f000), (30, 0x1fff_f000)] {
@@ -121,7 +120,7 @@ fn split_of_a_2m_leaf_is_one_store_and_one_table<S: Spec>() {
     assert_eq!(world.arena.stores.get(), 1);
 }
 
-/// The parts are what the top down to 4K needs, whatever the level of the leaf.
+/// The parts are of the levels from the top down to 4K, at any level of the leaf.
 #[test]
 fn huge_leaves_split_into_the_next_sizes() {
     for lg2 in spec::all_sizes().filter(|lg2| *lg2 > 31) {
@@ -140,7 +139,7 @@ fn huge_leaves_split_into_the_next_sizes() {
     }
 }
 
-/// Boundaries within a leaf, and one page to each side of them.
+/// Boundaries within a leaf, and one page before and behind each.
 fn boundaries(lg2: u32) -> Vec<u64> {
     let mut all = Vec::new();
     for at in [12, 13, 16, 20, 21, 22, 25, 29, 30, lg2 - 1] {
@@ -184,7 +183,7 @@ fn cut_where_a_leaf_starts_or_none_is_does_nothing() {
             .split_boundary(Iova::new(at), sizes(0), sizes(0));
         assert_eq!((result, changes.touched()), (Ok(()), None));
     }
-    // Not the start of a page: no leaf can start there.
+    // Not page-aligned: no leaf can start there.
     let (changes, result) = world
         .editor()
         .split_boundary(Iova::new(iova + 1), sizes(0), sizes(0));
@@ -195,8 +194,8 @@ fn cut_where_a_leaf_starts_or_none_is_does_nothing() {
     world.check();
 }
 
-/// What the smash of a 2M frame needs: 4K there, the rest as large as may be.
-fn carve_of_2m_out_of_each_larger_size<S: Spec>() {
+/// What a smash of 2M needs: 4K leaves there, and large ones around.
+fn split_range_of_2m_out_of_each_larger_size<S: Spec>() {
     for lg2 in (21..=32).filter(|lg2| S::has(*lg2)) {
         for n in [0, 1, (1u64 << (lg2 - 21)) - 1] {
             if n >> (lg2 - 21) != 0 {
@@ -226,7 +225,7 @@ fn carve_of_2m_out_of_each_larger_size<S: Spec>() {
     }
 }
 
-fn carve_over_many_leaves<S: Spec>() {
+fn split_range_over_many_leaves<S: Spec>() {
     for (first, last) in [
         (0u64, 15u64),
         (1, 14),
@@ -262,6 +261,6 @@ for_each_format! {
     a_4k_leaf_is_never_split,
     split_of_a_2m_leaf_is_one_store_and_one_table,
     cut_of_each_size_at_each_boundary,
-    carve_of_2m_out_of_each_larger_size,
-    carve_over_many_leaves,
+    split_range_of_2m_out_of_each_larger_size,
+    split_range_over_many_leaves,
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A second format, for tests: that nothing but its file knows of a format.
+//! A second format, for tests only: it shows that a format can be added without other changes.
 //!
-//! It is modelled after the second stage of Intel's VT-d. A leaf is one entry, of level 2 at most;
-//! there are four levels; an entry without permissions is absent; and the hardware does not snoop
-//! the processors' caches.
+//! Modelled after the second stage of Intel's VT-d. A leaf is one entry, at level 2 or lower; there
+//! are four levels; an entry without permissions is absent; the hardware does not snoop the CPU
+//! caches.
 
 use pgtable_host::pgtable::{
     AdBits,
@@ -26,7 +26,7 @@ use crate::spec::{
 
 const READ: u64 = 1 << 0;
 const WRITE: u64 = 1 << 1;
-/// It is a leaf, above level 0.
+/// A leaf above level 0.
 const LARGE: u64 = 1 << 7;
 const ACCESSED: u64 = 1 << 8;
 const DIRTY: u64 = 1 << 9;

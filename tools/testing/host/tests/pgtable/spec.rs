@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The entries of a format, written down a second time and in another manner, as the hardware's
-//! table walk reads them; and those of AMD's format bit by bit, from the tables of the IOMMU
-//! specification.
+//! A second, independent implementation of the formats, as the hardware's table walk reads entries;
+//! AMD's format is written from the tables of the IOMMU specification.
 
 use std::fmt::Debug;
 
@@ -15,7 +14,7 @@ pub const PAGE: u64 = 4096;
 pub const M: u64 = 1 << 20;
 pub const G: u64 = 1 << 30;
 
-/// The lowest bit of the address that an index of a table of `level` takes.
+/// The lowest address bit of the index into a table of `level`.
 pub fn shift(level: u8) -> u32 {
     12 + 9 * u32::from(level)
 }
@@ -29,49 +28,49 @@ pub fn level_of(lg2: u32) -> u8 {
     ((lg2 - 12) / 9).try_into().unwrap()
 }
 
-/// What an entry is to the hardware.
+/// A decoded entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Word {
     Absent,
-    /// Address of a table, and its level.
+    /// Address and level of a table.
     Table(u64, u8),
-    /// First address, exponent of the size, and the rest of the bits but the marks.
+    /// First address, exponent of the size, and all other bits except the AD bits.
     Leaf(u64, u32, u64),
 }
 
-/// A format, as its specification has it.
+/// A format.
 pub trait Spec: Copy + Debug + 'static {
-    /// What the core makes of it.
+    /// The core's implementation.
     type Format: Format;
 
     /// Its levels.
     const LEVELS: u8;
-    /// Its leaf sizes: one bit a size.
+    /// Its leaf sizes, one bit for each size.
     const SIZES: u64;
-    /// A leaf through which devices may read.
+    /// A leaf that devices may read.
     const READ: u64;
-    /// A leaf through which devices may write.
+    /// A leaf that devices may write.
     const WRITE: u64;
-    /// A device wrote.
+    /// The dirty bit.
     const DIRTY: u64;
-    /// All that the hardware notes.
+    /// The AD bits.
     const AD_BITS: u64;
-    /// Bits that say that memory is encrypted: each is a variant of the format, 0 is none.
+    /// C-bits: each is a variant of the format. 0: none.
     const C_BITS: &'static [u64];
 
     /// The variant with this C-bit.
     fn format(c_bit: u64) -> Self::Format;
 
-    /// Reads an entry of a table of `level`; `c_bit` says that memory is encrypted.
+    /// Decodes an entry of a table of `level`.
     fn read(word: u64, level: u8, c_bit: u64) -> Word;
 
-    /// Writes a leaf for a table of `level`.
+    /// Encodes a leaf for a table of `level`.
     fn leaf(phys: u64, lg2: u32, rest: u64, level: u8) -> u64;
 
-    /// Writes a pointer to a table of `level`.
+    /// Encodes a pointer to a table of `level`.
     fn table(phys: u64, level: u8, c_bit: u64) -> u64;
 
-    /// Whether there are leaves of 2^`lg2` bytes.
+    /// Whether the format has leaves of 2^`lg2` bytes.
     fn has(lg2: u32) -> bool {
         Self::SIZES & (1 << lg2) != 0
     }
@@ -117,7 +116,7 @@ impl Spec for AmdV1 {
         match (word >> 9) & 7 {
             0 => Word::Leaf(field, shift(level), rest),
             7 => {
-                // The lowest 0 of the field is at the position just below that of the size.
+                // The lowest 0 bit of the field is just below the position of the size.
                 let mut lg2 = 13;
                 while field & (1 << (lg2 - 1)) != 0 {
                     lg2 += 1;
@@ -154,7 +153,7 @@ impl Spec for AmdV1 {
     }
 }
 
-/// Makes of tests that are of any format one for each: the functions of these names.
+/// Instantiates generic tests for each format.
 #[macro_export]
 macro_rules! for_each_format {
     ($($test:ident,)+) => {

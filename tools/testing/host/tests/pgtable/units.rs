@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Addresses, sizes, ranges: the bounds of each.
+//! Bounds of addresses, sizes and ranges.
 
 use pgtable_host::pgtable::{
     Iova,

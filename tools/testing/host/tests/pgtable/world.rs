@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A page table, the model of it, and the check that they agree.
+//! A page table, its model, and the check that they agree.
 
 use pgtable_host::pgtable::{
     Changes,
@@ -47,7 +47,7 @@ pub fn sizes(bits: u64) -> PageSizes {
     PageSizes::from_bits(bits)
 }
 
-/// The set of the sizes with these exponents.
+/// The sizes with these exponents.
 pub fn set(exponents: &[u32]) -> u64 {
     exponents.iter().fold(0, |set, lg2| set | (1 << lg2))
 }
@@ -70,7 +70,7 @@ impl<S: Spec> World<S> {
         }
     }
 
-    /// Maps as the driver would.
+    /// Maps as the driver does.
     pub fn map(&mut self, first: u64, bytes: u64, phys: u64, rest: u64, sizes: u64) {
         let last = first + (bytes - 1);
         let contig = ContigRun {
@@ -92,7 +92,7 @@ impl<S: Spec> World<S> {
         self.map(iova, 1 << lg2, phys, S::READ | S::WRITE, 1 << lg2);
     }
 
-    /// A device writes at `iova`, or reads.
+    /// A device reads or writes at `iova`.
     pub fn mark(&mut self, iova: u64, ad_bits: u64) {
         self.arena.mark(iova, ad_bits);
         for tile in &mut self.model.tiles {
@@ -106,7 +106,7 @@ impl<S: Spec> World<S> {
         Editor::new(&mut self.arena, self.top, self.format)
     }
 
-    /// For edits that may change what is translated: until that is accepted.
+    /// An editor that may change translations, until these are accepted.
     pub fn mapping_editor(&mut self) -> Editor<'_, Arena<S>, S::Format> {
         self.arena.maps.set(true);
         self.editor()
@@ -133,7 +133,7 @@ impl<S: Spec> World<S> {
         unreachable!()
     }
 
-    /// The leaves that there are.
+    /// All leaves.
     pub fn leaves(&self) -> Vec<Tile> {
         let tile = |leaf: pgtable_host::pgtable::Leaf| {
             let iova = leaf.iova.get();
@@ -151,7 +151,7 @@ impl<S: Spec> World<S> {
         self.view().leaves(IovaRange::ALL).map(tile).collect()
     }
 
-    /// The marks of a leaf: those of all its entries.
+    /// The AD bits of a leaf, from all its entries.
     fn ad_bits(&self, iova: u64, lg2: u32) -> u64 {
         let entry = spec::shift(spec::level_of(lg2));
         (0..1u64 << (lg2 - entry)).fold(0, |ad_bits, n| {
@@ -164,7 +164,7 @@ impl<S: Spec> World<S> {
         })
     }
 
-    /// The page table agrees with the model, leaf for leaf; no table leaked.
+    /// Checks that page table and model have the same leaves, and that no table leaked.
     pub fn check(&mut self) {
         self.arena.settle();
         let leaves = self.leaves();
@@ -174,7 +174,7 @@ impl<S: Spec> World<S> {
         assert_eq!(leaves.len(), self.model.tiles.len());
     }
 
-    /// The IOTLB is to be flushed wherever an entry was written since this was asked last.
+    /// Checks that the changes name every entry that was written since the last call.
     pub fn check_touched(&self, changes: Changes) {
         self.arena.look();
         if let Some((first, last)) = self.arena.stored.take() {
@@ -187,10 +187,10 @@ impl<S: Spec> World<S> {
         }
     }
 
-    /// The changes are those that made what the model now is of what it was.
+    /// Checks that the changes are those from `old` to the present model.
     pub fn check_changes(&self, old: &Model, changes: Changes) {
-        // Blocks are nested or disjoint: a leaf that is no more is larger or smaller than what is
-        // at its start.
+        // Blocks are nested or disjoint: a leaf that is gone is larger or smaller than the leaf at
+        // its start.
         let shrunk = |now: &Model, tile: &Tile| {
             let now = now.tile_at(tile.iova);
             now.is_some_and(|now| now.lg2 < tile.lg2)
@@ -209,7 +209,8 @@ impl<S: Spec> World<S> {
         assert_eq!(changes.touched(), touched);
     }
 
-    /// Besides, all leaves are as one of the models has them. Returns how many are as the second.
+    /// Checks that all leaves are as in one of the models. Returns the number of those that are as
+    /// in the second.
     pub fn check_either(&mut self, old: &Model, new: &Model) -> usize {
         self.arena.settle();
         let leaves = self.leaves();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What others than the core do with the tables: the hardware, the driver, and who breaks the rules.
+//! Changes to tables by others than the core: the hardware, the driver, and code that breaks the
+//! rules.
 
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -18,12 +19,12 @@ use crate::spec::{
     PAGE, //
 };
 
-/// What is done to the one entry that translates an address.
+/// What happens to the entry that translates an address.
 #[derive(Debug, Clone, Copy)]
 pub enum Meddling {
-    /// The hardware marks it.
+    /// The hardware sets AD bits.
     Mark(u64),
-    /// Somebody unmaps it, which no editor has to expect.
+    /// It is unmapped, which breaks the rules for callers.
     Clear,
 }
 
@@ -45,8 +46,8 @@ struct Found {
 }
 
 impl<S: Spec> Arena<S> {
-    /// The entry that translates `iova` in what `word` reads of the tables, if it is a leaf: its
-    /// table's slot and level, its index, and where the leaf starts, its size and its other bits.
+    /// The leaf entry that translates `iova`, where `word` reads the tables: the slot and the level
+    /// of its table, its index, the start and the size of the leaf, and its other bits.
     fn find(&self, iova: u64, word: impl Fn(&Page, usize) -> u64) -> Option<Found> {
         let (mut slot, mut level) = self.root;
         loop {
@@ -68,21 +69,21 @@ impl<S: Spec> Arena<S> {
         }
     }
 
-    /// Where `iova` is to the hardware in the tables as they were at the last look.
+    /// The translation of `iova` in the tables as of the last check.
     pub(super) fn walk_seen(&self, iova: u64) -> Option<(u64, u64)> {
         let word = |page: &Page, index: usize| page.place.borrow().as_ref().unwrap().words[index];
         self.find(iova, word).map(|found| (found.exact, found.rest))
     }
 
-    /// What the hardware reads for `iova`: address, other bits, exponent of the leaf's size, marks
-    /// of the one entry that it reads.
+    /// The translation of `iova` by the hardware: address, other bits, exponent of the leaf size,
+    /// and the AD bits of the entry that it reads.
     pub fn walk(&self, iova: u64) -> Option<(u64, u64, u32, u64)> {
         let found = self.find(iova, Page::word)?;
         let ad_bits = self.pages[found.slot].word(found.index) & S::AD_BITS;
         Some((found.exact, found.rest, found.lg2, ad_bits))
     }
 
-    /// As the driver does: writes a leaf, with the tables above it.
+    /// Stores a leaf, and the tables above it, as the driver does.
     pub fn install(&mut self, iova: u64, phys: u64, lg2: u32, rest: u64) {
         let target = spec::level_of(lg2);
         let (mut slot, mut level) = self.root;
@@ -112,7 +113,7 @@ impl<S: Spec> Arena<S> {
         }
     }
 
-    /// Changes the one entry that translates `iova`, and nobody wonders.
+    /// Changes the entry that translates `iova`, without a check.
     fn poke(&self, iova: u64, new: impl Fn(u64) -> u64) {
         if let Some(Found { slot, index, .. }) = self.find(iova, Page::word) {
             let page = &self.pages[slot];
@@ -126,12 +127,12 @@ impl<S: Spec> Arena<S> {
         }
     }
 
-    /// As the hardware does: marks the one entry that translates `iova`.
+    /// Sets AD bits in the entry that translates `iova`, as the hardware does.
     pub fn mark(&self, iova: u64, ad_bits: u64) {
         self.poke(iova, |word| word | ad_bits);
     }
 
-    /// Writes the entry of a leaf that is there otherwise: it must mean the same.
+    /// Encodes a leaf differently. The translation must be the same.
     pub fn rewrite(&self, iova: u64, word: u64) {
         self.poke(iova, |_| word);
     }
@@ -154,7 +155,7 @@ impl<S: Spec> Arena<S> {
         }
     }
 
-    /// Does what is to be done when the time has come.
+    /// Does what [`Arena::meddling`] says when it is time.
     pub(super) fn meddle(&self) {
         match self.meddling.take() {
             Some((0, iova, Meddling::Mark(ad_bits))) => self.mark(iova, ad_bits),
