@@ -43,6 +43,7 @@
 //! map:    request → pinned runs → segments → leaves in each domain → mapping
 //! unmap:  mapping → extents read from the table → leaves unmapped → IOTLB flush → unpin
 //! state:  shared:  holes read from the table → as map → whole blocks merged
+//!         few pages shared: free entries found → pages pinned → entries checked again, and filled
 //!         private: split at boundaries → as unmap
 //! apply:  policy → segments → splits and conversions → IOTLB flush → tables freed
 //! smash:  block → watches → leaf → table built, one store → IOTLB flush → the RMP changes
@@ -66,9 +67,9 @@
 //! claims                                       waited for with none of these held
 //! ```
 //!
-//! Quick changes of page states pin memory with [`Container::state`](container::Container::state) held.
-//! GUP may then take mmap_lock, but does not fault pages in. A claim reserves a range for a call that
-//! drops the container's lock: see `container/claims.rs`.
+//! GUP takes mmap_lock, and may wait for userspace: all pages are pinned, and processes charged, with
+//! none of these held. A claim reserves a range for a call that drops the container's lock: see
+//! `container/claims.rs`.
 //!
 //! Everything runs in process context and may sleep, except `rmp/smash.rs`, which runs with preemption
 //! off and under the rmap's lock.

@@ -71,8 +71,7 @@ use crate::{
     mm::Buffer,
     pgtable::{
         ContigRun,
-        PageSizes,
-        Phys, //
+        PageSizes, //
     },
     policy::Policy,
     rmp::{
@@ -155,8 +154,6 @@ pub(crate) struct State {
 struct Scratch {
     /// Empty between two uses.
     pub(super) contigs: KVVec<ContigRun>,
-    /// For quick changes of page states.
-    pub(crate) frames: Frames,
 }
 
 /// Buffers for a call that pins, which it uses without the container's lock. One is kept;
@@ -218,7 +215,6 @@ impl Container {
             shared: 0,
             scratch: Scratch {
                 contigs: KVVec::with_capacity(MAX_CONTIGS, GFP_KERNEL_ACCOUNT)?,
-                frames: Frames::new()?,
             },
         };
 
@@ -277,17 +273,4 @@ impl State {
 
 fn is_complete(mapping: &Mapping) -> bool {
     mapping.in_progress.is_none()
-}
-
-/// Maximum number of pages of a quick change: the entries of a table.
-const PAGES: usize = 512;
-
-/// A buffer for the frames of a quick change.
-pub(crate) struct Frames(KVVec<Phys>);
-
-impl Frames {
-    /// Fails with `ENOMEM`.
-    pub(crate) fn new() -> Result<Self> {
-        Ok(Self(KVVec::with_capacity(PAGES, GFP_KERNEL_ACCOUNT)?))
-    }
 }

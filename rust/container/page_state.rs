@@ -21,7 +21,7 @@ use super::{
 use crate::{
     iommu::PIECE,
     mm::{
-        Buffer,
+        EarlyPins,
         Plain, //
     },
     pgtable::{
@@ -29,7 +29,10 @@ use crate::{
         IovaRange,
         PageSize, //
     },
-    sys::sched::cond_resched_killable, //
+    sys::{
+        num::to_u64,
+        sched::cond_resched_killable, //
+    }, //
 };
 
 impl Container {
@@ -77,15 +80,19 @@ impl Container {
         pins: &mut Pins,
     ) -> (usize, Result) {
         let mut plain = Plain::default();
+        let mut room = EarlyPins::MOST;
         let mut done = 0usize;
 
         while let Some(rest @ [_, ..]) = changes.get(done..) {
             // Make as many as possible quickly, then one slowly.
-            let made = match self.lock() {
-                Ok(mut state) => state.change_quickly(mapping, rest, &mut pins.pages, &mut plain),
-                Err(error) => return (done, Err(error)),
-            };
+            let mut early = EarlyPins::new(&mut pins.pages, &mapping.locked, mapping.access.write);
+            let (made, result) = self.change_many(mapping, rest, &mut early, &mut plain, &mut room);
+
+            drop(early);
             done = done.saturating_add(made);
+            if result.is_err() {
+                return (done, result);
+            }
             let Some(change) = rest.get(made) else {
                 break;
             };
@@ -97,6 +104,55 @@ impl Container {
             done = done.saturating_add(1);
         }
         (done, Ok(()))
+    }
+
+    /// Makes changes, in order, up to the first one that cannot be made quickly. Returns their number.
+    ///
+    /// Takes the lock to find out which pages to pin, and again after pinning, to map them and to find
+    /// the next ones.
+    fn change_many(
+        &self,
+        mapping: &Mapping,
+        changes: &[StateChange],
+        early: &mut EarlyPins<'_>,
+        plain: &mut Plain,
+        room: &mut usize,
+    ) -> (usize, Result) {
+        let mut done = 0usize;
+
+        loop {
+            let rest = changes.get(done..).unwrap_or(&[]);
+            let pinned = !early.is_empty();
+            let (made, planned) = match self.lock() {
+                Ok(mut state) => state.change_quickly(mapping, rest, early, *room),
+                Err(error) => return (done, Err(error)),
+            };
+            done = done.saturating_add(made);
+            // This bounds the pages that are pinned in vain: twice those that are not.
+            *room = match (pinned, early.is_empty()) {
+                (false, _) => *room,
+                (true, true) => room.saturating_mul(2).min(EarlyPins::MOST),
+                (true, false) => (*room / 2).max(1),
+            };
+            early.give_back();
+            let next = changes.get(done..).and_then(|rest| rest.get(..planned));
+            let Some(next @ [_, ..]) = next.filter(|_| made != 0 || !pinned) else {
+                return (done, Ok(()));
+            };
+            early.charge(pages_to_share(next));
+            for group in groups(next) {
+                let range = group.change.range;
+                if !early.pin(mapping.memory_at(range.start()), range.pages(), plain) {
+                    break;
+                }
+            }
+            if early.is_empty() {
+                return (done, Ok(()));
+            }
+            if let Err(error) = cond_resched_killable() {
+                return (done, Err(error));
+            }
+        }
     }
 
     /// Makes one change. Waits for other calls in its range.
@@ -148,23 +204,26 @@ impl Container {
 }
 
 impl State {
-    /// Makes changes of one mapping, in order, up to the first one that cannot be made quickly.
-    /// Returns their number.
+    /// Makes changes of one mapping, in order, up to the first one that cannot be made quickly, or
+    /// that shares pages that are not pinned.
+    ///
+    /// Returns their number; and the number of changes after them that can be made quickly after
+    /// pinning, which have at most `room` pages, or are one.
     fn change_quickly(
         &mut self,
         mapping: &Mapping,
         changes: &[StateChange],
-        pages: &mut Buffer,
-        plain: &mut Plain,
-    ) -> usize {
+        early: &mut EarlyPins<'_>,
+        room: usize,
+    ) -> (usize, usize) {
         let Some(mapping) = changes
             .first()
             .and_then(|first| Some(self.same(mapping, first.range)?.copy()))
         else {
-            return 0;
+            return (0, 0);
         };
         let mapping = &mapping;
-        let mut quick = Quick::new(pages, plain);
+        let mut quick = Quick::new(early);
         let mut before = PageState::Private;
         let mut done = 0usize;
 
@@ -174,35 +233,58 @@ impl State {
                 self.flush_quick(mapping, &mut quick);
                 before = group.change.to;
             }
-            let mut quickly = |change: StateChange| {
-                mapping.range.covers(change.range) && self.change_group(mapping, change, &mut quick)
-            };
-            if quickly(group.change) {
-                done = done.saturating_add(group.parts.len());
-                continue;
-            }
-            // Single changes may be possible if the group is not.
-            let made = match group.parts {
-                [_] => 0,
-                parts => parts.iter().take_while(|part| quickly(**part)).count(),
-            };
+            let made = quick_parts(&group, |change| {
+                self.change_group(mapping, change, &mut quick)
+            });
             done = done.saturating_add(made);
             if made < group.parts.len() {
                 break;
             }
         }
         self.flush_quick(mapping, &mut quick);
-        done
+        let rest = changes.get(done..).unwrap_or(&[]);
+        (done, self.plan(mapping, rest, &mut quick, room))
+    }
+
+    /// Returns how many of `changes`, in order, can be made quickly after pinning.
+    fn plan(
+        &self,
+        mapping: &Mapping,
+        changes: &[StateChange],
+        quick: &mut Quick<'_, '_>,
+        room: usize,
+    ) -> usize {
+        let mut left = to_u64(room);
+        let mut planned = 0usize;
+
+        for group in groups(changes) {
+            let made = quick_parts(&group, |change| {
+                let pages = change.range.pages();
+                let fits = pages <= left || left == to_u64(room);
+                let may = fits
+                    && change.to == PageState::Shared
+                    && self.may_share(mapping, change.range, quick);
+                if may {
+                    left = left.saturating_sub(pages);
+                }
+                may
+            });
+            planned = planned.saturating_add(made);
+            if made < group.parts.len() {
+                break;
+            }
+        }
+        planned
     }
 
     fn change_group(
         &mut self,
         mapping: &Mapping,
         change: StateChange,
-        quick: &mut Quick<'_>,
+        quick: &mut Quick<'_, '_>,
     ) -> bool {
         // Another call works there, or waits to unmap.
-        if self.claims.any_in(change.range) {
+        if !mapping.range.covers(change.range) || self.claims.any_in(change.range) {
             return false;
         }
         match change.to {
@@ -316,6 +398,19 @@ fn groups(changes: &[StateChange]) -> impl Iterator<Item = ChangeGroup<'_>> {
         rest = later;
         Some(ChangeGroup { change, parts })
     })
+}
+
+/// Makes changes of `group` with `quickly`: all at once, or in order up to the first that fails.
+/// Returns their number.
+fn quick_parts(group: &ChangeGroup<'_>, mut quickly: impl FnMut(StateChange) -> bool) -> usize {
+    if quickly(group.change) {
+        return group.parts.len();
+    }
+    match group.parts {
+        [_] => 0,
+        // Single changes may be possible if the group is not.
+        parts => parts.iter().take_while(|part| quickly(**part)).count(),
+    }
 }
 
 /// The number of pages to share.

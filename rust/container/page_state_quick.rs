@@ -4,6 +4,11 @@
 //! for all.
 //!
 //! Changes that need a new table or a split take the slow way.
+//!
+//! Pages to share are pinned earlier, without the container's lock. A first look under the lock finds
+//! the changes that can be made quickly, so that no page is pinned for the others. The range is not
+//! claimed meanwhile: until the call holds the lock again nothing else refers to its pins, and then
+//! it checks everything again.
 
 #![allow(unsafe_code)]
 
@@ -17,16 +22,18 @@ use crate::{
         PageTable, //
     },
     mm::{
-        phys_of,
         unpin,
-        Buffer,
-        Plain, //
+        EarlyPins, //
     },
     pgtable::{
         ContigRun,
         IovaRange,
         PageSize,
         PageSizes, //
+    },
+    policy::{
+        Policy,
+        Segment, //
     },
     rmp::Domain, //
 };
@@ -35,28 +42,29 @@ use crate::{
 /// The kernel of the test build has it, but does not enable it.
 const QUICK: bool = !cfg!(CONFIG_IOMMU_DEBUG_PAGEALLOC) || cfg!(VFIO_PGSIZE_TEST);
 
-/// Quick changes in progress.
-pub(super) struct Quick<'q> {
+/// Quick changes in progress, with the container's lock held.
+pub(super) struct Quick<'q, 'b> {
     /// Where pages were mapped.
     filled: Option<IovaRange>,
     /// Where pages were unmapped. They are in the container's `scratch.contigs`, and still pinned.
     taken: Option<IovaRange>,
     /// The layout of the page table, until something else edits it.
     layout: Option<Layout>,
-    pages: &'q mut Buffer,
-    /// Memory that is known to be plain.
-    plain: &'q mut Plain,
+    /// The policy at the last change.
+    segment: Option<Segment>,
+    /// Pages to share, pinned before the lock was taken.
+    pins: &'q mut EarlyPins<'b>,
 }
 
-impl<'q> Quick<'q> {
-    /// Uses `pages` to pin, and `plain` as a cache.
-    pub(crate) fn new(pages: &'q mut Buffer, plain: &'q mut Plain) -> Self {
+impl<'q, 'b> Quick<'q, 'b> {
+    /// Shares the pages of `pins`, in their order.
+    pub(super) fn new(pins: &'q mut EarlyPins<'b>) -> Self {
         Self {
             filled: None,
             taken: None,
             layout: None,
-            pages,
-            plain,
+            segment: None,
+            pins,
         }
     }
 
@@ -72,6 +80,17 @@ impl<'q> Quick<'q> {
         self.layout = Some(table.layout());
         Some(table)
     }
+
+    /// Returns whether the policy wants 4K leaves for all pages of `range`, which is small.
+    fn suits(&mut self, range: IovaRange, policy: &Policy) -> bool {
+        let segment = match self.segment {
+            Some(segment) if segment.range.contains(range.start()) => segment,
+            _ => *self.segment.insert(policy.at(range.start())),
+        };
+        let between = segment.rule.sizes.below(PageSize::SIZE_2M) != PageSizes::ONLY_4K;
+
+        range.pages() == 1 || !between && segment.range.covers(range)
+    }
 }
 
 fn add(place: &mut Option<IovaRange>, range: IovaRange) {
@@ -84,31 +103,46 @@ fn is_small(range: IovaRange) -> bool {
 }
 
 impl State {
-    /// Makes `range`, of `mapping`, shared if that can be done quickly. Returns whether it did.
+    /// Returns whether `range`, of `mapping`, can be shared quickly if its pages are pinned.
+    pub(super) fn may_share(
+        &self,
+        mapping: &Mapping,
+        range: IovaRange,
+        quick: &mut Quick<'_, '_>,
+    ) -> bool {
+        is_small(range)
+            && !self.claims.any_in(range)
+            && mapping.range.covers(range)
+            && mapping.locked.is_of_current()
+            && quick.suits(range, &self.policy)
+            && quick
+                .table(&self.domains)
+                .is_some_and(|table| table.has_room(range))
+    }
+
+    /// Makes `range`, of `mapping`, shared if its pages are pinned and that can be done quickly.
+    /// Returns whether it did.
+    ///
+    /// [`State::may_share`] was true before the pages were pinned, but need not be true now.
     pub(super) fn share_quickly(
         &mut self,
         mapping: &Mapping,
         range: IovaRange,
-        quick: &mut Quick<'_>,
+        quick: &mut Quick<'_, '_>,
     ) -> bool {
-        let rule = self.policy.at(range.start()).rule;
-        let between = rule.sizes.below(PageSize::SIZE_2M) != PageSizes::ONLY_4K;
         let pages = range.pages();
 
-        if !is_small(range)
-            || pages > 1 && between
-            || !mapping.locked.is_of_current()
-            || !mapping.locked.charge_spare(pages)
-        {
+        if !is_small(range) || !quick.suits(range, &self.policy) {
             return false;
         }
-        let filled = self.pin_and_fill(mapping, range, quick);
-        if filled.is_none() {
-            mapping.locked.release(pages);
-        }
+        let filled = quick.table(&self.domains).and_then(|table| {
+            let frames = quick.pins.next(pages)?;
+            table.fill(range, mapping.access, frames)
+        });
         let Some(whole) = filled else {
             return false;
         };
+        quick.pins.keep(pages);
         // All of a block that is followed is mapped, or is lost and has no table: nothing comes twice.
         let followed = |domain: &Domain| domain.watches().first_in(range).is_some();
         if cfg!(VFIO_PGSIZE_TEST) && self.domains.iter().any(followed) {
@@ -122,43 +156,13 @@ impl State {
         true
     }
 
-    /// Pins and maps `range`. All or nothing. `Some(true)`: the block may be whole now.
-    fn pin_and_fill(
-        &mut self,
-        mapping: &Mapping,
-        range: IovaRange,
-        quick: &mut Quick<'_>,
-    ) -> Option<bool> {
-        let table = quick.table(&self.domains)?;
-        let (buffer, plain) = (&mut *quick.pages, &mut *quick.plain);
-        let frames = &mut self.scratch.frames.0;
-        let number = usize::try_from(range.pages()).ok()?;
-        let memory = mapping.memory_at(range.start());
-        let mut pinned = false;
-
-        let filled = table.fill(range, mapping.access, || {
-            let pages = buffer.pin_quickly(memory, number, mapping.access.write, plain)?;
-            pinned = true;
-            frames.clear();
-            for page in pages {
-                // There is room: a change has as many pages as a table has entries.
-                frames.push_within_capacity(phys_of(*page)?).ok()?;
-            }
-            Some(frames.as_slice())
-        });
-        if filled.is_none() && pinned {
-            buffer.unpin_quickly(number);
-        }
-        filled
-    }
-
     /// Unmaps `range`, of `mapping`, if that can be done quickly. Returns whether it did. The pages
     /// stay pinned until [`State::flush_quick`].
     pub(super) fn take_quickly(
         &mut self,
         mapping: &Mapping,
         range: IovaRange,
-        quick: &mut Quick<'_>,
+        quick: &mut Quick<'_, '_>,
     ) -> bool {
         if !is_small(range) {
             return false;
@@ -197,7 +201,7 @@ impl State {
     }
 
     /// Flushes all quick changes, and unpins the pages that were unmapped.
-    pub(super) fn flush_quick(&mut self, mapping: &Mapping, quick: &mut Quick<'_>) {
+    pub(super) fn flush_quick(&mut self, mapping: &Mapping, quick: &mut Quick<'_, '_>) {
         quick.layout = None;
         let [domain] = self.domains.as_slice() else {
             return;

@@ -149,21 +149,24 @@ impl<'d> PageTable<'d> {
         self.layout.node
     }
 
+    /// Returns whether there is a table for 4K leaves in `range`, all of whose entries there are free.
+    /// Atomic.
+    pub(crate) fn has_room(&self, range: IovaRange) -> bool {
+        self.edit_pages(|editor| editor.has_room(range.start(), to_usize(range.pages())))
+    }
+
     /// Maps `range` to `pages` with 4K leaves, in an existing table: see [`Editor::fill`], which
     /// also says what is returned. `None`: nothing was mapped.
     ///
     /// Does not notify the IOMMU: call [`Domain::sync_filled`](super::Domain::sync_filled) later.
-    /// Atomic if `pages` is.
-    pub(crate) fn fill<'a>(
-        &self,
-        range: IovaRange,
-        access: Access,
-        pages: impl FnOnce() -> Option<&'a [Phys]>,
-    ) -> Option<bool> {
-        let count = to_usize(range.pages());
+    /// Atomic.
+    pub(crate) fn fill(&self, range: IovaRange, access: Access, pages: &[Phys]) -> Option<bool> {
         let attrs = self.layout.format.attrs(access.read, access.write)?;
 
-        self.edit_pages(|editor| editor.fill(range.start(), count, attrs, pages).ok())
+        if to_usize(range.pages()) != pages.len() {
+            return None;
+        }
+        self.edit_pages(|editor| editor.fill(range.start(), attrs, pages).ok())
     }
 
     /// Unmaps `range`, and calls `taken` with each page: see [`Editor::take`]. Returns whether it

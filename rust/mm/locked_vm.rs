@@ -23,7 +23,11 @@ use kernel::{
 use super::mmap_lock::WriteLock;
 use crate::sys::{
     bindings,
-    num::to_usize, //
+    num::to_usize,
+    testing::{
+        step,
+        Step, //
+    }, //
 };
 
 /// The process whose memory is mapped, and the pages that are charged to it. All parts of a split
@@ -76,7 +80,7 @@ impl Locked {
     /// __account_locked_vm`), which is logged, with `ESRCH` if the process is gone, and with
     /// `EINTR` on a fatal signal.
     pub(super) fn charge(&self, pages: u64) -> Result {
-        let part = self.take_spare(|spare| Some(pages.min(spare)));
+        let part = self.take_spare(pages);
         let more = pages.saturating_sub(part);
 
         if more != 0 {
@@ -94,20 +98,20 @@ impl Locked {
         Ok(())
     }
 
-    /// Charges `pages` if as many are spare. Returns whether it did. Atomic.
-    pub(crate) fn charge_spare(&self, pages: u64) -> bool {
-        let taken = self.take_spare(|spare| (spare >= pages).then_some(pages));
+    /// Charges `pages`, or as many as are spare. Returns their number. Atomic.
+    pub(super) fn charge_spare(&self, pages: u64) -> u64 {
+        let taken = self.take_spare(pages);
 
         self.pages.fetch_add(taken, Relaxed);
-        taken == pages
+        taken
     }
 
-    /// Takes `wanted(spare)` of the spare pages. Returns their number.
-    fn take_spare(&self, wanted: impl Fn(u64) -> Option<u64>) -> u64 {
-        let left = |spare: u64| spare.checked_sub(wanted(spare)?);
+    /// Takes `wanted` of the spare pages, or all that there are. Returns their number.
+    fn take_spare(&self, wanted: u64) -> u64 {
+        let left = |spare: u64| Some(spare.saturating_sub(wanted));
         let before = self.spare.fetch_update(Relaxed, Relaxed, left);
 
-        before.ok().and_then(wanted).unwrap_or(0)
+        before.unwrap_or(0).min(wanted)
     }
 
     /// Tries to have `pages` spare. Takes mmap_lock for writing. On failure, a later charge reports
@@ -148,6 +152,7 @@ impl Locked {
             WriteLock::new(&mm)
         };
 
+        step(Step::Charges);
         // SAFETY:
         // - We hold references to `mm` and `task`.
         // - mmap_lock is held for writing.

@@ -45,15 +45,6 @@ impl<'a> ReadLock<'a> {
         Ok(Self(mm))
     }
 
-    /// Tries once. Does not sleep.
-    pub(super) fn try_now(mm: &'a MmWithUser) -> Option<Self> {
-        // SAFETY: `mm` is a reference.
-        let taken = unsafe { bindings::pgsize_mmap_read_trylock(mm.as_raw()) };
-
-        // INVARIANT: The lock is held if `taken`.
-        taken.then_some(Self(mm))
-    }
-
     /// The process's mm.
     pub(crate) fn mm(&self) -> &'a MmWithUser {
         self.0

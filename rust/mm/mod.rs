@@ -2,6 +2,7 @@
 
 //! Process memory: pinning and accounting.
 
+mod early;
 mod locked_vm;
 mod mmap_lock;
 mod pfnmap;
@@ -9,6 +10,7 @@ mod pin;
 mod pinned;
 mod user_addr;
 
+pub(crate) use self::early::EarlyPins;
 pub(crate) use self::locked_vm::Locked;
 pub(crate) use self::mmap_lock::Plain;
 pub(crate) use self::pin::{
@@ -17,7 +19,6 @@ pub(crate) use self::pin::{
 };
 pub(crate) use self::pinned::{
     page_at,
-    phys_of,
     unpin,
     Kind,
     PinnedRun, //

@@ -24,18 +24,21 @@ use super::{
     },
     user_addr::UserAddr, //
 };
-use crate::sys::{
-    bindings,
-    num::{
-        to_u64,
-        to_usize, //
-    },
-    sched::cond_resched_killable, //
+use crate::{
+    pgtable::Phys,
+    sys::{
+        bindings,
+        num::{
+            to_u64,
+            to_usize, //
+        },
+        sched::cond_resched_killable, //
+    }, //
 };
 
 /// Pages per call of GUP if they are small, or have to be faulted in. Fast GUP disables interrupts
 /// for some hundred instructions per page.
-const BATCH: usize = 512;
+pub(super) const BATCH: usize = 512;
 
 /// Pages per call after a page of a large folio: they cost some instructions each. The next ones
 /// may be small nevertheless.
@@ -44,8 +47,12 @@ const LARGE_BATCH: usize = 4096;
 /// Pages per call in hugetlb VMAs: all are large.
 const HUGE_BATCH: usize = 16384;
 
-/// An array for the pages of one GUP call.
-pub(crate) struct Buffer(KVVec<*mut bindings::page>);
+/// Arrays for the pages of one GUP call.
+pub(crate) struct Buffer {
+    pub(super) pages: KVVec<*mut bindings::page>,
+    /// For the frames of a [`BATCH`]. Empty between two uses.
+    pub(super) frames: KVVec<Phys>,
+}
 
 // SAFETY: The pointers are valid in any thread. The buffer is empty between two uses.
 unsafe impl Send for Buffer {}
@@ -53,46 +60,10 @@ unsafe impl Send for Buffer {}
 impl Buffer {
     /// An empty buffer.
     pub(crate) fn new() -> Result<Self, AllocError> {
-        Ok(Self(KVVec::from_elem(
-            core::ptr::null_mut(),
-            HUGE_BATCH,
-            GFP_KERNEL_ACCOUNT,
-        )?))
-    }
-
-    /// Pins `pages` pages of the current process from `start` on; `write` if devices write. All or
-    /// nothing. Does not fault pages in and does not sleep on mmap_lock. `None`: use a [`Pinner`],
-    /// which reports the error. `plain` caches what is known of the VMAs.
-    pub(crate) fn pin_quickly(
-        &mut self,
-        start: UserAddr,
-        pages: usize,
-        write: bool,
-        plain: &mut Plain,
-    ) -> Option<&[*mut bindings::page]> {
-        if plain.pages_from(start) < to_u64(pages) {
-            let current = kernel::current!();
-            let lock = ReadLock::try_now(current.mm()?)?;
-            *plain = Plain::around(&lock, start, to_u64(pages), write);
-            if plain.pages_from(start) < to_u64(pages) {
-                return None;
-            }
-        }
-        let got = pin_present(self.0.get_mut(..pages)?, start, write);
-
-        if got != pages {
-            self.unpin_quickly(got);
-            return None;
-        }
-        self.0.get(..got)
-    }
-
-    /// Unpins the first `pages` pinned pages, which were not mapped for devices.
-    pub(crate) fn unpin_quickly(&mut self, pages: usize) {
-        if let Some(pinned @ [_, ..]) = self.0.get_mut(..pages) {
-            // SAFETY: GUP pinned them, and they are not mapped.
-            unsafe { bindings::unpin_user_pages(pinned.as_mut_ptr(), pinned.len()) };
-        }
+        Ok(Self {
+            pages: KVVec::from_elem(core::ptr::null_mut(), HUGE_BATCH, GFP_KERNEL_ACCOUNT)?,
+            frames: KVVec::with_capacity(BATCH, GFP_KERNEL_ACCOUNT)?,
+        })
     }
 }
 
@@ -103,8 +74,12 @@ enum Slowly {
 }
 
 /// Pins pages of the current process from `start` on that are present, up to the length of `pages`.
-/// Returns their number.
-fn pin_present(pages: &mut [*mut bindings::page], start: UserAddr, write: bool) -> usize {
+/// Returns their number. Sleeps: GUP may wait for mmap_lock.
+pub(super) fn pin_present(
+    pages: &mut [*mut bindings::page],
+    start: UserAddr,
+    write: bool,
+) -> usize {
     let write = if write { bindings::FOLL_WRITE } else { 0 };
     let Ok(room @ 1..) = c_int::try_from(pages.len()) else {
         return 0;
@@ -175,7 +150,7 @@ impl<'a> Pinner<'a> {
     /// Pins `pages` pages from `start` on; `write` if devices write.
     pub(crate) fn new(buffer: &'a mut Buffer, start: UserAddr, pages: u64, write: bool) -> Self {
         Self {
-            buffer: &mut buffer.0,
+            buffer: &mut buffer.pages,
             ready: (0, 0),
             held: None,
             next: start,

@@ -167,7 +167,7 @@ const fn pfn(phys: Phys) -> usize {
 }
 
 /// The physical address of `page`, which GUP returned.
-pub(crate) fn phys_of(page: *mut bindings::page) -> Option<Phys> {
+pub(super) fn phys_of(page: *mut bindings::page) -> Option<Phys> {
     // SAFETY: GUP returned it: a `Buffer` holds nothing else.
     let pfn = to_u64(unsafe { bindings::pgsize_page_to_pfn(page) });
 

@@ -16,6 +16,7 @@ use super::{
     Attrs,
     Changes,
     Editor,
+    Entries,
     Entry,
     Error,
     Format,
@@ -32,39 +33,43 @@ use super::{
 const TABLES_AT_ONCE: u32 = 512;
 
 impl<P: TablePages, F: Format> Editor<'_, P, F> {
-    /// Maps `count` pages from `at` on, as 4K leaves with `attrs`, into an existing level-0 table.
+    /// Returns whether there is a level-0 table for the `count` pages from `at` on, all of whose
+    /// entries for them are free.
+    pub fn has_room(&self, at: Iova, count: usize) -> bool {
+        self.room(at, count).is_some()
+    }
+
+    /// An existing level-0 table, and its entries for `count` pages from `at` on, if they are free.
+    fn room(&self, at: Iova, count: usize) -> Option<(&Entries, &[AtomicU64])> {
+        let all = self.pages.entries(self.table_at(at, Level::ZERO)?);
+        let slots = all.get(Level::ZERO.index(at)..)?.get(..count)?;
+        let is_free = |slot: &AtomicU64| slot.load(Ordering::Relaxed) == 0;
+
+        (at.is_aligned(PageSize::SIZE_4K) && slots.iter().all(is_free)).then_some((all, slots))
+    }
+
+    /// Maps `pages` from `at` on, as 4K leaves with `attrs`, into an existing level-0 table.
     ///
     /// All or nothing. Fails with [`Error::Changed`] if there is no such table, if the pages cross
-    /// its end, if anything is mapped there, or if `pages` returns `None` or another number of
-    /// pages. `pages` is called only if the entries are free.
+    /// its end, or if anything is mapped there.
     ///
     /// Returns whether the first and the last entry of the table can be those of a contiguous block
     /// of 2M. If not, no 2M leaf fits there.
     ///
     /// No flush is needed: hardware does not cache absent entries. An emulated IOMMU may cache
     /// them; the driver's `iotlb_sync_map` notifies it.
-    pub fn fill<'a>(
+    pub fn fill(
         &mut self,
         at: Iova,
-        count: usize,
         attrs: Attrs,
-        pages: impl FnOnce() -> Option<&'a [Phys]>,
+        pages: &[Phys],
     ) -> Result<bool, Error<P::Error>> {
-        let refused = || Error::Changed(at);
-        let table = self.table_at(at, Level::ZERO).ok_or_else(refused)?;
-        let all = self.pages.entries(table);
-        let slots = all.get(Level::ZERO.index(at)..).ok_or_else(refused)?;
-        let slots = slots.get(..count).ok_or_else(refused)?;
+        let is_page = |page: &Phys| page.is_aligned(PageSize::SIZE_4K);
+        let (all, slots) = self
+            .room(at, pages.len())
+            .filter(|_| pages.iter().all(is_page))
+            .ok_or(Error::Changed(at))?;
 
-        if !at.is_aligned(PageSize::SIZE_4K)
-            || slots.iter().any(|slot| slot.load(Ordering::Relaxed) != 0)
-        {
-            return Err(refused());
-        }
-        let pages = pages()
-            .filter(|pages| pages.len() == count)
-            .filter(|pages| pages.iter().all(|page| page.is_aligned(PageSize::SIZE_4K)))
-            .ok_or_else(refused)?;
         for (slot, page) in slots.iter().zip(pages) {
             let leaf = LeafEntry {
                 phys: *page,

@@ -119,11 +119,6 @@ int pgsize_mmap_read_lock_killable(struct mm_struct *mm)
 	return mmap_read_lock_killable(mm);
 }
 
-bool pgsize_mmap_read_trylock(struct mm_struct *mm)
-{
-	return mmap_read_trylock(mm);
-}
-
 void pgsize_mmap_read_unlock(struct mm_struct *mm)
 {
 	mmap_read_unlock(mm);

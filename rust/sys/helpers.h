@@ -27,7 +27,6 @@ bool pgsize_pfn_is_memory(unsigned long pfn);
 bool pgsize_page_is_large(struct page *page);
 
 int pgsize_mmap_read_lock_killable(struct mm_struct *mm);
-bool pgsize_mmap_read_trylock(struct mm_struct *mm);
 void pgsize_mmap_read_unlock(struct mm_struct *mm);
 unsigned long pgsize_untagged(struct mm_struct *mm, unsigned long address);
 struct vm_area_struct *pgsize_vma_at(struct mm_struct *mm, unsigned long address);

@@ -46,10 +46,17 @@ static bool is_reached(unsigned int step)
 	return ret;
 }
 
+/* The container is not locked. */
+static bool is_unlocked(unsigned int step)
+{
+	return step == PGSIZE_STEP_MAP_CLAIMED || step == PGSIZE_STEP_STATE_PINS ||
+	       step == PGSIZE_STEP_CHARGES;
+}
+
 static void wait_for(unsigned int awaited, unsigned int step)
 {
 	bool busy = step >= PGSIZE_STEP_SMASH_BEGINS;
-	unsigned int patience = step == PGSIZE_STEP_MAP_CLAIMED ? LONG_PATIENCE : PATIENCE;
+	unsigned int patience = is_unlocked(step) ? LONG_PATIENCE : PATIENCE;
 	ktime_t end = ktime_add_ms(ktime_get(), busy ? READ_ONCE(busy_patience) : patience);
 	unsigned long flags;
 

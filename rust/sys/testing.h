@@ -8,7 +8,7 @@
 #define VFIO_PGSIZE_TESTING_H
 
 /*
- * The steps, in the order in which each of the five passes them. Map, unmap, the worker and
+ * The steps, in the order in which each path passes them. Map, unmap, the worker, SET_STATE and
  * SET_POLICY pass theirs holding only mutexes, and may sleep there; a smash passes its own
  * with preemption off. No spinlock is held at a step unless noted.
  */
@@ -23,6 +23,11 @@ enum {
 	PGSIZE_STEP_MAP_HIT,		/* hit in the meantime, and the RMP not read again yet */
 	PGSIZE_STEP_MAP_PUBLISHED,	/* active: the hook acts on it */
 	PGSIZE_STEP_MAP_INSERTED,	/* the container has it as mapped */
+
+	/* SET_STATE is about to pin the pages of quick changes; the container is not locked. */
+	PGSIZE_STEP_STATE_PINS,
+	/* A process is being charged: its mmap_lock is held for writing, and no container's. */
+	PGSIZE_STEP_CHARGES,
 
 	PGSIZE_STEP_UNMAP_BEGINS,
 	PGSIZE_STEP_UNMAP_REMOVED,	/* removed from the container */

@@ -19,6 +19,8 @@ pub(crate) enum Step {
     MapHit,
     MapPublished,
     MapInserted,
+    StatePins,
+    Charges,
     UnmapBegins,
     UnmapRemoved,
     UnmapHeld,

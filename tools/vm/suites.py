@@ -35,6 +35,7 @@ KERNELS_OF = {
     "snp_trace_test": ("debug",),  # makes allocations fail
     "snp_lost_test": ("debug",),  # makes allocations fail
     "concurrent_calls_test": ("stock", "debug"),
+    "state_pins_test": ("stock", "debug"),
     "page_state_fault_test": ("debug",),  # makes allocations fail
     "domains_fault_test": ("debug",),  # makes allocations fail
     "page_state_test": ("stock",),  # also by the quick path, as the next two

@@ -84,4 +84,49 @@ TEST_F_TIMEOUT(pin_batches, are_bounded, TIMEOUT)
 	EXPECT_SOUND(dma_unmap_exactly(self->vmm.container, AT, SIZE));
 }
 
+/* --- page states ------------------------------------------------------------- */
+
+#define CHANGES		512
+
+static problem add_up(const uint64_t *values, void *arg)
+{
+	*(uint64_t *)arg += values[0];
+	return NULL;
+}
+
+/*
+ * Pages of quick changes are pinned many at a time, before it is certain that all of them
+ * are quick: here each second one is not, for its page is shared by then.
+ */
+TEST_F_TIMEOUT(pin_batches, not_in_vain, TIMEOUT)
+{
+	static const char *const names[] = { "nr" };
+	static struct vfio_pgsize_state states[CHANGES];
+	const uint8_t *va = self->memory.va + HUGE;
+	uint64_t asked = 0;
+	uint32_t nr = 1;
+	int count;
+
+	ASSERT_SOUND(vmm_map(&self->vmm, AT, va, MIB(2), READ_WRITE | VFIO_PGSIZE_MAP_STATEFUL));
+	for (int i = 0; i < CHANGES; i++)
+		states[i] = (struct vfio_pgsize_state){
+			.iova = AT + (CHANGES - 2 - i / 2 * 2) * PAGE,
+			.size = PAGE,
+			.state = VFIO_PGSIZE_STATE_SHARED,
+		};
+	/* There is a table from now on. */
+	ASSERT_EQ(0, set_state(self->vmm.container, states, &nr));
+	ASSERT_SOUND(probe_end());
+	ASSERT_SOUND(probe_begin("pin_user_pages_fast nr=nr_pages:s32"));
+	nr = CHANGES;
+	ASSERT_EQ(0, set_state(self->vmm.container, states, &nr));
+	EXPECT_EQ(CHANGES, nr);
+	ASSERT_SOUND(probe_each(names, 1, &count, add_up, &asked));
+	TH_LOG("%lu pages asked for", asked);
+	EXPECT_LE(CHANGES / 2 - 1, asked);
+	EXPECT_GE(3 * CHANGES, asked);
+	EXPECT_SOUND(account_rose(&self->vmm.before, CHANGES / 2, CHANGES / 2));
+	EXPECT_SOUND(dma_unmap_exactly(self->vmm.container, AT, MIB(2)));
+}
+
 TEST_PROGRAM("Checks that pages are pinned in batches, none too large.")

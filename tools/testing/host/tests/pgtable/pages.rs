@@ -32,9 +32,7 @@ fn fill<S: Spec>(
     pages: &[Phys],
     attrs: Attrs,
 ) -> Result<bool, Error<NoMemory>> {
-    world
-        .mapping_editor()
-        .fill(Iova::new(at), pages.len(), attrs, || Some(pages))
+    world.mapping_editor().fill(Iova::new(at), attrs, pages)
 }
 
 fn fill_maps_scattered_pages_or_refuses<S: Spec>() {
@@ -126,28 +124,33 @@ fn fill_does_not_know_of_larger_leaves() {
     }
 }
 
-fn fill_asks_for_pages_only_if_there_is_room<S: Spec>() {
+fn room_is_where_fill_goes<S: Spec>() {
     let mut world = World::<S>::new(2);
-    world.leaf(0, PAGE, 12);
+    for n in [0, 7] {
+        world.leaf(n * PAGE, (n + 1) * PAGE, 12);
+    }
+    world.leaf(2 << 21, 1 << 30, 21);
     let attrs = world.view().leaf_at(Iova::new(0)).unwrap().attrs();
-    let pages = [Phys::new(7 * PAGE).unwrap()];
-    let changed = |at| Err(Error::Changed(Iova::new(at)));
-    let mut try_at = |at: u64, count, pages: Option<&[Phys]>| {
-        let mut asked = false;
-        let result = world
-            .mapping_editor()
-            .fill(Iova::new(at), count, attrs, || {
-                asked = true;
-                pages
-            });
-        (result, asked)
-    };
+    let pages: Vec<Phys> = (9..).map_while(|n| Phys::new(n * PAGE)).take(8).collect();
 
-    assert_eq!(try_at(0, 1, Some(&pages)), (changed(0), false));
-    assert_eq!(try_at(1 << 21, 1, Some(&pages)), (changed(1 << 21), false));
-    assert_eq!(try_at(PAGE, 1, None), (changed(PAGE), true));
-    assert_eq!(try_at(PAGE, 2, Some(&pages)), (changed(PAGE), true));
-    assert_eq!(try_at(PAGE, 1, Some(&pages)), (Ok(false), true));
+    for (at, count, room) in [
+        (0, 1, false),
+        (1, 6, true),
+        (1, 7, false),
+        (7, 1, false),
+        (511, 1, true),
+        (511, 2, false),
+        (512, 1, false),
+        (1024, 1, false),
+    ] {
+        let iova = Iova::new(at * PAGE);
+        assert_eq!(world.editor().has_room(iova, count), room, "{at}, {count}");
+        let filled = fill(&mut world, at * PAGE, &pages[..count], attrs);
+        assert_eq!(filled.is_ok(), room, "{at}, {count}");
+        world.arena.accept();
+        assert!(!world.editor().has_room(iova, count), "{at}, {count}");
+    }
+    assert!(!world.editor().has_room(Iova::new(8 * PAGE + 1), 1));
 }
 
 fn take_unmaps_4k_leaves_or_refuses<S: Spec>() {
@@ -265,7 +268,7 @@ fn attrs_are_those_of_what_the_driver_maps() {
 for_each_format! {
     fill_maps_scattered_pages_or_refuses,
     fill_tells_where_a_block_may_be_whole,
-    fill_asks_for_pages_only_if_there_is_room,
+    room_is_where_fill_goes,
     take_unmaps_4k_leaves_or_refuses,
     empty_tables_go_and_no_others,
 }
