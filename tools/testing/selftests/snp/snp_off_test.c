@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The negative control: the same machine without SNP. Nobody can assign a page, large leaves
- * work everywhere, and there is no event.
+ * The negative control: the same machine without SNP, and one that has it, but where nothing
+ * has enabled it, since ccp is not loaded: RMPREAD is an invalid opcode there. Nobody can
+ * assign a page, large leaves work everywhere, and there is no event.
  */
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "follow.h"
 #include "harness.h"
@@ -14,10 +16,24 @@
 #define AT	GIB(4)
 #define SIZE	MIB(64)
 
+static bool processor_has_snp(void)
+{
+	return !system("grep -qw sev_snp /proc/cpuinfo");
+}
+
 TEST(no_snp_host)
 {
-	EXPECT_NE(0, system("grep -w sev_snp /proc/cpuinfo"));
+	if (processor_has_snp())
+		SKIP(return, "this processor has SNP");
 	EXPECT_NE(0, system(". /lib/vm.sh && load_snp_host"));
+}
+
+TEST(never_on)
+{
+	if (!processor_has_snp())
+		SKIP(return, "this processor has no SNP");
+	EXPECT_EQ(0, system("dmesg | grep -q 'IOMMU SNP support enabled'"));
+	EXPECT_NE(0, access("/sys/module/ccp", F_OK));
 }
 
 TEST(dma_works)
