@@ -28,7 +28,8 @@ use crate::{
         num::{
             from_i32,
             unsupported, //
-        }, //
+        },
+        testing, //
     },
     uapi, //
 };
@@ -64,6 +65,7 @@ impl Drop for Registration {
     fn drop(&mut self) {
         // SAFETY: Module exit runs in process context.
         unsafe { bindings::pgsize_wait_for_callers() };
+        testing::expect_no_calls();
         // SAFETY: It is registered. There is no container, since each holds a reference to the
         // module.
         unsafe { bindings::vfio_unregister_iommu_driver(&OPERATIONS.0) };
@@ -174,6 +176,8 @@ unsafe extern "C" fn release(data: *mut c_void) {
 ///
 /// No requirements; unsafe as the type of the operations requires.
 unsafe extern "C" fn ioctl(data: *mut c_void, command: c_uint, arg: c_ulong) -> c_long {
+    // Dropped last.
+    let _call = testing::Call::new();
     let Some(_module) = Loaded::new() else {
         return errno(EINVAL);
     };

@@ -19,7 +19,7 @@
 #define PATIENCE	1000
 static unsigned int busy_patience = 50;
 module_param(busy_patience, uint, 0600);
-MODULE_PARM_DESC(busy_patience, "Milliseconds that a smash waits at a step (default: 50)");
+MODULE_PARM_DESC(busy_patience, "Milliseconds that who can not sleep waits at a step (default: 50)");
 #define LONG_PATIENCE	120000
 
 static struct {
@@ -177,4 +177,23 @@ MODULE_PARM_DESC(own_domains, "Each group gets a domain of its own (default: N)"
 bool pgsize_own_domains(void)
 {
 	return own_domains;
+}
+
+static atomic_t calls;
+
+void pgsize_call_enters(void)
+{
+	atomic_inc(&calls);
+	pgsize_step(PGSIZE_STEP_CALL_ENTERS);
+}
+
+void pgsize_call_leaves(void)
+{
+	pgsize_step(PGSIZE_STEP_CALL_LEAVES);
+	atomic_dec(&calls);
+}
+
+void pgsize_no_calls(void)
+{
+	WARN_ON(atomic_read(&calls));
 }

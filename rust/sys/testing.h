@@ -10,7 +10,8 @@
 /*
  * The steps, in the order in which each path passes them. Map, unmap, the worker, SET_STATE and
  * SET_POLICY pass theirs holding only mutexes, and may sleep there; a smash passes its own
- * with preemption off. No spinlock is held at a step unless noted.
+ * with preemption off, and an ioctl must not sleep at its own. No spinlock is held at a step
+ * unless noted.
  */
 enum {
 	/* the container has a claim and is not locked; also in SET_STATE */
@@ -47,6 +48,10 @@ enum {
 	PGSIZE_STEP_SMASH_CHANGED,	/* the RMP is changed; the call is still in transit */
 	PGSIZE_STEP_SMASH_DONE,		/* the call is over */
 	PGSIZE_STEP_SMASH_LOCKED,	/* after it began: the hook holds the rmap lock */
+
+	/* an ioctl has no reference to the module yet, or has dropped it */
+	PGSIZE_STEP_CALL_ENTERS,
+	PGSIZE_STEP_CALL_LEAVES,
 	PGSIZE_STEPS,
 };
 
@@ -61,7 +66,7 @@ enum {
  */
 #define PGSIZE_GATES	4
 
-/* The parameter `busy_patience`: milliseconds before a waiting smash gives up. */
+/* The parameter `busy_patience`: milliseconds before a busy wait gives up. */
 
 /*
  * The parameter `longest`: the longest time that the rmap lock was held with interrupts
@@ -76,6 +81,11 @@ void pgsize_step(unsigned int step);
 void pgsize_hooked_in_panic(void);
 /* The parameter `own_domains`. */
 bool pgsize_own_domains(void);
+/* An ioctl begins, and ends. */
+void pgsize_call_enters(void);
+void pgsize_call_leaves(void);
+/* Warns if there is an ioctl in the module's code. */
+void pgsize_no_calls(void);
 /* The rmap lock is taken, or about to be released. */
 void pgsize_lock_taken(void);
 void pgsize_lock_held(void);

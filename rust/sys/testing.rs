@@ -51,6 +51,20 @@ mod build {
     pub(crate) fn wants_own_domains() -> bool {
         false
     }
+
+    /// An ioctl, as long as it is in the module's code.
+    pub(crate) struct Call;
+
+    impl Call {
+        #[inline(always)]
+        pub(crate) fn new() -> Self {
+            Self
+        }
+    }
+
+    /// The module is about to go: there is to be no ioctl in its code.
+    #[inline(always)]
+    pub(crate) fn expect_no_calls() {}
 }
 
 #[cfg(VFIO_PGSIZE_TEST)]
@@ -61,7 +75,7 @@ mod build {
     // The enum of `testing.h` has the same order.
     const _: () = assert!(Step::MapInserted as u32 == bindings::PGSIZE_STEP_MAP_INSERTED);
     const _: () = assert!(Step::UnmapUnwatched as u32 == bindings::PGSIZE_STEP_UNMAP_UNWATCHED);
-    const _: () = assert!(Step::SmashLocked as u32 + 1 == bindings::PGSIZE_STEPS);
+    const _: () = assert!(Step::SmashLocked as u32 + 1 == bindings::PGSIZE_STEP_CALL_ENTERS);
 
     /// Passes the gate at `step`.
     pub(crate) fn step(step: Step) {
@@ -75,9 +89,33 @@ mod build {
         // SAFETY: It may be called from anywhere.
         unsafe { bindings::pgsize_own_domains() }
     }
+
+    pub(crate) struct Call(());
+
+    impl Call {
+        pub(crate) fn new() -> Self {
+            // SAFETY: It may be called from anywhere.
+            unsafe { bindings::pgsize_call_enters() };
+            Self(())
+        }
+    }
+
+    impl Drop for Call {
+        fn drop(&mut self) {
+            // SAFETY: It may be called from anywhere.
+            unsafe { bindings::pgsize_call_leaves() };
+        }
+    }
+
+    pub(crate) fn expect_no_calls() {
+        // SAFETY: It may be called from anywhere.
+        unsafe { bindings::pgsize_no_calls() };
+    }
 }
 
 pub(crate) use build::{
+    expect_no_calls,
     step,
-    wants_own_domains, //
+    wants_own_domains,
+    Call, //
 };

@@ -36,6 +36,7 @@ KERNELS_OF = {
     "snp_lost_test": ("debug",),  # makes allocations fail
     "concurrent_calls_test": ("stock", "debug"),
     "state_pins_test": ("stock", "debug"),
+    "unload_test": ("stock", "debug"),
     "page_state_fault_test": ("debug",),  # makes allocations fail
     "domains_fault_test": ("debug",),  # makes allocations fail
     "page_state_test": ("stock",),  # also by the quick path, as the next two

@@ -35,6 +35,8 @@ static const char *const names[PGSIZE_STEPS] = {
 	[PGSIZE_STEP_SMASH_CHANGED] = "RMP changed",
 	[PGSIZE_STEP_SMASH_DONE] = "call is over",
 	[PGSIZE_STEP_SMASH_LOCKED] = "hook has the lock",
+	[PGSIZE_STEP_CALL_ENTERS] = "ioctl enters",
+	[PGSIZE_STEP_CALL_LEAVES] = "ioctl leaves",
 };
 
 const char *gates_name(int step)
