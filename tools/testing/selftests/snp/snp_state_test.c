@@ -155,6 +155,24 @@ TEST_F_TIMEOUT(snp_state, pages_of_a_shared_block, 2 * TIMEOUT)
 	AGREE();
 }
 
+/*
+ * The RMP entry changes before the state, so that the block follows the RMP with small leaves when
+ * the page is unmapped. Then it must not follow any more: the test build warns if the quick path
+ * shares a page of a block that does.
+ */
+TEST_F_TIMEOUT(snp_state, state_changes_later, TIMEOUT)
+{
+	uint64_t at = PAGE_OF(5, 7);
+
+	life_rest(&life, true);
+	ASSERT_SOUND(guest_assign(&life.guest, at, false));
+	ASSERT_SOUND(pages_set(&self->pages, at, PAGE, PRIVATE));
+	ASSERT_SOUND(guest_share(&life.guest, at, false));
+	ASSERT_SOUND(pages_set(&self->pages, at, PAGE, SHARED));
+	life_rest(&life, false);
+	AGREE();
+}
+
 /* A private page is neither mapped nor allowed by the RMP: DMA faults as unmapped. */
 TEST_F_TIMEOUT(snp_state, private_page_faults, TIMEOUT)
 {

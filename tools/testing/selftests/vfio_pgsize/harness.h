@@ -35,13 +35,18 @@
 #define TEST_PROGRAM(what)						\
 	int main(int argc, char **argv)					\
 	{								\
-		static char short_help[] = "-h";			\
-									\
-		if (argc == 2 && !strcmp(argv[1], "--help")) {		\
-			puts(what "\n");				\
-			argv[1] = short_help;				\
-		}							\
-		return test_harness_run(argc, argv);			\
+		return test_program(argc, argv, what);			\
 	}
+
+static inline int test_program(int argc, char **argv, const char *what)
+{
+	static char short_help[] = "-h";
+
+	if (argc == 2 && !strcmp(argv[1], "--help")) {
+		printf("%s\n\n", what);
+		argv[1] = short_help;
+	}
+	return test_harness_run(argc, argv);
+}
 
 #endif
