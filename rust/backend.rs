@@ -18,7 +18,8 @@ use kernel::{
 use crate::{
     container::{
         registry,
-        Container, //
+        Container,
+        Kind, //
     },
     debugfs,
     iommu::Group,
@@ -44,7 +45,7 @@ pub(crate) struct Registration(());
 impl Registration {
     /// Registers the operations. Sleeps. Fails as `vfio_register_iommu_driver`.
     pub(crate) fn new() -> Result<Self> {
-        if serves_type1v2() {
+        if serves_type1() || serves_type1v2() {
             // VFIO asks the last registered backend first, so load type1 now. It does not matter if
             // that fails.
             // SAFETY: Module init runs in process context.
@@ -122,9 +123,24 @@ static OPERATIONS: Operations = Operations(bindings::vfio_iommu_driver_ops {
     dma_rw: None,
 });
 
+fn serves_type1() -> bool {
+    // SAFETY: It has no requirements.
+    unsafe { bindings::pgsize_serve_type1() }
+}
+
 fn serves_type1v2() -> bool {
     // SAFETY: It has no requirements.
     unsafe { bindings::pgsize_serve_type1v2() }
+}
+
+/// The kind of container for a VFIO IOMMU type, if the module serves it.
+fn served(kind: usize) -> Option<Kind> {
+    match u32::try_from(kind) {
+        Ok(bindings::VFIO_PGSIZE_IOMMU) => Some(Kind::Pgsize),
+        Ok(bindings::VFIO_TYPE1_IOMMU) => serves_type1().then_some(Kind::Type1),
+        Ok(bindings::VFIO_TYPE1v2_IOMMU) => serves_type1v2().then_some(Kind::Type1v2),
+        _ => None,
+    }
 }
 
 /// The return value of an ioctl that fails.
@@ -140,11 +156,9 @@ fn errno(error: Error) -> c_long {
 unsafe extern "C" fn open(kind: c_ulong) -> *mut c_void {
     // SAFETY: It has no requirements.
     let limit = unsafe { bindings::pgsize_dma_entry_limit() };
-    let container = match u32::try_from(kind) {
-        Ok(bindings::VFIO_PGSIZE_IOMMU) => Container::new(true, limit),
-        Ok(bindings::VFIO_TYPE1v2_IOMMU) if serves_type1v2() => Container::new(false, limit),
-        _ => Err(EINVAL),
-    };
+    let container = served(kind)
+        .ok_or(EINVAL)
+        .and_then(|kind| Container::new(kind, limit));
 
     match container.and_then(|container| registry::add(&container).map(|()| container)) {
         Ok(container) => {
@@ -182,7 +196,7 @@ unsafe extern "C" fn ioctl(data: *mut c_void, command: c_uint, arg: c_ulong) -> 
         return errno(EINVAL);
     };
     if data.is_null() && command == bindings::VFIO_CHECK_EXTENSION {
-        return uapi::extension(arg, serves_type1v2());
+        return uapi::extension(arg, |kind| served(kind).is_some());
     }
     let find = || registry::find(data).ok_or(EINVAL);
 

@@ -42,6 +42,7 @@ pub(crate) use self::query::{
     Wanted, //
 };
 pub(crate) use self::stats::stats;
+pub(crate) use self::unmap::Crossing;
 pub(crate) use self::worker::init;
 
 use core::sync::atomic::AtomicU32;
@@ -91,13 +92,35 @@ type StateGuard<'a> = MutexGuard<'a, State>;
 /// Maximum number of contiguous runs that are unmapped with one flush.
 const MAX_CONTIGS: usize = 1024;
 
+/// The VFIO IOMMU type of a container.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// `VFIO_TYPE1_IOMMU`, which unmaps mappings only whole.
+    Type1,
+    /// `VFIO_TYPE1v2_IOMMU`.
+    Type1v2,
+    /// `VFIO_PGSIZE_IOMMU`, which has more calls and flags than type1v2.
+    Pgsize,
+}
+
+impl Kind {
+    /// What `VFIO_IOMMU_UNMAP_DMA` does to mappings that cross an end of its range.
+    pub(crate) fn crossing(self) -> Crossing {
+        match self {
+            Self::Type1 => Crossing::Whole,
+            Self::Type1v2 => Crossing::Refuse,
+            Self::Pgsize => Crossing::Split,
+        }
+    }
+}
+
 /// A container.
 #[pin_data]
 pub(crate) struct Container {
     /// Its number, by which VFIO, debugfs and the worker find it.
     pub(crate) number: Number,
-    /// Of type `VFIO_PGSIZE_IOMMU`, which has more calls and flags than type1v2.
-    pub(crate) extended: bool,
+    /// Its VFIO IOMMU type.
+    pub(crate) kind: Kind,
     /// A pending [`crate::rmp::Recheck`] that the worker could not do because the state was locked.
     pub(crate) recheck: AtomicU32,
     /// Buffers for a call that pins; `None` while a call uses them.
@@ -196,7 +219,7 @@ fn open(state: StateGuard<'_>) -> Result<StateGuard<'_>> {
 impl Container {
     /// A container without groups, with at most `limit` mappings. Fails with `ENOMEM`, and `ENOSPC`
     /// as [`Number::new`].
-    pub(crate) fn new(extended: bool, limit: u32) -> Result<Arc<Self>> {
+    pub(crate) fn new(kind: Kind, limit: u32) -> Result<Arc<Self>> {
         let number = Number::new()?;
         let state = State {
             closed: false,
@@ -223,7 +246,7 @@ impl Container {
         Arc::pin_init(
             pin_init!(Self {
                 number,
-                extended,
+                kind,
                 recheck: AtomicU32::new(0),
                 call_scratch <- new_mutex!(Some(call_scratch), "vfio_pgsize::Container::call_scratch"),
                 state <- new_mutex!(state, "vfio_pgsize::Container::state"),

@@ -21,13 +21,27 @@ use crate::{
     }, //
 };
 
+/// What an unmap does to a mapping that crosses an end of its range.
+#[derive(Clone, Copy)]
+pub(crate) enum Crossing {
+    /// The unmap fails with `EINVAL`.
+    Refuse,
+    /// It splits the mapping. The part outside stays.
+    Split,
+    /// It unmaps the whole mapping if that begins in the range. If it begins before the range, the
+    /// unmap succeeds and unmaps nothing at all.
+    Whole,
+}
+
 impl Container {
     /// Unmaps what is mapped in `range`, after other calls in the range have ended.
     ///
     /// Sleeps. Fails as [`State::unmap`], and with `EINTR` on a fatal signal.
-    pub(crate) fn unmap(&self, range: IovaRange, parts: bool) -> Result<u64> {
+    pub(crate) fn unmap(&self, range: IovaRange, crossing: Crossing) -> Result<u64> {
+        // A mapping that is unmapped whole may end beyond the range. No claim is there: calls claim
+        // parts of complete mappings only if their pages have a state, and those mappings are split.
         let (bytes, gone) = self.when_unclaimed(range, |state| {
-            let bytes = state.unmap(range, parts)?;
+            let bytes = state.unmap(range, crossing)?;
             Ok((bytes, state.take_removed()))
         })?;
 
@@ -37,19 +51,27 @@ impl Container {
 }
 
 impl State {
-    /// Unmaps what is mapped in `range`. Returns the number of bytes. `parts`: mappings may cross
-    /// the ends of the range, and are split. Mappings in progress are skipped.
+    /// Unmaps what is mapped in `range`. Returns the number of bytes. `crossing` says what happens
+    /// to mappings that cross an end of the range. Mappings in progress are skipped.
     ///
-    /// Fails with `EINVAL` if a mapping crosses an end and cannot be split, with `ENOSPC` if there
-    /// are too many mappings, and as [`State::split_boundaries`]. Nothing is unmapped then.
-    pub(crate) fn unmap(&mut self, range: IovaRange, parts: bool) -> Result<u64> {
-        if self.mappings.crosses_end_of(range) {
-            if !parts || !self.domains.iter().all(|domain| domain.table().is_some()) {
-                return Err(EINVAL);
-            }
-            return self.unmap_parts(range);
+    /// Fails with `EINVAL` if a mapping crosses an end and `crossing` refuses that or the mapping
+    /// cannot be split, with `ENOSPC` if there are too many mappings, and as
+    /// [`State::split_boundaries`]. Nothing is unmapped then.
+    pub(crate) fn unmap(&mut self, range: IovaRange, crossing: Crossing) -> Result<u64> {
+        if !self.mappings.crosses_end_of(range) {
+            return Ok(self.unmap_in(range, is_complete));
         }
-        Ok(self.unmap_in(range, is_complete))
+        let begins_before =
+            |mapping: &Mapping| is_complete(mapping) && mapping.range.start() < range.start();
+
+        match crossing {
+            Crossing::Split if self.domains.iter().all(|domain| domain.table().is_some()) => {
+                self.unmap_parts(range)
+            }
+            Crossing::Refuse | Crossing::Split => Err(EINVAL),
+            Crossing::Whole if self.mappings.at(range.start()).is_some_and(begins_before) => Ok(0),
+            Crossing::Whole => Ok(self.unmap_in(range, is_complete)),
+        }
     }
 
     /// Unmaps all mappings, including those in progress, whose calls then fail.
@@ -57,7 +79,8 @@ impl State {
         self.unmap_in(IovaRange::ALL, |_| true);
     }
 
-    /// Removes the mappings in `range` that are `selected`. Returns the number of bytes.
+    /// Removes the mappings that overlap `range` and are `selected`, each whole. Returns the number
+    /// of bytes.
     fn unmap_in(&mut self, range: IovaRange, selected: impl Fn(&Mapping) -> bool) -> u64 {
         let mut bytes = 0u64;
         let mut left = Some(range);

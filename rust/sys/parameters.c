@@ -8,6 +8,11 @@
 
 #include "parameters.h"
 
+static bool serve_type1;
+module_param(serve_type1, bool, 0444);
+MODULE_PARM_DESC(serve_type1,
+		 "Serve VFIO_TYPE1_IOMMU too, ahead of vfio_iommu_type1 (default: N)");
+
 static bool serve_type1v2;
 module_param(serve_type1v2, bool, 0444);
 MODULE_PARM_DESC(serve_type1v2,
@@ -37,6 +42,11 @@ module_param_cb(reserve_tables, &reserve_tables_ops, &reserve_tables, 0444);
 __MODULE_PARM_TYPE(reserve_tables, "uint");
 MODULE_PARM_DESC(reserve_tables,
 		 "Page tables kept ready for each container that follows the RMP, at most 1024 (default: 32)");
+
+bool pgsize_serve_type1(void)
+{
+	return serve_type1;
+}
 
 bool pgsize_serve_type1v2(void)
 {

@@ -5,6 +5,7 @@
 
 #include <linux/types.h>
 
+bool pgsize_serve_type1(void);
 bool pgsize_serve_type1v2(void);
 bool pgsize_allow_unsafe_interrupts(void);
 unsigned int pgsize_dma_entry_limit(void);

@@ -26,6 +26,8 @@ use crate::{
     container::{
         stats,
         Container,
+        Crossing,
+        Kind,
         MapRequest,
         QueryOptions,
         Run,
@@ -80,11 +82,11 @@ pub(crate) fn ioctl(container: &Container, command: u32, arg: usize) -> Result<c
 }
 
 /// The result of `VFIO_CHECK_EXTENSION` where it does not depend on the container. 0: not
-/// supported.
-pub(crate) fn extension(number: usize, serves_type1v2: bool) -> c_long {
+/// supported. `serves`: whether the module serves this IOMMU type of type1's.
+pub(crate) fn extension(number: usize, serves: impl Fn(usize) -> bool) -> c_long {
     match u32::try_from(number) {
         Ok(bindings::VFIO_PGSIZE_IOMMU) => VERSION,
-        Ok(bindings::VFIO_TYPE1v2_IOMMU) => serves_type1v2.into(),
+        Ok(bindings::VFIO_TYPE1_IOMMU | bindings::VFIO_TYPE1v2_IOMMU) => serves(number).into(),
         Ok(bindings::VFIO_UNMAP_ALL) => 1,
         _ => 0,
     }
@@ -100,10 +102,7 @@ fn check_extension(container: &Container, number: usize) -> Result<c_long> {
             .into());
     }
     // As type1 after `VFIO_SET_IOMMU`, for all its types.
-    if number == to_usize(bindings::VFIO_TYPE1_IOMMU.into()) {
-        return Ok(1);
-    }
-    Ok(extension(number, true))
+    Ok(extension(number, |_| true))
 }
 
 fn map_dma(container: &Container, user: UserPtr) -> Result {
@@ -116,7 +115,7 @@ fn map_dma(container: &Container, user: UserPtr) -> Result {
     let shared = request.flags & bindings::VFIO_PGSIZE_MAP_SHARED != 0;
     let mut known = bindings::VFIO_DMA_MAP_FLAG_READ | bindings::VFIO_DMA_MAP_FLAG_WRITE;
 
-    if container.extended {
+    if container.kind == Kind::Pgsize {
         known |= bindings::VFIO_PGSIZE_MAP_STATEFUL | bindings::VFIO_PGSIZE_MAP_SHARED;
     }
     if request.flags & !known != 0 || shared && !stateful {
@@ -148,10 +147,10 @@ fn unmap_dma(container: &Container, user: UserPtr) -> Result {
     request.size = match request.flags {
         0 => {
             let range = range(request.iova, request.size)?;
-            container.unmap(range, container.extended)?
+            container.unmap(range, container.kind.crossing())?
         }
         bindings::VFIO_DMA_UNMAP_FLAG_ALL if request.iova == 0 && request.size == 0 => {
-            container.unmap(IovaRange::ALL, false)?
+            container.unmap(IovaRange::ALL, Crossing::Refuse)?
         }
         _ => return Err(EINVAL),
     };

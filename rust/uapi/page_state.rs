@@ -21,6 +21,7 @@ use crate::{
         CallScratch,
         ChangeBuffers,
         Container,
+        Kind,
         PageState,
         StateChange, //
     },
@@ -40,7 +41,7 @@ const SIZE: usize = size_of::<bindings::vfio_pgsize_state>();
 pub(crate) fn set_state(container: &Container, user: UserPtr) -> Result {
     let mut request = read(user, |set: &bindings::vfio_pgsize_set_state| set.argsz)?;
 
-    if !container.extended {
+    if container.kind != Kind::Pgsize {
         return Err(ENOTTY);
     }
     if request.flags != 0 || request.reserved != 0 || request.nr == 0 {

@@ -3,7 +3,8 @@
  * vfio_pgsize: IOMMU page sizes chosen by the VMM, for a VFIO container and its ranges.
  *
  * The ioctls below are calls on a VFIO container (/dev/vfio/vfio) of the type
- * VFIO_PGSIZE_IOMMU, or of VFIO_TYPE1v2_IOMMU if vfio_pgsize serves that type.
+ * VFIO_PGSIZE_IOMMU, or of VFIO_TYPE1v2_IOMMU or VFIO_TYPE1_IOMMU if vfio_pgsize
+ * serves that type.
  * ioctl(container, VFIO_CHECK_EXTENSION, VFIO_PGSIZE_IOMMU) returns the version of
  * this interface, or 0.
  *
@@ -336,7 +337,7 @@ struct vfio_pgsize_event {
  * backed by memory yet. The addresses must be valid for a mapping.
  *
  * In addition to its own errors, VFIO_IOMMU_MAP_DMA fails with this flag with
- * -EINVAL: the container is of type1v2;
+ * -EINVAL: the container is not of VFIO_PGSIZE_IOMMU;
  * -EOPNOTSUPP: the page table of a domain cannot be edited in place (any format but
  *	AMD's host format).
  */
@@ -395,7 +396,7 @@ struct vfio_pgsize_state {
  *	a change with a bad alignment, size or state;
  * -EOVERFLOW: a change whose @iova + @size - 1 overflows;
  * -ENOENT: a change that is not within one stateful mapping;
- * -ENOTTY: the container is of type1v2, which has no page states;
+ * -ENOTTY: the container is not of VFIO_PGSIZE_IOMMU, and has no page states;
  * -EPERM: to share, and the calling process did not make the mapping;
  * -EFAULT: the memory does not exist, is device registers, or is read-only and the
  *	device may write; or @arg or @changes is not accessible (for @arg, @nr is

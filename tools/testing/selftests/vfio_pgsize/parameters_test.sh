@@ -38,12 +38,14 @@ write() {
 
 unload
 expect "it loads without parameters" yes "$(loads)"
+expect "default of serve_type1" N "$(cat $directory/serve_type1)"
 expect "default of serve_type1v2" N "$(cat $directory/serve_type1v2)"
 expect "default of allow_unsafe_interrupts" N "$(cat $directory/allow_unsafe_interrupts)"
 expect "default of dma_entry_limit" 65535 "$(cat $directory/dma_entry_limit)"
 expect "default of reserve_tables" 32 "$(cat $directory/reserve_tables)"
 
 # Root may open what is read only: the mode says whether the kernel takes it.
+expect "serve_type1 is for loading" 444 "$(stat -c %a $directory/serve_type1)"
 expect "serve_type1v2 is for loading" 444 "$(stat -c %a $directory/serve_type1v2)"
 expect "reserve_tables is for loading" 444 "$(stat -c %a $directory/reserve_tables)"
 expect "allow_unsafe_interrupts can be changed" Y "$(write allow_unsafe_interrupts Y)"
