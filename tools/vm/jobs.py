@@ -46,7 +46,7 @@ class Job:
         timeout = str(TIMEOUTS[guest.kernel])
         line = [VM, "run", "--strict", "--kernel", guest.kernel, "--timeout", timeout]
         steps = "; ".join(shlex.join(["suite", suite.name, *suite.command]) for suite in self.suites)
-        return [*line, *guest.options.split(), "--", f". /lib/vm.sh; {guest.prepare} && {{ {steps}; }}"]
+        return [*line, *shlex.split(guest.options), "--", f". /lib/vm.sh; {guest.prepare} && {{ {steps}; }}"]
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,7 @@ GROUPS = (
         copied=("parameters_test.sh", "samples_test.sh"),
     ),
     Group("tools/testing/selftests/snp", "/tests"),
+    Group("tools/testing/selftests/vfio", "/tests", copied=("vfio_selftests.sh",)),
     Group("tools/testing/qemu-l2", "/tests", copied=("qemu-l2.sh",)),
     Group("tools/bench", "/tests"),
     Group("tools/demo", "/demo", copied=("snp.sh", "guest.sh")),

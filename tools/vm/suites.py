@@ -117,6 +117,8 @@ def in_guest(name: str, program: str, kernel: str, options: str, prepare: str) -
 # This machine can be an SNP host, and is not: its edu devices are faster.
 FAST = "--snp off"
 BIND = "load_vfio && bind_edu"
+# The kernel's own tests need a device that they can reset, and a 1G page.
+NIC = "--edu 0 --smp 2 --mem 4G --huge-1g 1 --qemu='-device igb,addr=0x6'"
 
 
 def selftests(kernel: str) -> Iterator[Suite]:
@@ -181,6 +183,8 @@ def suites() -> Iterator[Suite]:
     yield Suite("demo@stock", demo, guest=Guest("stock", "--oracle"))
     guest = ["/tests/qemu-l2.sh", "--kernel", str(stock_image())]
     yield Suite("qemu-l2@stock", guest, guest=Guest("stock", "--share --oracle"))
+    nic = Guest("stock", NIC, "load_vfio")
+    yield Suite("vfio-selftests@stock", ["/tests/vfio_selftests.sh"], guest=nic)
     yield from snp_selftests("stock")
     yield Suite("panic@stock", [str(HERE / "panics.py")], kernel="stock")
     # `make bench` has its own kernel, with iommufd, which takes long to build.

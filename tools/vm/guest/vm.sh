@@ -21,25 +21,35 @@ load_snp_host() {
 	insmod "/lib/modules/$(uname -r)/extra/ccp.ko"
 }
 
-# Bind each edu device to vfio-pci.
-bind_edu() {
-	local device bound=0
+# Bind each PCI device of this kind to vfio-pci, and print their names: bind_pci VENDOR DEVICE
+bind_pci() {
+	local device bound=1
 
 	modprobe vfio-pci || return 1
 	for device in /sys/bus/pci/devices/*; do
-		if [ "$(cat "$device/vendor" "$device/device" | tr '\n' ' ')" != "0x1234 0x11e8 " ]; then
+		if [ "$(cat "$device/vendor" "$device/device" | tr '\n' ' ')" != "$1 $2 " ]; then
 			continue
 		fi
 		echo vfio-pci >"$device/driver_override"
 		if [ ! -e "$device/driver" ]; then
 			echo "${device##*/}" >/sys/bus/pci/drivers/vfio-pci/bind || return 1
 		fi
-		bound=$((bound + 1))
+		echo "${device##*/}"
+		bound=0
 	done
-	if [ $bound -eq 0 ]; then
+	return $bound
+}
+
+bind_edu() {
+	if ! bind_pci 0x1234 0x11e8 >/dev/null; then
 		echo "bind_edu: the machine has no edu device" >&2
 		return 1
 	fi
+}
+
+# igb network cards.
+bind_nics() {
+	bind_pci 0x8086 0x10c9
 }
 
 # Mount the build root, which the host shares, at /host; what is written there
