@@ -47,6 +47,7 @@ GROUPS = (
     Group("tools/testing/selftests/snp", "/tests"),
     Group("tools/testing/selftests/vfio", "/tests", copied=("vfio_selftests.sh",)),
     Group("tools/testing/qemu-l2", "/tests", copied=("qemu-l2.sh",)),
+    Group("tools/testing/dpdk", "/tests", copied=("dpdk.sh",)),
     Group("tools/bench", "/tests"),
     Group("tools/demo", "/demo", copied=("snp.sh", "guest.sh")),
 )

@@ -119,6 +119,9 @@ FAST = "--snp off"
 BIND = "load_vfio && bind_edu"
 # The kernel's own tests need a device that they can reset, and a 1G page.
 NIC = "--edu 0 --smp 2 --mem 4G --huge-1g 1 --qemu='-device igb,addr=0x6'"
+# What one card sends, the other receives.
+NIC_PAIR = "-netdev hubport,id=a,hubid=0 -netdev hubport,id=b,hubid=0"
+NIC_PAIR += " -device igb,netdev=a,addr=0x6 -device igb,netdev=b,addr=0x8"
 
 
 def selftests(kernel: str) -> Iterator[Suite]:
@@ -183,6 +186,8 @@ def suites() -> Iterator[Suite]:
     yield Suite("demo@stock", demo, guest=Guest("stock", "--oracle"))
     guest = ["/tests/qemu-l2.sh", "--kernel", str(stock_image())]
     yield Suite("qemu-l2@stock", guest, guest=Guest("stock", "--share --oracle"))
+    nics = Guest("stock", f"--share --edu 0 --qemu='{NIC_PAIR}'", "load_vfio")
+    yield Suite("dpdk@stock", ["/tests/dpdk.sh"], guest=nics)
     nic = Guest("stock", NIC, "load_vfio")
     yield Suite("vfio-selftests@stock", ["/tests/vfio_selftests.sh"], guest=nic)
     yield from snp_selftests("stock")
