@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from checkpatch import checkpatch
+from crates import cargo
 from doc_names import (
     Tree,
     broken_links,
@@ -29,8 +30,8 @@ from paths import CACHE, HERE, SRC, Problem, require_build_root
 from ruff import ruff
 
 UAPI = SRC / "include/uapi/linux/vfio_pgsize.h"
-HOST = SRC / "tools/testing/host"
-CRATES = (HOST, SRC / "samples/rust")
+HOST = "tools/testing/host"
+CRATES = (HOST, "samples/rust")
 
 # Emulated hardware, in QEMU's style.
 SNP_QEMU = SRC / "tools/snp-qemu"
@@ -95,18 +96,15 @@ def clippy(_: argparse.Namespace) -> None:
     for test in (False, True):
         build_module(kernel("stock"), clippy=True, pedantic=True, test=test)
     for crate in CRATES:
-        command = ["cargo", "clippy", "-q", "--locked", "--all-targets"]
-        command += ["--target-dir", str(CACHE / "cargo-target" / crate.name), "--", "-Dwarnings"]
-        succeed(command, f"clippy complains of {crate.relative_to(SRC)}: see above", cwd=crate)
+        if cargo(crate, ["clippy", "--all-targets"], "--", "-Dwarnings"):
+            raise Problem(f"clippy complains of {crate}: see above")
 
 
 def docs(_: argparse.Namespace) -> None:
     """rustdoc, for the module and for the part of it that is built on the host."""
     rustdoc(kernel("stock"))
-    command = ["cargo", "rustdoc", "-q", "--locked", "--lib"]
-    command += ["--target-dir", str(CACHE / "cargo-target" / HOST.name), "--"]
-    command += ["--document-private-items", "-Dmissing_docs", *RUSTDOC]
-    succeed(command, f"rustdoc complains of {HOST.relative_to(SRC)}: see above", cwd=HOST)
+    if cargo(HOST, ["rustdoc", "--lib"], "--", "--document-private-items", "-Dmissing_docs", *RUSTDOC):
+        raise Problem(f"rustdoc complains of {HOST}: see above")
 
 
 def layers(_: argparse.Namespace) -> None:

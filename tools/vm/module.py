@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from copies import copy
 from kernels import NAMES, Kernel, kernel, source
 from paths import CACHE, SRC, Problem, locked, require_build_root, say
 
@@ -26,19 +27,8 @@ PEDANTIC = ("-Dwarnings", "-Wclippy::missing_docs_in_private_items")
 SOURCES = ("Kbuild", "rust", "include")
 
 
-def copy_sources(tree: Path) -> None:
-    """Update the copy of the sources from the checkout.
-
-    Compares files by content and does not copy time stamps, so that make sees what
-    changed, whichever checkout it came from.
-    """
-    tree.mkdir(parents=True, exist_ok=True)
-    command = ["rsync", "--recursive", "--links", "--checksum", "--delete", "--perms"]
-    # keep make's output
-    command += ["--filter=P *.o", "--filter=P .*", "--filter=P bindings_generated.rs"]
-    command += ["--filter=P bindgen.mk", "--exclude=target/"]
-    for name in SOURCES:
-        subprocess.run([*command, str(SRC / name), str(tree)], check=True)
+# Make's output, which the copy keeps.
+MADE = ("*.o", ".*", "bindings_generated.rs", "bindgen.mk")
 
 
 def build_module(
@@ -51,7 +41,7 @@ def build_module(
     if clippy:
         tree = tree.with_name(f"{tree.name}-clippy")
     with locked(tree):
-        copy_sources(tree)
+        copy(SOURCES, tree, [*(f"--filter=P {name}" for name in MADE), "--exclude=target/"])
         what = "the test build of vfio_pgsize.ko" if test else "vfio_pgsize.ko"
         say(f"{'linting' if clippy else 'building'} {what} for {target.release}")
         command = [*target.make(), f"M={tree}", "modules"]

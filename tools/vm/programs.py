@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """The test programs and samples for the virtual machine.
 
-They are built from a copy of the checkout in the cache: make and cargo compare
-time stamps, and the copy changes them only for changed files, whichever checkout
-they came from.
+They are built from a copy of the checkout in the cache (copies.py).
 """
 
 import subprocess
@@ -11,8 +9,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from copies import copy
 from kernels import facts, source
-from paths import CACHE, SRC, Problem, locked, say
+from paths import CACHE, Problem, locked, say
 
 TREE = CACHE / f"programs-{facts()['series']}"
 OUT = TREE / "out"
@@ -53,13 +52,6 @@ GROUPS = (
 )
 
 
-def copy_checkout() -> None:
-    TREE.mkdir(parents=True, exist_ok=True)
-    command = ["rsync", "-rlp", "--checksum", "--delete", "--exclude=target/", "--exclude=__pycache__/"]
-    sources = [str(SRC / name) for name in COPIED if (SRC / name).exists()]
-    subprocess.run([*command, *sources, str(TREE)], check=True)
-
-
 def build(group: Group) -> None:
     directory = TREE / group.directory
     if not (directory / "Makefile").exists():
@@ -94,7 +86,7 @@ def programs(strict: bool = True) -> list[tuple[Path, Path]]:
     """Build all programs. Unless strict, print failures and continue."""
     everything = []
     with locked(TREE):
-        copy_checkout()
+        copy(COPIED, TREE, ("--exclude=target/", "--exclude=__pycache__/"))
         for group in GROUPS:
             if not (TREE / group.directory).exists():
                 continue

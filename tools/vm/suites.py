@@ -171,9 +171,8 @@ def suites() -> Iterator[Suite]:
     yield from lints()
     yield Suite(
         "host",
-        ["cargo", "test", "-q", "--locked", "--target-dir", "/cache/cargo-target/host"],
+        [str(HERE / "crates.py"), "tools/testing/host", "test"],
         Output.CARGO,
-        "tools/testing/host",
     )
     yield Suite("oracle", ["python3", "-m", "oracle.tests"], directory="tools")
     tests = ["python3", "-m", "unittest", "-q", "test_vm", "test_doc_names", "test_layers"]
