@@ -10,10 +10,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <linux/pci_regs.h>
 #include <linux/vfio_pgsize.h>
 
 #include "device.h"
+#include "vfio_open.h"
 
 void __attribute__((noreturn, format(printf, 1, 2))) die(const char *format, ...)
 {
@@ -49,17 +49,11 @@ int open_container(void)
 int open_group(int container, const char *address)
 {
 	struct vfio_group_status status = { .argsz = sizeof(status) };
-	char path[128], link[128];
-	ssize_t length;
-	int group;
+	char path[VFIO_PATH];
+	int group = vfio_open_group(address, path);
 
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/iommu_group", address);
-	length = readlink(path, link, sizeof(link) - 1);
-	if (length < 0)
+	if (group < 0 && !strncmp(path, "/sys", 4))
 		die("%s: there is no such device, or no IOMMU translates for it", path);
-	link[length] = '\0';
-	snprintf(path, sizeof(path), "/dev/vfio%s", strrchr(link, '/'));
-	group = open(path, O_RDWR | O_CLOEXEC);
 	if (group < 0 && errno == EBUSY)
 		die("%s: another program uses a device of the group of %s", path, address);
 	if (group < 0)
@@ -81,53 +75,34 @@ int open_group(int container, const char *address)
 
 /* --- the edu device ------------------------------------------------------ */
 
-#define EDU_BAR_SIZE	0x100000
-#define EDU_SOURCE	0x80
-#define EDU_TARGET	0x88
-#define EDU_COUNT	0x90
-#define EDU_COMMAND	0x98
-#define EDU_RUN		1
-
 /* Timeout in seconds: the device is emulated. */
 #define PATIENCE	300
 
 volatile uint8_t *open_edu(int group, const char *address)
 {
-	struct vfio_region_info bar = { .argsz = sizeof(bar), .index = VFIO_PCI_BAR0_REGION_INDEX };
-	struct vfio_region_info config = { .argsz = sizeof(config), .index = VFIO_PCI_CONFIG_REGION_INDEX };
-	uint16_t command = PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER;
 	int device = ioctl(group, VFIO_GROUP_GET_DEVICE_FD, address);
 	void *registers;
 
 	if (device < 0)
 		die("%s: no such device in its group", address);
-	if (ioctl(device, VFIO_DEVICE_GET_REGION_INFO, &bar) ||
-	    ioctl(device, VFIO_DEVICE_GET_REGION_INFO, &config))
-		die("%s: no registers", address);
-	errno = 0;
-	if (bar.size != EDU_BAR_SIZE)
-		die("%s is no edu device: its BAR 0 has %#llx bytes", address, bar.size);
-	registers = mmap(NULL, bar.size, PROT_READ | PROT_WRITE, MAP_SHARED, device, bar.offset);
+	registers = vfio_map_bar0(device, EDU_BAR_SIZE);
+	if (registers == MAP_FAILED && errno == ENXIO)
+		die("%s is no edu device: its BAR 0 has another size", address);
 	if (registers == MAP_FAILED)
 		die("%s: cannot map BAR 0", address);
-	if (pwrite(device, &command, sizeof(command), config.offset + PCI_COMMAND) != sizeof(command))
-		die("%s: cannot switch DMA on", address);
 	return registers;
 }
 
 void start_dma(volatile uint8_t *edu, uint64_t source, uint64_t target, uint64_t command)
 {
-	*(volatile uint64_t *)(edu + EDU_SOURCE) = source;
-	*(volatile uint64_t *)(edu + EDU_TARGET) = target;
-	*(volatile uint64_t *)(edu + EDU_COUNT) = EDU_BUFFER_SIZE;
-	*(volatile uint64_t *)(edu + EDU_COMMAND) = command | EDU_RUN;
+	edu_start(edu, source, target, EDU_BUFFER_SIZE, command);
 }
 
 void finish_dma(volatile uint8_t *edu)
 {
 	const struct timespec pause = { .tv_nsec = 1000000 };
 
-	for (int ms = 0; *(volatile uint64_t *)(edu + EDU_COMMAND) & EDU_RUN; ms++) {
+	for (int ms = 0; edu_is_busy(edu); ms++) {
 		errno = ETIMEDOUT;
 		if (ms == PATIENCE * 1000)
 			die("the device does not end its DMA");

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Backends behind /dev/vfio/vfio: vfio_iommu_type1 and vfio_pgsize. */
-#include <fcntl.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <linux/vfio_pgsize.h>
 
+#include "../../samples/c/vfio_open.h"
 #include "bench.h"
 
 #define TYPE1_SWITCH	"/sys/module/vfio_iommu_type1/parameters/disable_hugepages"
@@ -17,20 +15,11 @@ static int group = -1;
 
 static int open_group(const char *device)
 {
-	char path[128], link[128], *number;
-	ssize_t length;
-	int fd;
+	char path[VFIO_PATH];
+	int fd = vfio_open_group(device, path);
 
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/iommu_group", device);
-	length = readlink(path, link, sizeof(link) - 1);
-	if (length < 0)
-		die("%s: is there such a device, behind an IOMMU?", path);
-	link[length] = '\0';
-	number = strrchr(link, '/') + 1;
-	snprintf(path, sizeof(path), "/dev/vfio/%s", number);
-	fd = open(path, O_RDWR | O_CLOEXEC);
 	if (fd < 0)
-		die("%s: is %s bound to vfio-pci, and unused?", path, device);
+		die("%s: is %s behind an IOMMU, bound to vfio-pci, and unused?", path, device);
 	return fd;
 }
 

@@ -23,17 +23,11 @@
 
 #include <linux/pci_regs.h>
 
+#include "../../../samples/c/edu_registers.h"
+
 /* The slot of the device in the guest, as in qemu-l2.sh. */
 #define DEVICE		"/sys/bus/pci/devices/0000:00:08.0/"
-#define EDU_ID		0x11e81234u
-#define EDU_BAR_SIZE	0x100000
-#define EDU_SOURCE	0x80
-#define EDU_TARGET	0x88
-#define EDU_COUNT	0x90
-#define EDU_COMMAND	0x98
-#define EDU_RUN		1
-#define EDU_TO_MEMORY	2
-#define EDU_BUFFER	0x40000
+#define EDU_ID		(EDU_DEVICE << 16 | EDU_VENDOR)
 
 #define PAGE		4096
 #define COPIES		16
@@ -111,11 +105,8 @@ static volatile uint8_t *open_edu(void)
 
 static void dma(volatile uint8_t *edu, uint64_t source, uint64_t target, uint64_t command)
 {
-	*(volatile uint64_t *)(edu + EDU_SOURCE) = source;
-	*(volatile uint64_t *)(edu + EDU_TARGET) = target;
-	*(volatile uint64_t *)(edu + EDU_COUNT) = PAGE;
-	*(volatile uint64_t *)(edu + EDU_COMMAND) = command | EDU_RUN;
-	for (int ms = 0; *(volatile uint64_t *)(edu + EDU_COMMAND) & EDU_RUN; ms++) {
+	edu_start(edu, source, target, PAGE, command);
+	for (int ms = 0; edu_is_busy(edu); ms++) {
 		errno = 0;
 		if (ms == PATIENCE * 1000)
 			fail("the device does not end its DMA");

@@ -14,7 +14,7 @@ COMPILE = $(CC) -std=gnu11 -D_GNU_SOURCE $(CFLAGS) $(WARNINGS) $(INCLUDES)
 
 BINARIES := $(TESTS:%=$(OUT)/%)
 OBJECTS := $(LIBRARY:%=$(OUT)/%.o)
-HEADERS := $(wildcard *.h $(DIRECTORIES:%=%/*.h)) $(UAPI)/linux/vfio_pgsize.h
+HEADERS := $(wildcard *.h $(DIRECTORIES:%=%/*.h) ../../../../samples/c/*.h) $(UAPI)/linux/vfio_pgsize.h
 
 vpath %.c $(DIRECTORIES)
 

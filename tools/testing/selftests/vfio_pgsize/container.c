@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "../../../../samples/c/vfio_open.h"
 #include "container.h"
 
 static int result(int ret)
@@ -31,16 +31,9 @@ int container_extension(int container, unsigned long extension)
 
 int group_open(const char *bdf)
 {
-	char path[64], link[128];
-	ssize_t length;
+	char path[VFIO_PATH];
 
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/iommu_group", bdf);
-	length = readlink(path, link, sizeof(link) - 1);
-	if (length < 0)
-		return -errno;
-	link[length] = '\0';
-	snprintf(path, sizeof(path), "/dev/vfio/%s", strrchr(link, '/') + 1);
-	return result(open(path, O_RDWR | O_CLOEXEC));
+	return result(vfio_open_group(bdf, path));
 }
 
 int group_join(int group, int container)

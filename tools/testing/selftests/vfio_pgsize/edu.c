@@ -3,26 +3,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <linux/pci_regs.h>
-#include <linux/vfio.h>
-
+#include "../../../../samples/c/vfio_open.h"
 #include "edu.h"
 #include "wait.h"
-
-#define EDU_VENDOR	0x1234
-#define EDU_DEVICE	0x11e8
-
-#define EDU_SOURCE	0x80
-#define EDU_TARGET	0x88
-#define EDU_COUNT	0x90
-#define EDU_COMMAND	0x98
-#define EDU_RUN		1
-#define EDU_TO_MEMORY	2
-#define EDU_BUFFER	0x40000ULL
 
 /* Microseconds between two checks for the end of a transfer. */
 #define TRANSFER	2000
@@ -70,28 +56,10 @@ problem edu_find(int index, char bdf[BDF_SIZE])
 
 problem edu_open(struct edu *edu, int device, const char *bdf)
 {
-	struct vfio_region_info bar = {
-		.argsz = sizeof(bar),
-		.index = VFIO_PCI_BAR0_REGION_INDEX,
-	};
-	struct vfio_region_info config = {
-		.argsz = sizeof(config),
-		.index = VFIO_PCI_CONFIG_REGION_INDEX,
-	};
-	uint16_t command = PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER;
-	void *registers;
+	void *registers = vfio_map_bar0(device, EDU_BAR_SIZE);
 
-	if (ioctl(device, VFIO_DEVICE_GET_REGION_INFO, &bar) ||
-	    ioctl(device, VFIO_DEVICE_GET_REGION_INFO, &config))
-		return problem_is("%s has no regions: %m", bdf);
-	if (bar.size != EDU_BAR_SIZE)
-		return problem_is("%s: BAR 0 has %#llx bytes", bdf, bar.size);
-	registers = mmap(NULL, bar.size, PROT_READ | PROT_WRITE, MAP_SHARED, device, bar.offset);
 	if (registers == MAP_FAILED)
-		return problem_is("%s: BAR 0 cannot be mapped: %m", bdf);
-	if (pwrite(device, &command, sizeof(command), config.offset + PCI_COMMAND) !=
-	    sizeof(command))
-		return problem_is("%s: DMA cannot be switched on: %m", bdf);
+		return problem_is("%s: BAR 0 cannot be mapped with DMA on: %m", bdf);
 	edu->device = device;
 	edu->registers = registers;
 	edu->bar_phys = device_attribute(bdf, "resource");
@@ -117,22 +85,14 @@ void edu_write_register(struct edu *edu, uint32_t at, uint32_t value)
 	*(volatile uint32_t *)(edu->registers + at) = value;
 }
 
-static void write_wide(struct edu *edu, uint32_t at, uint64_t value)
-{
-	*(volatile uint64_t *)(edu->registers + at) = value;
-}
-
 static problem transfer(struct edu *edu, uint64_t source, uint64_t target, uint32_t size,
 			uint64_t direction)
 {
 	struct wait wait = {};
 
-	write_wide(edu, EDU_SOURCE, source);
-	write_wide(edu, EDU_TARGET, target);
-	write_wide(edu, EDU_COUNT, size);
-	write_wide(edu, EDU_COMMAND, EDU_RUN | direction);
+	edu_start(edu->registers, source, target, size, direction);
 	do {
-		if (!(*(volatile uint64_t *)(edu->registers + EDU_COMMAND) & EDU_RUN))
+		if (!edu_is_busy(edu->registers))
 			return NULL;
 	} while (wait_more(&wait, TRANSFER));
 	return problem_is("a DMA transfer does not end");

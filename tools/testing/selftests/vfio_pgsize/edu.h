@@ -8,10 +8,8 @@
 
 #include <stdint.h>
 
+#include "../../../../samples/c/edu_registers.h"
 #include "problem.h"
-
-#define EDU_BUFFER_SIZE	4096
-#define EDU_BAR_SIZE	0x100000
 
 /* Stores what is written to it, inverted: a target for other devices. */
 #define EDU_LIVENESS	0x04
