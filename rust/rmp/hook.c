@@ -130,15 +130,23 @@ static bool is_refused(struct ftrace_regs *regs)
 	return (u32)ftrace_regs_get_return_value(regs);
 }
 
+/* What all entry handlers do. False in a panic: return 1, to skip the exit handler too. */
+static bool begins(struct call *call, struct ftrace_regs *regs)
+{
+	if (is_panic())
+		return false;
+	pgsize_missed_check();
+	call->pfn = ftrace_regs_get_argument(regs, 0);
+	return true;
+}
+
 static int psmash_entry(struct fprobe *fp, unsigned long entry_ip, unsigned long ret_ip,
 			struct ftrace_regs *regs, void *data)
 {
 	struct call *call = data;
 
-	if (is_panic())
-		return 1;	/* skip the exit handler too */
-	pgsize_missed_check();
-	call->pfn = ftrace_regs_get_argument(regs, 0);
+	if (!begins(call, regs))
+		return 1;
 	call->began = pgsize_smash_begin(call->pfn);
 	return 0;
 }
@@ -157,10 +165,8 @@ static int private_entry(struct fprobe *fp, unsigned long entry_ip, unsigned lon
 {
 	struct call *call = data;
 
-	if (is_panic())
-		return 1;	/* skip the exit handler too */
-	pgsize_missed_check();
-	call->pfn = ftrace_regs_get_argument(regs, 0);
+	if (!begins(call, regs))
+		return 1;
 	call->large = is_large(regs, 2);
 	call->began = call->large ? pgsize_generation(call->pfn) : pgsize_smash_begin(call->pfn);
 	return 0;
@@ -184,10 +190,8 @@ static int shared_entry(struct fprobe *fp, unsigned long entry_ip, unsigned long
 {
 	struct call *call = data;
 
-	if (is_panic())
-		return 1;	/* skip the exit handler too */
-	pgsize_missed_check();
-	call->pfn = ftrace_regs_get_argument(regs, 0);
+	if (!begins(call, regs))
+		return 1;
 	call->large = is_large(regs, 1);
 	if (call->large)
 		call->began = pgsize_generation(call->pfn);
