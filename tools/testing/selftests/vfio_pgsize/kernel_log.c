@@ -107,3 +107,14 @@ void kernel_log_stop(struct kernel_log *log)
 		close(log->fd);
 	log->fd = -1;
 }
+
+problem kernel_log_end(struct kernel_log *log)
+{
+	kernel_log_read(log);
+	kernel_log_stop(log);
+	if (log->bug[0])
+		return problem_is("the kernel logged: %s", log->bug);
+	if (log->faults)
+		return problem_is("%d DMA faults, the last at %#lx", log->faults, log->fault_iova);
+	return NULL;
+}

@@ -27,5 +27,7 @@ void kernel_log_read(struct kernel_log *log);
 bool kernel_log_wait_for_fault(struct kernel_log *log, int than);
 bool kernel_log_wait_for_rmp_fault(struct kernel_log *log, int than);
 void kernel_log_stop(struct kernel_log *log);
+/* Stops. The log has neither a bug nor an IOMMU fault. */
+problem kernel_log_end(struct kernel_log *log);
 
 #endif

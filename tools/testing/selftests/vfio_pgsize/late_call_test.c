@@ -1,64 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * VFIO calls its backend's ioctl without a lock: the container may go, or be replaced, before the
- * call arrives. Such a call fails and leaves nothing behind, whatever comes or goes meanwhile:
- * devices, groups, the module.
+ * call arrives. Such a call fails and leaves nothing behind. Here each call is held up while it
+ * reads its argument.
  */
-#include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
-#include <stdatomic.h>
-#include <stdlib.h>
 #include <sys/ioctl.h>
-#include <sys/wait.h>
 
 #include "harness.h"
 #include "held.h"
 #include "module.h"
+#include "place.h"
 #include "units.h"
 #include "vmm.h"
-#include "wait.h"
 
 #define AT	GIB(1)
 #define SIZE	MIB(1)
-/* Seconds of racing calls and ends. */
-#define SECONDS	4
-
-/* A container with one group and no open device, so that the group can leave. */
-struct place {
-	char bdf[BDF_SIZE];
-	int container, group;
-};
-
-static problem enter(struct place *place)
-{
-	int ret = group_join(place->group, place->container);
-
-	if (!ret)
-		ret = container_set_type(place->container, VFIO_PGSIZE_IOMMU);
-	return ret ? problem_is("a group and a type: %s", strerror(-ret)) : NULL;
-}
-
-static problem place_open(struct place *place)
-{
-	problem wrong = edu_find(0, place->bdf);
-
-	if (wrong)
-		return wrong;
-	place->container = container_open();
-	place->group = group_open(place->bdf);
-	if (place->container < 0 || place->group < 0)
-		return problem_is("container %d, group %d", place->container, place->group);
-	return enter(place);
-}
-
-static void place_close(struct place *place)
-{
-	close(place->group);
-	close(place->container);
-}
-
-/* --- a call whose argument comes late ---------------------------------------------- */
 
 /* The arguments of the calls. */
 static struct memory memory;
@@ -196,10 +153,7 @@ FIXTURE_TEARDOWN(late)
 	held_close(&self->held);
 	EXPECT_SOUND(account_settles(&self->before));
 	memory_free(&memory);
-	kernel_log_read(&self->log);
-	EXPECT_STREQ("", self->log.bug);
-	EXPECT_EQ(0, self->log.faults);
-	kernel_log_stop(&self->log);
+	EXPECT_SOUND(kernel_log_end(&self->log));
 	EXPECT_SOUND(module_require_none());
 }
 
@@ -226,7 +180,7 @@ TEST_F_TIMEOUT(late, group_is_back, TIMEOUT)
 	struct vfio_pgsize_policy policy;
 
 	ASSERT_EQ(0, group_leave(self->place.group));
-	ASSERT_SOUND(enter(&self->place));
+	ASSERT_SOUND(place_enter(&self->place));
 	ASSERT_EQ(0, dma_map(self->place.container, 2 * AT, memory.va, SIZE, READ_WRITE));
 	COMES(self);
 	EXPECT_EQ(-EINVAL, self->call.result);
@@ -245,183 +199,4 @@ TEST_F_TIMEOUT(late, nothing_is_gone, TIMEOUT)
 	ASSERT_EQ(0, group_leave(self->place.group));
 }
 
-/* --- racing calls and ends ----------------------------------------------------------- */
-
-/* Two threads that map and unmap the same range. */
-struct callers {
-	pthread_t threads[2];
-	int container;
-	atomic_bool stop;
-	atomic_ulong done, late, strange;
-	atomic_int last_strange;
-};
-
-static void *map_and_unmap(void *arg)
-{
-	struct callers *callers = arg;
-
-	while (!callers->stop) {
-		uint64_t size = SIZE;
-		int ret[2];
-
-		ret[0] = dma_map(callers->container, AT, memory.va, SIZE, READ_WRITE);
-		ret[1] = dma_unmap(callers->container, AT, &size, 0);
-		for (int i = 0; i < 2; i++) {
-			callers->done += !ret[i];
-			callers->late += ret[i] == -EINVAL;
-			if (ret[i] && ret[i] != -EINVAL && ret[i] != -EEXIST) {
-				callers->last_strange = ret[i];
-				callers->strange++;
-			}
-		}
-	}
-	return NULL;
-}
-
-static void callers_start(struct callers *callers, int container)
-{
-	memset(callers, 0, sizeof(*callers));
-	callers->container = container;
-	for (int i = 0; i < 2; i++)
-		if (pthread_create(&callers->threads[i], NULL, map_and_unmap, callers))
-			abort();
-}
-
-static void callers_stop(struct callers *callers)
-{
-	callers->stop = true;
-	for (int i = 0; i < 2; i++)
-		pthread_join(callers->threads[i], NULL);
-}
-
-static bool goes_on(time_t start)
-{
-	return time(NULL) - start < SECONDS;
-}
-
-FIXTURE(race) {
-	struct account before;
-	struct kernel_log log;
-	struct callers callers;
-	unsigned long done, late;
-};
-
-FIXTURE_SETUP(race)
-{
-	ASSERT_SOUND(module_require(""));
-	ASSERT_SOUND(memory_alloc(&memory, ANON_4K, SIZE));
-	ASSERT_SOUND(kernel_log_start(&self->log));
-	ASSERT_SOUND(account_read(&self->before));
-}
-
-FIXTURE_TEARDOWN(race)
-{
-	EXPECT_EQ(0, self->callers.strange) {
-		TH_LOG("a call says %s", strerror(-self->callers.last_strange));
-	}
-	EXPECT_SOUND(account_settles(&self->before));
-	memory_free(&memory);
-	kernel_log_read(&self->log);
-	EXPECT_STREQ("", self->log.bug);
-	EXPECT_EQ(0, self->log.faults);
-	kernel_log_stop(&self->log);
-	EXPECT_SOUND(module_require_none());
-}
-
-/* Device and group are closed during calls. */
-TEST_F_TIMEOUT(race, closed, TIMEOUT)
-{
-	time_t start = time(NULL);
-	int round;
-
-	for (round = 0; round < 4 || goes_on(start); round++) {
-		struct vmm vmm;
-
-		ASSERT_SOUND(vmm_open(&vmm, VFIO_PGSIZE_IOMMU, 1));
-		callers_start(&self->callers, vmm.container);
-		usleep(round % 8 * 5000);
-		vmm_detach(&vmm, 0);
-		usleep(1000);
-		callers_stop(&self->callers);
-		EXPECT_SOUND(vmm_close(&vmm));
-		self->done += self->callers.done;
-		self->late += self->callers.late;
-	}
-	TH_LOG("%d rounds, %lu calls, %lu of them late", round, self->done, self->late);
-	EXPECT_LT(0, self->done);
-	EXPECT_LT(0, self->late);
-}
-
-/* The group leaves and comes back; the process that does it can be killed in between. */
-static void leave_and_enter(int ready)
-{
-	struct callers callers;
-	struct place place;
-
-	if (place_open(&place))
-		_exit(1);
-	callers_start(&callers, place.container);
-	if (write(ready, "r", 1) != 1)
-		_exit(2);
-	while (!callers.strange && !group_leave(place.group) && !enter(&place))
-		;
-	_exit(3);
-}
-
-TEST_F_TIMEOUT(race, entered_anew, TIMEOUT)
-{
-	time_t start = time(NULL);
-
-	for (int round = 0; round < 2 || goes_on(start); round++) {
-		int ready[2], status;
-		struct wait wait = {};
-		pid_t child;
-		char byte;
-
-		ASSERT_EQ(0, pipe2(ready, O_CLOEXEC));
-		child = fork();
-		ASSERT_LE(0, child);
-		if (!child)
-			leave_and_enter(ready[1]);
-		close(ready[1]);
-		ASSERT_EQ(1, read(ready[0], &byte, 1));
-		close(ready[0]);
-		sleep(1);
-		ASSERT_EQ(0, kill(child, SIGKILL));
-		while (waitpid(child, &status, WNOHANG) != child)
-			ASSERT_TRUE(wait_more(&wait, MOMENT));
-		ASSERT_TRUE(WIFSIGNALED(status)) {
-			TH_LOG("round %d: it ended by itself, status %#x", round, status);
-		}
-		EXPECT_SOUND(account_settles(&self->before));
-	}
-}
-
-/* The module is unloaded and loaded, too. */
-TEST_F_TIMEOUT(race, unloaded, TIMEOUT)
-{
-	struct place place;
-	int busy = 0;
-
-	ASSERT_SOUND(place_open(&place));
-	callers_start(&self->callers, place.container);
-	for (int round = 0; round < 6; round++) {
-		struct wait wait = {};
-		int ret;
-
-		usleep(round * 3000);
-		ASSERT_EQ(0, group_leave(place.group));
-		while ((ret = module_unload()) == -EAGAIN && wait_more(&wait, MOMENT / 10))
-			busy++;
-		ASSERT_EQ(0, ret);
-		ASSERT_SOUND(module_load(""));
-		ASSERT_SOUND(enter(&place));
-	}
-	callers_stop(&self->callers);
-	TH_LOG("%lu calls, %lu late, %d times busy", self->callers.done, self->callers.late, busy);
-	place_close(&place);
-	EXPECT_LT(0, self->callers.done);
-	EXPECT_LT(0, self->callers.late);
-}
-
-TEST_PROGRAM("Calls that come late, when device, group or module are gone, fail and do no harm.")
+TEST_PROGRAM("Calls that come late, when the group is gone, fail and do no harm.")

@@ -3,11 +3,11 @@
  * Coming and going: of the module, of the VMM during its work, and of file descriptors in every
  * order. Nothing may stay locked, pinned or mapped.
  */
-#include <fcntl.h>
-#include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/wait.h>
 
 #include "harness.h"
+#include "kill.h"
 #include "module.h"
 #include "units.h"
 #include "vmm.h"
@@ -53,9 +53,7 @@ FIXTURE_SETUP(module)
 
 FIXTURE_TEARDOWN(module)
 {
-	kernel_log_read(&self->log);
-	EXPECT_STREQ("", self->log.bug);
-	kernel_log_stop(&self->log);
+	EXPECT_SOUND(kernel_log_end(&self->log));
 }
 
 TEST_F_TIMEOUT(module, load_and_unload, TIMEOUT)
@@ -133,8 +131,9 @@ TEST_F_TIMEOUT(module, busy_while_in_use, TIMEOUT)
 /* A VMM's work until it is killed. */
 enum work { MAPS, APPLIES };
 
-static void be_killed(enum work work, int ready)
+static void be_busy(void *arg, int ready)
 {
+	enum work work = *(enum work *)arg;
 	struct memory memory = {};
 	struct vmm vmm;
 	int ret = 0;
@@ -144,7 +143,7 @@ static void be_killed(enum work work, int ready)
 		_exit(1);
 	if (work == APPLIES)
 		ret = dma_map(vmm.container, AT, memory.va, memory.size, READ_WRITE);
-	if (ret || write(ready, "r", 1) != 1)
+	if (ret || !kill_when_ready(ready))
 		_exit(2);
 	while (!ret) {
 		uint64_t size = memory.size;
@@ -163,34 +162,17 @@ static void be_killed(enum work work, int ready)
 	_exit(3);
 }
 
-static void kill_at_work(struct __test_metadata *_metadata, enum work work)
+static void kill_while(struct __test_metadata *_metadata, enum work work)
 {
 	struct account before;
 	struct kernel_log log;
 	struct vmm vmm;
-	char byte;
 
 	ASSERT_SOUND(kernel_log_start(&log));
 	ASSERT_SOUND(module_load(""));
 	ASSERT_SOUND(account_read(&before));
 	for (int round = 0; round < 12; round++) {
-		int ready[2], status;
-		pid_t child;
-
-		ASSERT_EQ(0, pipe2(ready, O_CLOEXEC));
-		child = fork();
-		ASSERT_LE(0, child);
-		if (!child)
-			be_killed(work, ready[1]);
-		close(ready[1]);
-		ASSERT_EQ(1, read(ready[0], &byte, 1));
-		close(ready[0]);
-		usleep(round * 7919);
-		ASSERT_EQ(0, kill(child, SIGKILL));
-		ASSERT_EQ(child, waitpid(child, &status, 0));
-		ASSERT_TRUE(WIFSIGNALED(status)) {
-			TH_LOG("round %d: the VMM ended by itself, status %#x", round, status);
-		}
+		ASSERT_SOUND(kill_at_work(be_busy, &work, round * 7919));
 		EXPECT_SOUND(account_settles(&before)) {
 			TH_LOG("round %d", round);
 		}
@@ -201,20 +183,17 @@ static void kill_at_work(struct __test_metadata *_metadata, enum work work)
 	EXPECT_SOUND(vmm_close(&vmm));
 	huge_pages_release();
 	EXPECT_SOUND(module_require_none());
-	kernel_log_read(&log);
-	EXPECT_EQ(0, log.faults);
-	EXPECT_STREQ("", log.bug);
-	kernel_log_stop(&log);
+	EXPECT_SOUND(kernel_log_end(&log));
 }
 
 TEST_F_TIMEOUT(module, killed_while_mapping, 2 * TIMEOUT)
 {
-	kill_at_work(_metadata, MAPS);
+	kill_while(_metadata, MAPS);
 }
 
 TEST_F_TIMEOUT(module, killed_while_applying, 2 * TIMEOUT)
 {
-	kill_at_work(_metadata, APPLIES);
+	kill_while(_metadata, APPLIES);
 }
 
 /* --- file descriptors in every order -------------------------------------- */

@@ -4,12 +4,8 @@
  * limit. The call returns the documented error, SET_STATE reports its progress, and failed changes
  * have no effect.
  */
-#include "module.h"
-#include "pages.h"
+#include "page_memory.h"
 #include "refused.h"
-
-#define AT	GIB(4)
-#define SIZE	MIB(8)
 
 #define CALL	VFIO_PGSIZE_SET_STATE
 
@@ -222,26 +218,7 @@ TEST_F_TIMEOUT(page_input, very_many_changes, TIMEOUT)
 
 /* --- memory ---------------------------------------------------------------- */
 
-/* A second stateful mapping, of memory that is missing in part. */
-FIXTURE(page_memory) {
-	struct vmm vmm;
-	struct memory memory;
-	struct pages pages;
-};
-
-FIXTURE_SETUP(page_memory)
-{
-	ASSERT_SOUND(module_require(""));
-	ASSERT_SOUND(vmm_open(&self->vmm, VFIO_PGSIZE_IOMMU, 1));
-}
-
-FIXTURE_TEARDOWN(page_memory)
-{
-	pages_free(&self->pages);
-	EXPECT_SOUND(vmm_close(&self->vmm));
-	memory_free(&self->memory);
-	huge_pages_release();
-}
+/* Memory that is missing in part. */
 
 #define MAP(state) \
 	ASSERT_SOUND(pages_map(&self->pages, &self->vmm, AT, &self->memory, UPTO_2M, state))

@@ -3,11 +3,10 @@
  * Stateful mappings whose groups, processes and VMM come and go: a group that joins later gets only
  * the shared pages, and nothing is left behind.
  */
-#include <fcntl.h>
-#include <signal.h>
 #include <sys/wait.h>
 
 #include "harness.h"
+#include "kill.h"
 #include "module.h"
 #include "pages.h"
 #include "units.h"
@@ -153,7 +152,7 @@ TEST_F_TIMEOUT(page_life, mapper_is_gone, TIMEOUT)
 /* --- the VMM is killed ---------------------------------------------------- */
 
 /* Converts pages at random until it is killed. */
-static void be_killed(int ready)
+static void convert(void *arg, int ready)
 {
 	struct vfio_pgsize_state changes[64];
 	struct memory memory = {};
@@ -162,7 +161,7 @@ static void be_killed(int ready)
 
 	if (memory_alloc(&memory, ANON_4K, MIB(64)) || vmm_open(&vmm, VFIO_PGSIZE_IOMMU, 1) ||
 	    dma_map(vmm.container, AT, memory.va, memory.size, READ_WRITE | STATEFUL) ||
-	    write(ready, "r", 1) != 1)
+	    !kill_when_ready(ready))
 		_exit(1);
 	for (;;) {
 		uint32_t nr = ARRAY_SIZE(changes);
@@ -194,33 +193,13 @@ FIXTURE_SETUP(page_killed)
 
 FIXTURE_TEARDOWN(page_killed)
 {
-	kernel_log_read(&self->log);
-	EXPECT_STREQ("", self->log.bug);
-	EXPECT_EQ(0, self->log.faults);
-	kernel_log_stop(&self->log);
+	EXPECT_SOUND(kernel_log_end(&self->log));
 }
 
 TEST_F_TIMEOUT(page_killed, while_converting, 2 * TIMEOUT)
 {
 	for (int round = 0; round < 12; round++) {
-		int ready[2], status;
-		pid_t child;
-		char byte;
-
-		ASSERT_EQ(0, pipe2(ready, O_CLOEXEC));
-		child = fork();
-		ASSERT_LE(0, child);
-		if (!child)
-			be_killed(ready[1]);
-		close(ready[1]);
-		ASSERT_EQ(1, read(ready[0], &byte, 1));
-		close(ready[0]);
-		usleep(50000 + round * 7919);
-		ASSERT_EQ(0, kill(child, SIGKILL));
-		ASSERT_EQ(child, waitpid(child, &status, 0));
-		ASSERT_TRUE(WIFSIGNALED(status)) {
-			TH_LOG("round %d: the VMM ended by itself, status %#x", round, status);
-		}
+		ASSERT_SOUND(kill_at_work(convert, NULL, 50000 + round * 7919));
 		EXPECT_SOUND(account_settles(&self->before));
 	}
 	EXPECT_SOUND(module_require_none());

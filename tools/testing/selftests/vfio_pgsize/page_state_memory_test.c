@@ -6,37 +6,11 @@
  */
 #include <sys/mman.h>
 
-#include "harness.h"
-#include "module.h"
-#include "pages.h"
-#include "units.h"
+#include "page_memory.h"
 
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE	25
 #endif
-
-#define AT	GIB(4)
-#define SIZE	MIB(8)
-
-FIXTURE(page_memory) {
-	struct vmm vmm;
-	struct memory memory;
-	struct pages pages;
-};
-
-FIXTURE_SETUP(page_memory)
-{
-	ASSERT_SOUND(module_require(""));
-	ASSERT_SOUND(vmm_open(&self->vmm, VFIO_PGSIZE_IOMMU, 1));
-}
-
-FIXTURE_TEARDOWN(page_memory)
-{
-	pages_free(&self->pages);
-	EXPECT_SOUND(vmm_close(&self->vmm));
-	memory_free(&self->memory);
-	huge_pages_release();
-}
 
 #define START(backing) do {						\
 	ASSERT_SOUND(memory_alloc(&self->memory, backing, SIZE));	\
