@@ -34,6 +34,7 @@ KERNELS_OF = {
     "snp_host_test": ("stock", "debug"),
     "snp_trace_test": ("debug",),  # makes allocations fail
     "snp_lost_test": ("debug",),  # makes allocations fail
+    "snp_lost_race_test": ("debug",),  # makes allocations fail
     "concurrent_calls_test": ("stock", "debug"),
     "state_pins_test": ("stock", "debug"),
     "unload_test": ("stock", "debug"),
@@ -59,6 +60,7 @@ LEAKS = (
     "page_state_life_test",
     "page_state_fault_test",
     "snp_lost_test",
+    "snp_lost_race_test",
 )
 
 

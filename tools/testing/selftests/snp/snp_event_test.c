@@ -7,18 +7,12 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 
-#include "follow.h"
-#include "guest.h"
 #include "harness.h"
 #include "module.h"
-#include "units.h"
+#include "scene.h"
 #include "wait.h"
 
-#define AT	GIB(4)
 #define SIZE	MIB(16)
-#define PIECE(i) ((i) * MIB(2))
-#define PAGE_OF(i, page) (PIECE(i) + (page) * PAGE)
-#define BIT(i)	(1ULL << (i))
 
 /* Milliseconds to wait for a signal, and for the absence of one. */
 #define SOON	(PATIENCE * 1000)
@@ -40,11 +34,7 @@ static int new_event(void)
 FIXTURE_SETUP(event)
 {
 	ASSERT_SOUND(module_require(""));
-	ASSERT_SOUND(memory_alloc(&self->memory, HUGETLB_2M, SIZE));
-	fill_with_pattern(self->memory.va, SIZE);
-	ASSERT_SOUND(vmm_open(&self->vmm, VFIO_PGSIZE_IOMMU, 1));
-	ASSERT_SOUND(device_start(&self->device, &self->vmm, 0));
-	ASSERT_SOUND(guest_start(&self->guest, self->memory.va, SIZE));
+	ASSERT_SOUND(scene_open(&self->vmm, &self->memory, &self->guest, &self->device, SIZE));
 	self->event = new_event();
 	ASSERT_LE(0, self->event);
 	ASSERT_EQ(0, event_set(self->vmm.container, self->event));
@@ -52,12 +42,8 @@ FIXTURE_SETUP(event)
 
 FIXTURE_TEARDOWN(event)
 {
-	guest_stop(&self->guest);
-	device_stop(&self->device);
-	EXPECT_SOUND(vmm_close(&self->vmm));
+	EXPECT_SOUND(scene_close(&self->vmm, &self->memory, &self->guest, &self->device));
 	close(self->event);
-	memory_free(&self->memory);
-	huge_pages_release();
 }
 
 /* Whether it was signalled, within this many milliseconds. Resets it. */
@@ -69,21 +55,6 @@ static bool signalled(int event, int within)
 	return poll(&poll_event, 1, within) == 1 &&
 		read(event, &count, sizeof(count)) == sizeof(count);
 }
-
-static problem is_small_soon(FIXTURE_DATA(event) *self, uint64_t bits)
-{
-	struct mapped mapped = { AT, self->memory.va, SIZE, bits };
-
-	return follow_has_soon(&self->vmm, &mapped, 1, 1);
-}
-
-static problem works(FIXTURE_DATA(event) *self, uint64_t at)
-{
-	return device_works(&self->device, AT + at, self->memory.va + at);
-}
-
-#define MAP() ASSERT_SOUND(vmm_map(&self->vmm, AT, self->memory.va, SIZE, READ_WRITE))
-#define STATS(stats) ASSERT_SOUND(follow_stats(&self->vmm, stats))
 
 /* The number of leaves of all memory that disagree. -1: the call failed. */
 static int audit(int container)
@@ -112,8 +83,8 @@ TEST_F_TIMEOUT(event, missed, TIMEOUT)
 {
 	struct vfio_pgsize_stats stats;
 
-	ASSERT_SOUND(vmm_policy(&self->vmm, SPLIT, UPTO_2M));
-	MAP();
+	POLICY(SPLIT);
+	MAP(AT);
 	ASSERT_SOUND(guest_assign(&self->guest, PIECE(3), true));
 	STATS(&stats);
 	EXPECT_EQ(0, stats.missed);
@@ -123,19 +94,19 @@ TEST_F_TIMEOUT(event, missed, TIMEOUT)
 	ASSERT_SOUND(guest_smash(&self->guest, PIECE(3)));
 	ASSERT_SOUND(guest_assign(&self->guest, PAGE_OF(5, 7), false));
 	EXPECT_TRUE(signalled(self->event, SOON));
-	EXPECT_SOUND(is_small_soon(self, BIT(3) | BIT(5)));
+	SMALL_SOON(BIT(3) | BIT(5));
 	STATS(&stats);
 	EXPECT_EQ(2, stats.missed);
 	EXPECT_EQ(2, stats.mismatches);
 	EXPECT_EQ(2, stats.splits);
-	EXPECT_SOUND(works(self, PAGE_OF(5, 8)));
+	WORKS(PAGE_OF(5, 8));
 	ASSERT_SOUND(guest_miss(&self->guest, false));
 
 	/* Calls that the hook sees cause no signal. */
 	while (signalled(self->event, LONG))
 		;
 	ASSERT_SOUND(guest_assign(&self->guest, PAGE_OF(6, 7), false));
-	EXPECT_SOUND(is_small_soon(self, BIT(3) | BIT(5) | BIT(6)));
+	SMALL_SOON(BIT(3) | BIT(5) | BIT(6));
 	EXPECT_FALSE(signalled(self->event, LONG));
 	STATS(&stats);
 	EXPECT_EQ(2, stats.missed);
@@ -147,13 +118,13 @@ TEST_F_TIMEOUT(event, missed_merge, TIMEOUT)
 {
 	struct vfio_pgsize_stats stats;
 
-	ASSERT_SOUND(vmm_policy(&self->vmm, FOLLOW, UPTO_2M));
-	MAP();
+	POLICY(FOLLOW);
+	MAP(AT);
 	ASSERT_SOUND(guest_assign(&self->guest, PAGE_OF(2, 1), false));
-	EXPECT_SOUND(is_small_soon(self, BIT(2)));
+	SMALL_SOON(BIT(2));
 	ASSERT_SOUND(guest_miss(&self->guest, true));
 	ASSERT_SOUND(guest_share(&self->guest, PAGE_OF(2, 1), false));
-	EXPECT_SOUND(is_small_soon(self, 0));
+	SMALL_SOON(0);
 	EXPECT_TRUE(signalled(self->event, SOON));
 	STATS(&stats);
 	EXPECT_EQ(1, stats.missed);
@@ -168,8 +139,8 @@ TEST_F_TIMEOUT(event, missed_by_others, TIMEOUT)
 	struct vfio_pgsize_stats stats;
 	int event = new_event();
 
-	ASSERT_SOUND(vmm_policy(&self->vmm, 0, UPTO_2M));
-	MAP();
+	POLICY(0);
+	MAP(AT);
 	ASSERT_SOUND(vmm_open_with(&other, VFIO_PGSIZE_IOMMU, 1, 1));
 	ASSERT_SOUND(vmm_policy(&other, FOLLOW, UPTO_2M));
 	ASSERT_EQ(0, event_set(other.container, event));
@@ -177,7 +148,7 @@ TEST_F_TIMEOUT(event, missed_by_others, TIMEOUT)
 	ASSERT_SOUND(guest_assign(&self->guest, PAGE_OF(2, 1), false));
 	EXPECT_TRUE(signalled(event, SOON));
 	EXPECT_FALSE(signalled(self->event, LONG));
-	EXPECT_SOUND(is_small_soon(self, 0));
+	SMALL_SOON(0);
 	STATS(&stats);
 	EXPECT_EQ(0, stats.mismatches);
 	EXPECT_SOUND(vmm_close(&other));
@@ -196,8 +167,8 @@ TEST_F_TIMEOUT(event, audit, TIMEOUT)
 	/* Something must follow; the broken block does not. */
 	ASSERT_EQ(0, policy_set(container, VFIO_PGSIZE_POLICY_RANGE | SPLIT, AT, PIECE(2),
 				UPTO_2M));
-	ASSERT_SOUND(vmm_policy(&self->vmm, 0, UPTO_2M));
-	MAP();
+	POLICY(0);
+	MAP(AT);
 	EXPECT_EQ(0, audit(container));
 	EXPECT_FALSE(signalled(self->event, LONG));
 	ASSERT_SOUND(guest_assign(&self->guest, PAGE_OF(1, 1), false));
@@ -210,7 +181,7 @@ TEST_F_TIMEOUT(event, audit, TIMEOUT)
 	STATS(&stats);
 	EXPECT_EQ(2, stats.mismatches);
 	EXPECT_EQ(0, stats.missed);
-	EXPECT_SOUND(is_small_soon(self, BIT(1)));
+	SMALL_SOON(BIT(1));
 }
 
 /* --- whose eventfd --------------------------------------------------------------- */
@@ -221,8 +192,8 @@ TEST_F_TIMEOUT(event, replaced, TIMEOUT)
 
 	ASSERT_EQ(0, policy_set(container, VFIO_PGSIZE_POLICY_RANGE | SPLIT, AT, PIECE(2),
 				UPTO_2M));
-	ASSERT_SOUND(vmm_policy(&self->vmm, 0, UPTO_2M));
-	MAP();
+	POLICY(0);
+	MAP(AT);
 	ASSERT_SOUND(guest_assign(&self->guest, PAGE_OF(4, 1), false));
 	ASSERT_EQ(0, event_set(container, second));
 	/* A bad fd leaves the old one in place, even after the VMM closed it. */

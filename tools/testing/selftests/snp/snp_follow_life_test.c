@@ -4,21 +4,15 @@
  * and later smashes find no watch.
  */
 #include <errno.h>
-#include <signal.h>
-#include <sys/wait.h>
+#include <unistd.h>
 
-#include "follow.h"
-#include "guest.h"
 #include "harness.h"
+#include "kill.h"
 #include "module.h"
-#include "units.h"
+#include "scene.h"
 #include "wait.h"
 
-#define AT	GIB(4)
 #define SIZE	MIB(16)
-#define PIECE(i) ((i) * MIB(2))
-#define PAGE_OF(i, page) (PIECE(i) + (page) * PAGE)
-#define BIT(i)	(1ULL << (i))
 
 FIXTURE(life) {
 	struct vmm vmm;
@@ -29,11 +23,8 @@ FIXTURE(life) {
 FIXTURE_SETUP(life)
 {
 	ASSERT_SOUND(module_require(""));
-	ASSERT_SOUND(memory_alloc(&self->memory, HUGETLB_2M, SIZE));
-	ASSERT_SOUND(guest_start(&self->guest, self->memory.va, SIZE));
-	ASSERT_SOUND(vmm_open(&self->vmm, VFIO_PGSIZE_IOMMU, 1));
-	ASSERT_SOUND(vmm_policy(&self->vmm, FOLLOW, UPTO_2M));
-	ASSERT_SOUND(vmm_map(&self->vmm, AT, self->memory.va, SIZE, READ_WRITE));
+	ASSERT_SOUND(scene_open(&self->vmm, &self->memory, &self->guest, NULL, SIZE));
+	ASSERT_SOUND(scene_follow(&self->vmm, &self->memory));
 	/* One split, one about to be merged, one private. */
 	ASSERT_SOUND(guest_assign(&self->guest, PAGE_OF(1, 5), false));
 	ASSERT_SOUND(guest_assign(&self->guest, PAGE_OF(2, 5), false));
@@ -166,21 +157,20 @@ FIXTURE_SETUP(killed)
 
 FIXTURE_TEARDOWN(killed)
 {
-	kernel_log_read(&self->log);
-	EXPECT_STREQ("", self->log.bug);
-	kernel_log_stop(&self->log);
+	EXPECT_SOUND(kernel_log_end(&self->log));
 	huge_pages_release();
 }
 
 /* Maps and unmaps, splits and merges, until it is killed. */
-static void be_killed(void)
+static void map_and_convert(void *arg, int ready)
 {
 	struct memory memory = {};
 	struct guest guest;
 	struct vmm vmm;
 
 	if (memory_alloc(&memory, HUGETLB_2M, SIZE) || guest_start(&guest, memory.va, SIZE) ||
-	    vmm_open(&vmm, VFIO_PGSIZE_IOMMU, 1) || vmm_policy(&vmm, FOLLOW, UPTO_2M))
+	    vmm_open(&vmm, VFIO_PGSIZE_IOMMU, 1) || vmm_policy(&vmm, FOLLOW, UPTO_2M) ||
+	    !kill_when_ready(ready))
 		_exit(1);
 	for (;;) {
 		if (vmm_map(&vmm, AT, memory.va, SIZE, READ_WRITE) ||
@@ -201,16 +191,8 @@ TEST_F_TIMEOUT(killed, in_the_middle, TIMEOUT)
 	for (int round = 0; round < 10; round++) {
 		struct wait wait = {};
 		problem wrong;
-		pid_t child = fork();
-		int status;
 
-		ASSERT_LE(0, child);
-		if (!child)
-			be_killed();
-		usleep(400000 + round * 7919);
-		kill(child, SIGKILL);
-		ASSERT_EQ(child, waitpid(child, &status, 0));
-		EXPECT_TRUE(WIFSIGNALED(status));
+		ASSERT_SOUND(kill_at_work(map_and_convert, NULL, 50000 + round * 7919));
 		do {
 			wrong = account_rose(&before, 0, 0);
 			if (!wrong && follow_followers())

@@ -6,20 +6,12 @@
 #include <errno.h>
 #include <time.h>
 
-#include "follow.h"
-#include "guest.h"
 #include "harness.h"
 #include "module.h"
 #include "rmp.h"
-#include "units.h"
+#include "scene.h"
 
-#define AT	GIB(4)
-#define AT_TOO	GIB(8)
 #define SIZE	MIB(16)
-#define PIECE(i) ((i) * MIB(2))
-/* A page within a piece. */
-#define PAGE_OF(i, page) (PIECE(i) + (page) * PAGE)
-#define BIT(i)	(1ULL << (i))
 
 FIXTURE(follow) {
 	struct vmm vmm;
@@ -33,13 +25,9 @@ FIXTURE(follow) {
 FIXTURE_SETUP(follow)
 {
 	ASSERT_SOUND(module_require(""));
-	ASSERT_SOUND(memory_alloc(&self->memory, HUGETLB_2M, SIZE));
-	fill_with_pattern(self->memory.va, SIZE);
 	ASSERT_EQ(0, follow_followers());
-	ASSERT_SOUND(vmm_open(&self->vmm, VFIO_PGSIZE_IOMMU, 1));
-	ASSERT_SOUND(device_start(&self->device, &self->vmm, 0));
-	ASSERT_SOUND(guest_start(&self->guest, self->memory.va, SIZE));
-	ASSERT_SOUND(follow_stats(&self->vmm, &self->stats));
+	ASSERT_SOUND(scene_open(&self->vmm, &self->memory, &self->guest, &self->device, SIZE));
+	STATS(&self->stats);
 	ASSERT_SOUND(rmp_counts(&self->counts));
 }
 
@@ -50,40 +38,15 @@ FIXTURE_TEARDOWN(follow)
 	EXPECT_SOUND(rmp_counts(&now));
 	if (!self->vmm.faults_expected)
 		EXPECT_EQ(self->counts.dma_faults, now.dma_faults);
-	guest_stop(&self->guest);
-	device_stop(&self->device);
-	EXPECT_SOUND(vmm_close(&self->vmm));
+	EXPECT_SOUND(scene_close(&self->vmm, &self->memory, &self->guest, &self->device));
 	EXPECT_EQ(0, follow_followers());
-	memory_free(&self->memory);
-	huge_pages_release();
 }
 
-#define MAP(at) ASSERT_SOUND(vmm_map(&self->vmm, at, self->memory.va, SIZE, READ_WRITE))
-#define POLICY(flags) ASSERT_SOUND(vmm_policy(&self->vmm, flags, UPTO_2M))
-#define SMALL(bits) EXPECT_SOUND(is_small(self, bits))
 #define COUNTED(splits, merges) \
 	EXPECT_SOUND(follow_counted(&self->vmm, &self->stats, splits, merges))
-#define WORKS(at) \
-	EXPECT_SOUND(device_works(&self->device, AT + (at), self->memory.va + (at)))
-#define ASSIGN(at) ASSERT_SOUND(guest_assign(&self->guest, at, false))
-#define SHARE(at) ASSERT_SOUND(guest_share(&self->guest, at, false))
 #define ASSIGN_2M(i) ASSERT_SOUND(guest_assign(&self->guest, PIECE(i), true))
 #define SHARE_2M(i) ASSERT_SOUND(guest_share(&self->guest, PIECE(i), true))
 #define SMASH(i) ASSERT_SOUND(guest_smash(&self->guest, PIECE(i)))
-
-static problem is_small(FIXTURE_DATA(follow) *self, uint64_t bits)
-{
-	struct mapped mapped = { AT, self->memory.va, SIZE, bits };
-
-	return follow_has(&self->vmm, &mapped, 1, 1);
-}
-
-static problem is_small_soon(FIXTURE_DATA(follow) *self, uint64_t bits)
-{
-	struct mapped mapped = { AT, self->memory.va, SIZE, bits };
-
-	return follow_has_soon(&self->vmm, &mapped, 1, 1);
-}
 
 /* --- the policy ------------------------------------------------------------ */
 
@@ -222,7 +185,7 @@ TEST_F_TIMEOUT(follow, dma_meanwhile, TIMEOUT)
 	}
 	EXPECT_SOUND(prober_stop(&prober));
 	TH_LOG("%d cycles, %lu transfers", cycles, prober.done);
-	EXPECT_SOUND(is_small_soon(self, 0));
+	SMALL_SOON(0);
 }
 
 /* The same for a smash, without a page left out: the 2M is shared, so the call is refused. */
@@ -421,7 +384,7 @@ TEST_F_TIMEOUT(follow, merge, TIMEOUT)
 	sleep(2);
 	SMALL(BIT(2));
 	SHARE(PAGE_OF(2, 0));
-	EXPECT_SOUND(is_small_soon(self, 0));
+	SMALL_SOON(0);
 	COUNTED(3, 3);
 	WORKS(PAGE_OF(2, 0));
 	/* And all again. */

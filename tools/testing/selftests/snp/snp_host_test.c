@@ -14,18 +14,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "follow.h"
-#include "guest.h"
 #include "harness.h"
 #include "module.h"
-#include "units.h"
+#include "scene.h"
 
-#define AT	GIB(4)
-#define AT_TOO	GIB(8)
 #define SIZE	MIB(16)
-#define PIECE(i) ((i) * MIB(2))
-#define PAGE_OF(i, page) (PIECE(i) + (page) * PAGE)
-#define BIT(i)	(1ULL << (i))
 
 /* Milliseconds to wait for a signal, and for the absence of one. */
 #define SOON	30000
@@ -47,11 +40,7 @@ FIXTURE(host) {
 FIXTURE_SETUP(host)
 {
 	ASSERT_SOUND(module_require(""));
-	ASSERT_SOUND(memory_alloc(&self->memory, HUGETLB_2M, SIZE));
-	fill_with_pattern(self->memory.va, SIZE);
-	ASSERT_SOUND(vmm_open(&self->vmm, VFIO_PGSIZE_IOMMU, 1));
-	ASSERT_SOUND(device_start(&self->device, &self->vmm, 0));
-	ASSERT_SOUND(guest_start(&self->guest, self->memory.va, SIZE));
+	ASSERT_SOUND(scene_open(&self->vmm, &self->memory, &self->guest, &self->device, SIZE));
 	self->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	ASSERT_LE(0, self->event);
 	ASSERT_EQ(0, event_set(self->vmm.container, self->event));
@@ -65,13 +54,9 @@ FIXTURE_TEARDOWN(host)
 	/* Pages are taken back by RMPUPDATE. */
 	EXPECT_SOUND(guest_switch(&self->guest, SNP_HOST_CPU_ON, ALL_CPUS));
 	EXPECT_SOUND(guest_stop_queue(&self->guest, false));
-	guest_stop(&self->guest);
-	device_stop(&self->device);
-	EXPECT_SOUND(vmm_close(&self->vmm));
+	EXPECT_SOUND(scene_close(&self->vmm, &self->memory, &self->guest, &self->device));
 	close(self->event);
 	close(self->log);
-	memory_free(&self->memory);
-	huge_pages_release();
 }
 
 /* The number of signals within this many milliseconds of the first. */
@@ -104,20 +89,6 @@ static bool is_logged(int log, const char *text)
 	}
 }
 
-static problem is_small(FIXTURE_DATA(host) *self, uint64_t bits)
-{
-	struct mapped mapped = { AT, self->memory.va, SIZE, bits };
-
-	return follow_has(&self->vmm, &mapped, 1, 1);
-}
-
-static problem is_small_soon(FIXTURE_DATA(host) *self, uint64_t bits)
-{
-	struct mapped mapped = { AT, self->memory.va, SIZE, bits };
-
-	return follow_has_soon(&self->vmm, &mapped, 1, 1);
-}
-
 /* The flags of the leaf at an address, without permissions; ~0: the call failed. */
 static uint32_t said_of(int container, uint64_t iova)
 {
@@ -136,11 +107,7 @@ static uint32_t said_of(int container, uint64_t iova)
 	return run.flags & ~READ_WRITE;
 }
 
-#define MAP() ASSERT_SOUND(vmm_map(&self->vmm, AT, self->memory.va, SIZE, READ_WRITE))
-#define POLICY(flags) ASSERT_SOUND(vmm_policy(&self->vmm, flags, UPTO_2M))
 #define SWITCH(op) ASSERT_SOUND(guest_switch(&self->guest, op, ALL_CPUS))
-#define ASSIGN(at) ASSERT_SOUND(guest_assign(&self->guest, at, false))
-#define SHARE(at) ASSERT_SOUND(guest_share(&self->guest, at, false))
 
 /* --- SNP goes off ------------------------------------------------------------- */
 
@@ -155,13 +122,13 @@ TEST_F_TIMEOUT(host, off_before, TIMEOUT)
 					  UPTO_2M));
 	EXPECT_FALSE(follow_is_hooked());
 	POLICY(0);
-	MAP();
-	EXPECT_SOUND(is_small(self, 0));
+	MAP(AT);
+	SMALL(0);
 	SWITCH(SNP_HOST_CPU_ON);
 	POLICY(FOLLOW);
 	EXPECT_TRUE(follow_is_hooked());
 	ASSIGN(PAGE_OF(3, 1));
-	EXPECT_SOUND(is_small(self, BIT(3)));
+	SMALL(BIT(3));
 }
 
 TEST_F_TIMEOUT(host, off_and_on, TIMEOUT)
@@ -170,9 +137,9 @@ TEST_F_TIMEOUT(host, off_and_on, TIMEOUT)
 	struct vfio_pgsize_stats stats;
 
 	POLICY(SPLIT);
-	MAP();
+	MAP(AT);
 	ASSIGN(PAGE_OF(3, 1));
-	EXPECT_SOUND(is_small(self, BIT(3)));
+	SMALL(BIT(3));
 	EXPECT_EQ(ASSIGNED | RMP_4K, said_of(container, AT + PAGE_OF(3, 1)));
 	EXPECT_EQ(0, signals(self->event, LONG));
 
@@ -183,28 +150,26 @@ TEST_F_TIMEOUT(host, off_and_on, TIMEOUT)
 	EXPECT_TRUE(is_logged(self->log, "SNP was switched off"));
 	EXPECT_EQ(0, said_of(container, AT + PAGE_OF(3, 1)));
 	EXPECT_SOUND(follow_agrees(&self->vmm, 1));
-	EXPECT_SOUND(is_small(self, BIT(3)));
-	EXPECT_SOUND(device_works(&self->device, AT + PAGE_OF(3, 2),
-				  self->memory.va + PAGE_OF(3, 2)));
+	SMALL(BIT(3));
+	WORKS(PAGE_OF(3, 2));
 	ASSERT_SOUND(dma_unmap_exactly(container, AT, SIZE));
-	MAP();
-	EXPECT_SOUND(is_small(self, 0));
-	EXPECT_SOUND(device_works(&self->device, AT + PAGE_OF(3, 2),
-				  self->memory.va + PAGE_OF(3, 2)));
+	MAP(AT);
+	SMALL(0);
+	WORKS(PAGE_OF(3, 2));
 	EXPECT_EQ(-EOPNOTSUPP, policy_of_all(container, SPLIT, UPTO_2M));
 	EXPECT_EQ(0, signals(self->event, 0));
 
 	/* SNP is on again, and the leaves are checked. */
-	ASSERT_SOUND(follow_stats(&self->vmm, &stats));
+	STATS(&stats);
 	EXPECT_EQ(0, stats.mismatches);
 	SWITCH(SNP_HOST_CPU_ON);
-	EXPECT_SOUND(is_small_soon(self, BIT(3)));
-	ASSERT_SOUND(follow_stats(&self->vmm, &stats));
+	SMALL_SOON(BIT(3));
+	STATS(&stats);
 	EXPECT_EQ(1, stats.mismatches);
 	EXPECT_EQ(1, signals(self->event, SOON));
 	EXPECT_EQ(ASSIGNED | RMP_4K, said_of(container, AT + PAGE_OF(3, 1)));
 	ASSIGN(PAGE_OF(5, 1));
-	EXPECT_SOUND(is_small(self, BIT(3) | BIT(5)));
+	SMALL(BIT(3) | BIT(5));
 	POLICY(SPLIT);
 }
 
@@ -212,14 +177,13 @@ TEST_F_TIMEOUT(host, off_and_on, TIMEOUT)
 TEST_F_TIMEOUT(host, off_merges, TIMEOUT)
 {
 	POLICY(FOLLOW);
-	MAP();
+	MAP(AT);
 	ASSIGN(PAGE_OF(3, 1));
-	EXPECT_SOUND(is_small(self, BIT(3)));
+	SMALL(BIT(3));
 	ASSERT_SOUND(guest_switch(&self->guest, SNP_HOST_IOMMU_OFF, 0));
 	SWITCH(SNP_HOST_CPU_OFF);
-	EXPECT_SOUND(is_small_soon(self, 0));
-	EXPECT_SOUND(device_works(&self->device, AT + PAGE_OF(3, 2),
-				  self->memory.va + PAGE_OF(3, 2)));
+	SMALL_SOON(0);
+	WORKS(PAGE_OF(3, 2));
 	EXPECT_EQ(1, signals(self->event, SOON));
 }
 
@@ -269,7 +233,7 @@ TEST_F_TIMEOUT(host, off_meanwhile, TIMEOUT)
 	int ret;
 
 	POLICY(FOLLOW);
-	MAP();
+	MAP(AT);
 	run_on(0);
 	ASSERT_EQ(0, pthread_create(&switcher.thread, NULL, toggle, &switcher));
 	clock_gettime(CLOCK_MONOTONIC, &begin);
@@ -305,9 +269,9 @@ TEST_F_TIMEOUT(host, off_meanwhile, TIMEOUT)
 	}
 	EXPECT_EQ(0, ret);
 	ASSIGN(PAGE_OF(3, 1));
-	EXPECT_SOUND(is_small_soon(self, BIT(3)));
+	SMALL_SOON(BIT(3));
 	SHARE(PAGE_OF(3, 1));
-	EXPECT_SOUND(is_small_soon(self, 0));
+	SMALL_SOON(0);
 }
 
 /* --- the IOMMU ------------------------------------------------------------------ */
@@ -318,7 +282,7 @@ TEST_F_TIMEOUT(host, no_answer, TIMEOUT)
 	const char *text = "vfio_pgsize: a flush took";
 
 	POLICY(FOLLOW);
-	MAP();
+	MAP(AT);
 	ASSERT_SOUND(guest_assign(&self->guest, PIECE(3), true));
 	ASSERT_SOUND(guest_assign(&self->guest, PIECE(4), true));
 	ASSERT_SOUND(guest_smash(&self->guest, PIECE(4)));
@@ -327,10 +291,9 @@ TEST_F_TIMEOUT(host, no_answer, TIMEOUT)
 	ASSERT_SOUND(guest_smash(&self->guest, PIECE(3)));
 	ASSERT_SOUND(guest_stop_queue(&self->guest, false));
 	EXPECT_TRUE(is_logged(self->log, text));
-	EXPECT_SOUND(is_small(self, BIT(3) | BIT(4)));
+	SMALL(BIT(3) | BIT(4));
 	SHARE(PAGE_OF(3, 1));
-	EXPECT_SOUND(device_works(&self->device, AT + PAGE_OF(3, 1),
-				  self->memory.va + PAGE_OF(3, 1)));
+	WORKS(PAGE_OF(3, 1));
 }
 
 /*
@@ -340,14 +303,13 @@ TEST_F_TIMEOUT(host, no_answer, TIMEOUT)
 TEST_F_TIMEOUT(host, table_forgotten, TIMEOUT)
 {
 	POLICY(FOLLOW);
-	MAP();
+	MAP(AT);
 	ASSIGN(PAGE_OF(3, 1));
-	EXPECT_SOUND(is_small(self, BIT(3)));
+	SMALL(BIT(3));
 	/* The IOMMU caches the table. */
-	EXPECT_SOUND(device_works(&self->device, AT + PAGE_OF(3, 2),
-				  self->memory.va + PAGE_OF(3, 2)));
+	WORKS(PAGE_OF(3, 2));
 	SHARE(PAGE_OF(3, 1));
-	EXPECT_SOUND(is_small_soon(self, 0));
+	SMALL_SOON(0);
 	for (int page = 8; page < 200; page++) {
 		uint64_t at = PAGE_OF(3, page);
 
@@ -371,8 +333,8 @@ TEST_F_TIMEOUT(host, left_over_sizes, TIMEOUT)
 	ASSIGN(PAGE_OF(1, 0));
 	ASSIGN(PAGE_OF(2, 9));
 	ASSERT_SOUND(guest_assign(&self->guest, PIECE(3), true));
-	MAP();
-	EXPECT_SOUND(is_small(self, BIT(1) | BIT(2)));
+	MAP(AT);
+	SMALL(BIT(1) | BIT(2));
 	EXPECT_SOUND(follow_agrees(&self->vmm, 1));
 	EXPECT_EQ(RMP_4K, said_of(container, AT));
 	EXPECT_EQ(RMP_4K | ASSIGNED, said_of(container, AT + PAGE_OF(1, 0)));
@@ -380,18 +342,16 @@ TEST_F_TIMEOUT(host, left_over_sizes, TIMEOUT)
 	EXPECT_EQ(RMP_4K, said_of(container, AT + PAGE_OF(2, 0)));
 	EXPECT_EQ(RMP_4K | ASSIGNED, said_of(container, AT + PAGE_OF(2, 9)));
 	EXPECT_EQ(RMP_2M | ASSIGNED, said_of(container, AT + PAGE_OF(3, 9)));
-	EXPECT_SOUND(device_works(&self->device, AT + PAGE_OF(2, 1),
-				  self->memory.va + PAGE_OF(2, 1)));
+	WORKS(PAGE_OF(2, 1));
 	/* A merge waits until the last page is shared. */
 	ASSIGN(PAGE_OF(2, 10));
 	SHARE(PAGE_OF(2, 9));
 	poll(NULL, 0, LONG);
-	EXPECT_SOUND(is_small(self, BIT(1) | BIT(2)));
+	SMALL(BIT(1) | BIT(2));
 	SHARE(PAGE_OF(2, 10));
 	SHARE(PAGE_OF(1, 0));
-	EXPECT_SOUND(is_small_soon(self, 0));
-	EXPECT_SOUND(device_works(&self->device, AT + PAGE_OF(2, 1),
-				  self->memory.va + PAGE_OF(2, 1)));
+	SMALL_SOON(0);
+	WORKS(PAGE_OF(2, 1));
 }
 
 TEST_PROGRAM("What happens to an SNP host while leaves follow its RMP.")

@@ -3,59 +3,12 @@
  * No memory in the hook (fault injection of the debug kernel): the leaf is unmapped, not wrong,
  * and comes back with 4K leaves.
  */
-#include <errno.h>
-#include <fcntl.h>
-#include <stdatomic.h>
 #include <poll.h>
-#include <stdio.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "fail.h"
-#include "follow.h"
-#include "gates.h"
-#include "guest.h"
-#include "harness.h"
-#include "module.h"
-#include "units.h"
+#include "lost.h"
 #include "wait.h"
-
-#define AT	GIB(4)
-#define AT_TOO	GIB(8)
-#define SIZE	MIB(16)
-#define PIECE(i) ((i) * MIB(2))
-#define BIT(i)	(1ULL << (i))
-
-FIXTURE(lost) {
-	struct vmm vmm;
-	struct memory memory;
-	struct guest guest;
-};
-
-typedef FIXTURE_DATA(lost) Lost;
-
-FIXTURE_SETUP(lost)
-{
-	if (!fail_is_there())
-		SKIP(return, "the kernel injects no faults");
-	ASSERT_SOUND(fail_prepare());
-	ASSERT_SOUND(module_require("reserve_tables=0 own_domains=1"));
-	ASSERT_SOUND(memory_alloc(&self->memory, HUGETLB_2M, SIZE));
-	ASSERT_SOUND(guest_start(&self->guest, self->memory.va, SIZE));
-	ASSERT_SOUND(vmm_open(&self->vmm, VFIO_PGSIZE_IOMMU, 1));
-	ASSERT_SOUND(vmm_policy(&self->vmm, FOLLOW, UPTO_2M));
-	ASSERT_SOUND(vmm_map(&self->vmm, AT, self->memory.va, SIZE, READ_WRITE));
-}
-
-FIXTURE_TEARDOWN(lost)
-{
-	if (!self->memory.va)
-		return;
-	EXPECT_SOUND(vmm_close(&self->vmm));
-	guest_stop(&self->guest);
-	memory_free(&self->memory);
-	huge_pages_release();
-}
 
 TEST_F_TIMEOUT(lost, comes_back, TIMEOUT)
 {
@@ -181,219 +134,6 @@ TEST_F_TIMEOUT(lost, not_where_one_may_sleep, TIMEOUT)
 	EXPECT_EQ(1, stats.splits - before.splits);
 }
 
-/* --- while a thread is held, at a step or by the container's mutex --------------- */
-
-/* A thread's work, and its problem, in its own buffer. */
-struct errand {
-	Lost *self;
-	problem (*run)(Lost *self);
-	pthread_t thread;
-	_Atomic(pid_t) id;
-	char wrong[256];
-};
-
-static void *run_errand(void *arg)
-{
-	struct errand *errand = arg;
-	problem wrong;
-
-	errand->id = gettid();
-	wrong = errand->run(errand->self);
-	snprintf(errand->wrong, sizeof(errand->wrong), "%s", wrong ? wrong : "");
-	return NULL;
-}
-
-static problem map_too(Lost *self)
-{
-	return vmm_map(&self->vmm, AT_TOO, self->memory.va, SIZE, READ_WRITE);
-}
-
-static problem unmap(Lost *self)
-{
-	return dma_unmap_exactly(self->vmm.container, AT, SIZE);
-}
-
-static problem map_again(Lost *self)
-{
-	return vmm_map(&self->vmm, AT, self->memory.va, SIZE, READ_WRITE);
-}
-
-/* The leaf is lost while another call is at this step. */
-static problem lose_at(Lost *self, problem (*run)(Lost *self), int step)
-{
-	struct errand errand = { self, run };
-	struct gates gates = {};
-	problem wrong;
-
-	gates_add(&gates, step, PGSIZE_STEP_SMASH_DONE);
-	wrong = gates_set(&gates);
-	if (wrong)
-		return wrong;
-	if (pthread_create(&errand.thread, NULL, run_errand, &errand))
-		return problem_is("no thread");
-	wrong = gates_wait(step);
-	if (!wrong)
-		wrong = fail_assign(&self->guest, PIECE(3) + PAGE);
-	pthread_join(errand.thread, NULL);
-	if (!wrong && errand.wrong[0])
-		wrong = problem_is("%s", errand.wrong);
-	return wrong ? wrong : gates_set(&(struct gates){});
-}
-
-TEST_F_TIMEOUT(lost, at_each_step, 2 * TIMEOUT)
-{
-	struct mapped mapped = { AT, self->memory.va, SIZE, BIT(3) };
-
-	for (int i = PGSIZE_STEP_UNMAP_BEGINS; i <= PGSIZE_STEP_UNMAP_UNWATCHED; i++) {
-		ASSERT_SOUND(lose_at(self, unmap, i));
-		EXPECT_SOUND(vmm_has_nothing(&self->vmm));
-		EXPECT_SOUND(account_rose(&self->vmm.before, 0, 0));
-		ASSERT_SOUND(guest_share(&self->guest, PIECE(3) + PAGE, false));
-		ASSERT_SOUND(map_again(self));
-	}
-	for (int i = PGSIZE_STEP_MAP_BEGINS; i <= PGSIZE_STEP_MAP_INSERTED; i++) {
-		/* Present only if the hook came before. */
-		if (i == PGSIZE_STEP_MAP_HIT)
-			continue;
-		ASSERT_SOUND(unmap(self));
-		ASSERT_SOUND(lose_at(self, map_again, i));
-		EXPECT_SOUND(follow_has_soon(&self->vmm, &mapped, 1, 0));
-		ASSERT_SOUND(guest_share(&self->guest, PIECE(3) + PAGE, false));
-	}
-}
-
-static problem follow_in_vain(Lost *self)
-{
-	int ret = policy_set(self->vmm.container, FOLLOW, 0, 0, UPTO_2M);
-
-	return ret == -ENOMEM ? NULL : problem_is("SET_POLICY: %d, and not %d", ret, -ENOMEM);
-}
-
-/* SET_POLICY has made a watch ready; a smash of it now, and no memory for the rest. */
-static problem fail_to_follow(Lost *self)
-{
-	struct errand errand = { self, follow_in_vain };
-	struct gates gates = {};
-	struct fail fail;
-	problem wrong;
-
-	gates_add(&gates, PGSIZE_STEP_POLICY_WATCHED, PGSIZE_STEP_SMASH_DONE);
-	wrong = gates_set(&gates);
-	if (wrong)
-		return wrong;
-	if (pthread_create(&errand.thread, NULL, run_errand, &errand))
-		return problem_is("no thread");
-	wrong = gates_wait(PGSIZE_STEP_POLICY_WATCHED);
-	if (!wrong)
-		wrong = fail_thread(&fail, errand.id);
-	if (!wrong)
-		wrong = fail_patient(true);
-	if (!wrong)
-		wrong = fail_assign(&self->guest, PAGE);
-	pthread_join(errand.thread, NULL);
-	close(fail.fd);
-	if (!wrong && errand.wrong[0])
-		wrong = problem_is("%s", errand.wrong);
-	if (!wrong)
-		wrong = fail_patient(false);
-	return wrong ? wrong : gates_set(&(struct gates){});
-}
-
-/* A policy that fails half way changes nothing: leaves that are lost meanwhile come back. */
-TEST_F_TIMEOUT(lost, policy_fails, TIMEOUT)
-{
-	/* The range is split at its ends before anything fails. */
-	struct mapped mapped = { AT, self->memory.va, SIZE, BIT(2) | BIT(4) };
-
-	/* Keep the hook registered, though nothing is mapped here. */
-	ASSERT_EQ(0, policy_set(self->vmm.container, VFIO_PGSIZE_POLICY_RANGE | FOLLOW, AT_TOO,
-				SIZE, UPTO_2M));
-	ASSERT_SOUND(vmm_policy(&self->vmm, 0, UPTO_2M));
-	ASSERT_EQ(0, policy_set(self->vmm.container, VFIO_PGSIZE_POLICY_RANGE, AT + MIB(5),
-				MIB(4), UPTO_2M));
-	/* The first time takes memory: the kernel splits its own mapping of the frame. */
-	ASSERT_SOUND(guest_assign(&self->guest, PAGE, false));
-	ASSERT_SOUND(guest_share(&self->guest, PAGE, false));
-	ASSERT_SOUND(fail_to_follow(self));
-	EXPECT_SOUND(follow_has_soon(&self->vmm, &mapped, 1, 0));
-	ASSERT_SOUND(vmm_policy(&self->vmm, FOLLOW, UPTO_2M));
-	mapped.small |= BIT(0);
-	EXPECT_SOUND(follow_has_soon(&self->vmm, &mapped, 1, 0));
-	EXPECT_SOUND(follow_agrees(&self->vmm, 1));
-	ASSERT_SOUND(dma_unmap_exactly(self->vmm.container, AT, SIZE));
-	EXPECT_SOUND(vmm_has_nothing(&self->vmm));
-	EXPECT_SOUND(account_rose(&self->vmm.before, 0, 0));
-}
-
-static problem attach(Lost *self)
-{
-	return vmm_attach(&self->vmm, 1);
-}
-
-/*
- * A held map has the container until the leaf is lost. The group then gets it before
- * the worker, which would map the leaf again, has a reason to run.
- */
-static problem attach_to_hole(Lost *self, struct seen *seen)
-{
-	struct errand map = { self, map_too }, group = { self, attach };
-	struct gates gates = {};
-	problem wrong;
-
-	gates_add(&gates, PGSIZE_STEP_MAP_BEGINS, PGSIZE_STEP_SMASH_DONE);
-	wrong = gates_set(&gates);
-	if (wrong)
-		return wrong;
-	if (pthread_create(&map.thread, NULL, run_errand, &map))
-		return problem_is("no thread");
-	wrong = gates_wait(PGSIZE_STEP_MAP_BEGINS);
-	if (pthread_create(&group.thread, NULL, run_errand, &group))
-		return problem_is("no thread");
-	usleep(200000);
-	if (!wrong)
-		wrong = fail_assign(&self->guest, PIECE(3) + PAGE);
-	pthread_join(map.thread, NULL);
-	pthread_join(group.thread, NULL);
-	if (!wrong && (map.wrong[0] || group.wrong[0]))
-		return problem_is("map: %s; attach: %s", map.wrong, group.wrong);
-	if (!wrong)
-		wrong = gates_see(seen);
-	return wrong ? wrong : gates_set(&(struct gates){});
-}
-
-TEST_F_TIMEOUT(lost, group_attached, TIMEOUT)
-{
-	struct mapped mapped[] = {
-		{ AT, self->memory.va, SIZE, BIT(3) },
-		{ AT_TOO, self->memory.va, SIZE, BIT(3) },
-	};
-	struct vfio_pgsize_stats before, stats;
-	struct seen seen = { .given_up = 1 };
-
-	for (int i = 0; i < GATES_TRIES && seen.given_up; i++) {
-		if (i) {
-			vmm_detach(&self->vmm, 1);
-			ASSERT_SOUND(dma_unmap_exactly(self->vmm.container, AT_TOO, SIZE));
-			ASSERT_SOUND(guest_share(&self->guest, PIECE(3) + PAGE, false));
-			EXPECT_SOUND(follow_has_soon(&self->vmm,
-						     &(struct mapped){ AT, self->memory.va, SIZE },
-						     1, 0));
-		}
-		ASSERT_SOUND(follow_stats(&self->vmm, &before));
-		ASSERT_SOUND(attach_to_hole(self, &seen));
-	}
-	ASSERT_EQ(0, seen.given_up);
-	ASSERT_EQ(2, vmm_domains(&self->vmm));
-	ASSERT_SOUND(follow_stats(&self->vmm, &stats));
-	EXPECT_EQ(1, stats.fallbacks - before.fallbacks);
-	EXPECT_EQ(1, stats.repairs - before.repairs);
-	/* Both domains have the leaf. */
-	EXPECT_SOUND(follow_has(&self->vmm, mapped, 2, 0));
-	ASSERT_SOUND(guest_share(&self->guest, PIECE(3) + PAGE, false));
-	mapped[0].small = mapped[1].small = 0;
-	EXPECT_SOUND(follow_has_soon(&self->vmm, mapped, 2, 0));
-}
-
 /* The lost leaf is larger than the range that follows. */
 TEST_F_TIMEOUT(lost, larger_than_the_range, TIMEOUT)
 {
@@ -439,21 +179,15 @@ FIXTURE_SETUP(reserve)
 		SKIP(return, "the kernel injects no faults");
 	ASSERT_SOUND(fail_prepare());
 	ASSERT_SOUND(module_require("reserve_tables=8"));
-	ASSERT_SOUND(memory_alloc(&self->memory, HUGETLB_2M, SIZE));
-	ASSERT_SOUND(guest_start(&self->guest, self->memory.va, SIZE));
-	ASSERT_SOUND(vmm_open(&self->vmm, VFIO_PGSIZE_IOMMU, 1));
-	ASSERT_SOUND(vmm_policy(&self->vmm, FOLLOW, UPTO_2M));
-	ASSERT_SOUND(vmm_map(&self->vmm, AT, self->memory.va, SIZE, READ_WRITE));
+	ASSERT_SOUND(scene_open(&self->vmm, &self->memory, &self->guest, NULL, SIZE));
+	ASSERT_SOUND(scene_follow(&self->vmm, &self->memory));
 }
 
 FIXTURE_TEARDOWN(reserve)
 {
 	if (!self->memory.va)
 		return;
-	EXPECT_SOUND(vmm_close(&self->vmm));
-	guest_stop(&self->guest);
-	memory_free(&self->memory);
-	huge_pages_release();
+	EXPECT_SOUND(scene_close(&self->vmm, &self->memory, &self->guest, NULL));
 }
 
 /* As many tables as with a full reserve: the worker has refilled it. */

@@ -6,15 +6,12 @@
  */
 #include <unistd.h>
 
-#include "follow.h"
 #include "gates.h"
-#include "guest.h"
 #include "harness.h"
 #include "module.h"
-#include "units.h"
+#include "scene.h"
 #include "wait.h"
 
-#define AT	GIB(4)
 #define SIZE	MIB(2)
 
 FIXTURE(merge) {
@@ -26,20 +23,14 @@ FIXTURE(merge) {
 FIXTURE_SETUP(merge)
 {
 	ASSERT_SOUND(module_require(""));
-	ASSERT_SOUND(memory_alloc(&self->memory, HUGETLB_2M, SIZE));
-	ASSERT_SOUND(guest_start(&self->guest, self->memory.va, SIZE));
-	ASSERT_SOUND(vmm_open(&self->vmm, VFIO_PGSIZE_IOMMU, 1));
-	ASSERT_SOUND(vmm_policy(&self->vmm, FOLLOW, UPTO_2M));
-	ASSERT_SOUND(vmm_map(&self->vmm, AT, self->memory.va, SIZE, READ_WRITE));
+	ASSERT_SOUND(scene_open(&self->vmm, &self->memory, &self->guest, NULL, SIZE));
+	ASSERT_SOUND(scene_follow(&self->vmm, &self->memory));
 }
 
 FIXTURE_TEARDOWN(merge)
 {
 	EXPECT_SOUND(gates_set(&(struct gates){}));
-	EXPECT_SOUND(vmm_close(&self->vmm));
-	guest_stop(&self->guest);
-	memory_free(&self->memory);
-	huge_pages_release();
+	EXPECT_SOUND(scene_close(&self->vmm, &self->memory, &self->guest, NULL));
 }
 
 TEST_F_TIMEOUT(merge, looks_during_a_call, TIMEOUT)

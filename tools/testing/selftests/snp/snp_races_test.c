@@ -10,16 +10,12 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "follow.h"
 #include "gates.h"
-#include "guest.h"
 #include "harness.h"
 #include "module.h"
-#include "units.h"
+#include "scene.h"
 
-#define AT	GIB(4)
 #define SIZE	MIB(6)
-#define BIT(i)	(1ULL << (i))
 
 /* B breaks the first 2M: this page of it is assigned, or all of them. */
 #define BROKEN	(5 * PAGE)
@@ -64,23 +60,15 @@ typedef FIXTURE_VARIANT(races) Variant;
 FIXTURE_SETUP(races)
 {
 	ASSERT_SOUND(module_require(""));
-	ASSERT_SOUND(memory_alloc(&self->memory, HUGETLB_2M, SIZE));
-	fill_with_pattern(self->memory.va, SIZE);
-	ASSERT_SOUND(vmm_open(&self->vmm, VFIO_PGSIZE_IOMMU, 1));
-	ASSERT_SOUND(device_start(&self->device, &self->vmm, 0));
-	ASSERT_SOUND(guest_start(&self->guest, self->memory.va, SIZE));
-	ASSERT_SOUND(vmm_policy(&self->vmm, FOLLOW, UPTO_2M));
+	ASSERT_SOUND(scene_open(&self->vmm, &self->memory, &self->guest, &self->device, SIZE));
+	POLICY(FOLLOW);
 }
 
 FIXTURE_TEARDOWN(races)
 {
 	EXPECT_SOUND(gates_set(&(struct gates){}));
-	guest_stop(&self->guest);
-	device_stop(&self->device);
 	/* Nothing is pinned, and no DMA has faulted. */
-	EXPECT_SOUND(vmm_close(&self->vmm));
-	memory_free(&self->memory);
-	huge_pages_release();
+	EXPECT_SOUND(scene_close(&self->vmm, &self->memory, &self->guest, &self->device));
 }
 
 static problem unmap(Races *self)
