@@ -10,7 +10,8 @@ export KERNEL
 
 help:
 	@echo "make demo       demonstrate the module in a virtual machine"
-	@echo "make check      run all tests; ONLY='NAME...' runs some, LIST=1 lists them"
+	@echo "make check      run all tests; ONLY='NAME...' runs some, LIST=1 lists them,"
+	@echo "                BUSY=N runs N endless loops on each processor meanwhile"
 	@echo "make modules    build vfio_pgsize.ko for Debian's kernel, into build/<release>/"
 	@echo "                KDIR=DIR: for the kernel whose full, prepared source is DIR"
 	@echo "make vm         open a shell in the virtual machine; ARGS= options of tools/vm/vm.py"
@@ -31,7 +32,8 @@ demo:
 	@$(INSIDE) tools/demo/demo.py
 
 check:
-	@$(INSIDE) tools/vm/check.py $(if $(LIST),--list) $(if $(ONLY),--only '$(ONLY)')
+	@$(INSIDE) tools/vm/check.py $(if $(LIST),--list) $(if $(ONLY),--only '$(ONLY)') \
+		$(if $(BUSY),--busy '$(BUSY)')
 
 ifdef KDIR
 modules:

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""Runs the suites of suites.py, two at a time, and sums up their results.
+"""Runs the suites of suites.py, some at a time, and sums up their results.
 
 Prints each result when it is available. The last line is `N passed, N failed, N
 skipped`. The exit status is nonzero after a failure or an incomplete suite, and
@@ -20,6 +20,7 @@ from threading import Lock
 from types import FrameType
 
 from builds import Builds
+from busy import busy
 from jobs import Job, Part, Parts, jobs
 from machine import AGAIN_STATUS, BOOTS
 from paths import CACHE, SRC, Problem, locked, outside, require_build_root, say
@@ -40,8 +41,9 @@ INTERRUPTED = (130, -signal.SIGINT, -signal.SIGTERM)
 class Check:
     """One run of all chosen suites."""
 
-    def __init__(self, chosen: list[Suite]):
+    def __init__(self, chosen: list[Suite], loops: int = 0):
         self._chosen = chosen
+        self._loops = loops
         self._builds = Builds(chosen, self._built)
         self._progress = Progress(TIMES, chosen, self._builds.missing)
         self._jobs = jobs(chosen, self._progress.seconds)
@@ -56,11 +58,14 @@ class Check:
         pool = ThreadPoolExecutor(AT_ONCE + 2)
         try:
             self._builds.start(pool)
-            for worker in wait([pool.submit(self._work) for _ in range(AT_ONCE)]).done:
-                worker.result()
+            with busy(self._loops):
+                for worker in wait([pool.submit(self._work) for _ in range(AT_ONCE)]).done:
+                    worker.result()
         except KeyboardInterrupt:
             self._interrupted = True
-        self._progress.save()
+        # Times on a host that is made busy say nothing about the next check.
+        if not self._loops:
+            self._progress.save()
         if self._interrupted:
             self._tell_interrupted()
             return False
@@ -270,6 +275,13 @@ def main() -> int:
         help="run only these: a suite, a program (all its suites), a shell pattern with *",
     )
     parser.add_argument("--list", action="store_true", help="list the suites")
+    parser.add_argument(
+        "--busy",
+        type=int,
+        default=0,
+        metavar="N",
+        help="meanwhile run N endless loops on each processor, as on a busy host",
+    )
     arguments = parser.parse_args()
     try:
         require_build_root()
@@ -283,13 +295,13 @@ def main() -> int:
     signal.signal(signal.SIGTERM, interrupt)
     # One check at a time: it uses all processors, and there is one place for logs.
     with locked(LOGS):
-        return check(chosen)
+        return check(chosen, arguments.busy)
 
 
-def check(chosen: list[Suite]) -> int:
+def check(chosen: list[Suite], loops: int) -> int:
     LOGS.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    run = Check(chosen)
+    run = Check(chosen, loops)
     completed = run.run()
     total = run.total
     if completed:

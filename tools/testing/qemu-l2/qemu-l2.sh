@@ -84,10 +84,10 @@ reachable() {
 	return 1
 }
 
-# Wait until QEMU's output has a line that begins with "l2:".
+# Wait until QEMU's output has a line that begins with "l2:", and the end of it: it is the last.
 wait_for_guest() {
 	for _ in $(seq $((patience * 10))); do
-		grep -q '^l2: ' /tmp/l2.log && return 0
+		grep -q '^l2: ' /tmp/l2.log && [ "$(tail -c 1 /tmp/l2.log | tr '\n' .)" = . ] && return 0
 		kill -0 "$qemu" 2>/dev/null || return 1
 		usleep 100000
 	done
