@@ -20,6 +20,9 @@ from suites import Suite
 
 QEMU = "qemu"
 
+# Options of vm.py that use the module's test build.
+TEST_BUILD = {"--test-build", "--quick-path"}
+
 # In this order, with QEMU in parallel.
 KERNELS = ("stock", "bench", "debug")
 
@@ -64,7 +67,7 @@ class Builds:
     def _for_kernel(self, name: str) -> None:
         target = kernel(name)
         of_it = [suite.guest for suite in self._suites if suite.guest and suite.guest.kernel == name]
-        for test in sorted({"--test-build" in guest.options for guest in of_it}):
+        for test in sorted({not TEST_BUILD.isdisjoint(guest.options.split()) for guest in of_it}):
             build_module(target, test=test)
         programs()
 

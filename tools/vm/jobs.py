@@ -5,18 +5,20 @@ Booting a machine takes longer than many suites. `suite` of /lib/vm.sh marks the
 beginning and the end of each suite's output.
 """
 
+import math
 import re
 import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from paths import HERE
 from suites import Guest, Suite
 
 VM = str(HERE / "vm.py")
 
-# Maximum number of suites in a machine: jobs should take about the same time.
-TOGETHER = 6
+# Seconds of the suites that share a machine: jobs should take about the same time.
+TOGETHER = 150
 
 # Seconds of silence, in the machine's own time; the debug kernel is several times slower.
 TIMEOUTS = {"stock": 600, "debug": 900}
@@ -45,6 +47,8 @@ class Job:
             return self.suites[0].command
         timeout = str(TIMEOUTS[guest.kernel])
         line = [VM, "run", "--strict", "--kernel", guest.kernel, "--timeout", timeout]
+        tests = {Path(suite.command[0]).name for suite in self.suites}
+        line += ["--tests", ",".join(sorted(tests))]
         steps = "; ".join(shlex.join(["suite", suite.name, *suite.command]) for suite in self.suites)
         return [*line, *shlex.split(guest.options), "--", f". /lib/vm.sh; {guest.prepare} && {{ {steps}; }}"]
 
@@ -94,8 +98,14 @@ def jobs(suites: Iterable[Suite], seconds: Callable[[Suite], float] = lambda _: 
         machines.setdefault(suite.guest or suite.name, []).append(suite)
     found = []
     for group in machines.values():
-        nr = -(-len(group) // TOGETHER)
-        # Distribute by length, so that the jobs of a machine take about the same time.
-        group.sort(key=seconds, reverse=True)
-        found += [Job(tuple(group[first::nr])) for first in range(nr)]
+        found += [Job(tuple(share)) for share in deal(group, seconds)]
     return sorted(found, key=lambda job: sum(map(seconds, job.suites)), reverse=True)
+
+
+def deal(suites: list[Suite], seconds: Callable[[Suite], float]) -> list[list[Suite]]:
+    """Distribute suites over as many machines as they need, of about the same length."""
+    nr = max(1, math.ceil(sum(map(seconds, suites)) / TOGETHER))
+    shares: list[list[Suite]] = [[] for _ in range(min(nr, len(suites)))]
+    for suite in sorted(suites, key=seconds, reverse=True):
+        min(shares, key=lambda share: sum(map(seconds, share))).append(suite)
+    return shares

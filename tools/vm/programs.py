@@ -6,6 +6,7 @@ They are built from a copy of the checkout in the cache (copies.py).
 
 import subprocess
 import sys
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,10 @@ class Group:
     @property
     def name(self) -> str:
         return self.directory.replace("/", "-")
+
+    @property
+    def is_of_tests(self) -> bool:
+        return "selftests" in self.directory
 
     def out(self) -> Path:
         return OUT / self.name
@@ -57,7 +62,7 @@ def build(group: Group) -> None:
     if not (directory / "Makefile").exists():
         return
     command = ["make", "-s", "-C", str(directory), f"OUT={group.out()}", *group.arguments]
-    if "selftests" in group.directory:
+    if group.is_of_tests:
         command.append(f"KSELFTEST_DIR={source()}/tools/testing/selftests")
     group.out().mkdir(parents=True, exist_ok=True)
     result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False)
@@ -82,8 +87,11 @@ def is_built() -> bool:
     return OUT.exists()
 
 
-def programs(strict: bool = True) -> list[tuple[Path, Path]]:
-    """Build all programs. Unless strict, print failures and continue."""
+def programs(strict: bool = True, tests: Container[str] | None = None) -> list[tuple[Path, Path]]:
+    """Build all programs. Unless strict, print failures and continue.
+
+    With `tests`, return of the selftests only these: all of them take a second to unpack.
+    """
     everything = []
     with locked(TREE):
         copy(COPIED, TREE, ("--exclude=target/", "--exclude=__pycache__/"))
@@ -92,7 +100,11 @@ def programs(strict: bool = True) -> list[tuple[Path, Path]]:
                 continue
             try:
                 build(group)
-                everything += files(group)
+                everything += [
+                    (place, file)
+                    for place, file in files(group)
+                    if tests is None or not group.is_of_tests or file.name in tests
+                ]
             except Problem as problem:
                 if strict:
                     raise

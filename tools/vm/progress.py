@@ -6,15 +6,25 @@ check accounts for a slower or busier host.
 """
 
 import json
+import os
 import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from paths import JOBS
 from suites import Suite
 
-# Suites, or machines, that run at a time.
-AT_ONCE = 2
+# Bytes of memory for each machine. Few need that much.
+MACHINE_MEMORY = 3 << 30
+
+
+def at_once(processors: int, memory: int) -> int:
+    """How many suites, or machines, run at a time: many wait for a device or sleep."""
+    return max(2, min(2 * processors, memory // MACHINE_MEMORY))
+
+
+AT_ONCE = at_once(JOBS, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
 
 # Seconds for unknown ones: measured on two processors under other load.
 SUITE = {"debug": 60.0, "stock": 20.0, "": 10.0}

@@ -23,9 +23,9 @@ from machine import (
     timer_lost,
     what_stands_still,
 )
-from progress import Progress
+from progress import Progress, at_once
 from pulse import Pulse
-from suites import Guest, Suite
+from suites import Guest, Suite, canonical
 from suites import Output as Kind
 from tally import judge, read_cargo, read_tap
 
@@ -81,10 +81,17 @@ class SharedMachine(unittest.TestCase):
         self.assertIn("load_vfio && { suite a /tests/a; suite b /tests/b;", made[0].command()[-1])
 
     def test_the_longest_come_first_and_are_dealt_out(self) -> None:
-        names = "abcdefghij"[: TOGETHER + 2]
-        made = jobs(self.suites(*names), lambda suite: float(names.index(suite.name)))
-        self.assertEqual([job.name for job in made], [names[-1], names[-2]])
-        self.assertEqual(sum(len(job.suites) for job in made), len(names))
+        seconds = {"a": 0.2, "b": 0.3, "c": 0.4, "d": 0.6}
+        made = jobs(self.suites(*"abcd"), lambda suite: seconds[suite.name] * TOGETHER)
+        self.assertEqual(["".join(s.name for s in job.suites) for job in made], ["da", "cb"])
+
+    def test_one_that_takes_long_has_a_machine(self) -> None:
+        made = jobs(self.suites("a"), lambda _: 9.0 * TOGETHER)
+        self.assertEqual([job.name for job in made], ["a"])
+
+    def test_the_order_of_options_makes_no_other_machine(self) -> None:
+        self.assertEqual(canonical("--snp off  --edu 2 --share"), canonical("--edu 2 --share --snp off"))
+        self.assertNotEqual(canonical("--edu 2"), canonical("--edu 4"))
 
     def test_each_has_its_part_of_the_output(self) -> None:
         parts = Parts()
@@ -117,6 +124,11 @@ class HowFar(unittest.TestCase):
         self.addCleanup(scratch.cleanup)
         self.file = Path(scratch.name) / "times.json"
         self.progress = Progress(self.file, self.suites, [])
+
+    def test_machines_at_a_time_have_memory(self) -> None:
+        self.assertEqual(at_once(2, 24 << 30), 4)
+        self.assertEqual(at_once(8, 24 << 30), 8)
+        self.assertEqual(at_once(16, 1 << 30), 2)
 
     def test_counts_what_has_ended(self) -> None:
         self.progress.ended(self.suites[0], 5)

@@ -33,11 +33,19 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--log", type=Path, metavar="FILE", help="write the kernel log to FILE")
         command.add_argument("--no-module", action="store_true", help="leave out vfio_pgsize.ko")
         command.add_argument("--test-build", action="store_true", help="use the module's test build")
+        command.add_argument(
+            "--quick-path",
+            action="store_true",
+            help="use the test build, and the quick path of page states on the debug kernel, too",
+        )
         command.add_argument("--leaks", action="store_true", help="run kmemleak (debug kernel)")
         command.add_argument("--huge-1g", type=int, default=0, metavar="N", help="reserve N 1G pages (0)")
         command.add_argument("--append", default="", help="add to the kernel command line")
         command.add_argument("--qemu", default="", metavar="ARGS", help="add to QEMU's command line")
         command.add_argument("--strict", action="store_true", help="fail if a program does not build")
+        command.add_argument(
+            "--tests", metavar="NAMES", help="include only these selftests, separated by commas (all)"
+        )
         command.add_argument(
             "--no-reports",
             action="store_true",
@@ -72,6 +80,7 @@ def settings(arguments: argparse.Namespace) -> Settings:
         leaks=arguments.leaks,
         huge_1g=arguments.huge_1g,
         append=arguments.append,
+        quick_path=arguments.quick_path,
         qemu=shlex.split(arguments.qemu),
     )
 
@@ -100,8 +109,9 @@ def main() -> int:
         target = kernel(arguments.kernel)
         module = None
         if not arguments.no_module:
-            module = build_module(target, test=arguments.test_build)
-        built = programs(arguments.strict)
+            module = build_module(target, test=arguments.test_build or arguments.quick_path)
+        tests = None if arguments.tests is None else arguments.tests.split(",")
+        built = programs(arguments.strict, tests)
         if arguments.snp:
             built.append(ccp(target))
         machine = Machine(target, settings(arguments))

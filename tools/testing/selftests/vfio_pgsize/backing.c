@@ -112,7 +112,9 @@ static problem map_at(uint8_t *at, enum backing backing, uint64_t size)
 		return problem_is("no transparent huge pages: %m");
 	if (backing == ANON_4K)
 		madvise(va, size, MADV_NOHUGEPAGE);	/* fails if the kernel has no THP */
-	memset(va, 0, size);
+	/* MAP_POPULATE has cleared private huge pages. Shared memory it only maps for reading. */
+	if (!huge || fd >= 0)
+		memset(va, 0, size);
 	return NULL;
 }
 

@@ -26,7 +26,7 @@
 #define SIZE	MIB(8)
 /* Containers that come and go while others read: minimum number, and seconds. */
 #define ROUNDS	6
-#define SECONDS	20
+#define SECONDS	10
 
 static const char *const files[] = { "policy", "leaves", "counters" };
 

@@ -138,7 +138,7 @@ static void be_busy(void *arg, int ready)
 	struct vmm vmm;
 	int ret = 0;
 
-	if (memory_alloc(&memory, work == MAPS ? ANON_4K : HUGETLB_2M, MIB(256)) ||
+	if (memory_alloc(&memory, work == MAPS ? ANON_4K : HUGETLB_2M, MIB(32)) ||
 	    vmm_open(&vmm, VFIO_PGSIZE_IOMMU, 1))
 		_exit(1);
 	if (work == APPLIES)

@@ -159,7 +159,7 @@ static void convert(void *arg, int ready)
 	unsigned int seed = 1;
 	struct vmm vmm;
 
-	if (memory_alloc(&memory, ANON_4K, MIB(64)) || vmm_open(&vmm, VFIO_PGSIZE_IOMMU, 1) ||
+	if (memory_alloc(&memory, ANON_4K, MIB(16)) || vmm_open(&vmm, VFIO_PGSIZE_IOMMU, 1) ||
 	    dma_map(vmm.container, AT, memory.va, memory.size, READ_WRITE | STATEFUL) ||
 	    !kill_when_ready(ready))
 		_exit(1);
