@@ -27,6 +27,7 @@ class Group:
     place: str
     arguments: tuple[str, ...] = ()
     copied: tuple[str, ...] = ()  # files of the directory that are copied unchanged
+    runner: str = ""  # the script among them that runs all programs of the directory
 
     @property
     def name(self) -> str:
@@ -39,6 +40,10 @@ class Group:
     def out(self) -> Path:
         return OUT / self.name
 
+    def has_wanted(self, file: str, tests: Container[str] | None) -> bool:
+        """Whether a machine that runs only these selftests needs this file."""
+        return tests is None or not self.is_of_tests or file in tests or self.runner in tests
+
 
 GROUPS = (
     Group("samples/c", "/samples"),
@@ -49,7 +54,12 @@ GROUPS = (
         copied=("parameters_test.sh", "samples_test.sh"),
     ),
     Group("tools/testing/selftests/snp", "/tests"),
-    Group("tools/testing/selftests/vfio", "/tests", copied=("vfio_selftests.sh",)),
+    Group(
+        "tools/testing/selftests/vfio",
+        "/tests",
+        copied=("vfio_selftests.sh",),
+        runner="vfio_selftests.sh",
+    ),
     Group("tools/testing/qemu-l2", "/tests", copied=("qemu-l2.sh",)),
     Group("tools/testing/dpdk", "/tests", copied=("dpdk.sh",)),
     Group("tools/bench", "/tests"),
@@ -90,7 +100,8 @@ def is_built() -> bool:
 def programs(strict: bool = True, tests: Container[str] | None = None) -> list[tuple[Path, Path]]:
     """Build all programs. Unless strict, print failures and continue.
 
-    With `tests`, return of the selftests only these: all of them take a second to unpack.
+    With `tests`, return of the selftests only these, and what they run: all of them take a second
+    to unpack.
     """
     everything = []
     with locked(TREE):
@@ -103,7 +114,7 @@ def programs(strict: bool = True, tests: Container[str] | None = None) -> list[t
                 everything += [
                     (place, file)
                     for place, file in files(group)
-                    if tests is None or not group.is_of_tests or file.name in tests
+                    if group.has_wanted(file.name, tests)
                 ]
             except Problem as problem:
                 if strict:

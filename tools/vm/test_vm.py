@@ -23,6 +23,7 @@ from machine import (
     timer_lost,
     what_stands_still,
 )
+from programs import GROUPS
 from progress import Progress, at_once
 from pulse import Pulse
 from suites import Guest, Suite, canonical
@@ -303,6 +304,18 @@ class Hangs(unittest.TestCase):
         self.assertIn(what_stands_still(b""), AGAIN)
         self.assertIn(what_stands_still(up), AGAIN)
         self.assertNotIn(what_stands_still(up + hung), AGAIN)
+
+
+class WantedPrograms(unittest.TestCase):
+    def places(self, file: str, test: str) -> list[str]:
+        found = [group.directory for group in GROUPS if group.has_wanted(file, [test])]
+        return [Path(place).name for place in found if "selftests" in place]
+
+    def test_a_selftest_is_alone(self) -> None:
+        self.assertEqual(self.places("map_test", "policy_test"), [])
+
+    def test_a_script_has_the_programs_that_it_runs(self) -> None:
+        self.assertEqual(self.places("vfio_pci_device_test", "vfio_selftests.sh"), ["vfio"])
 
 
 class Cpio(unittest.TestCase):
