@@ -58,7 +58,8 @@ enum {
 /*
  * The parameter `gates`, in sysfs. Write: numbers separated by commas, two for each gate.
  * The first thread at the first step waits until a thread is at the second. A write clears
- * all earlier gates and their records.
+ * all earlier gates and their records. Threads go on waiting, for the same steps; an empty
+ * write also ends each wait.
  *
  * Read: a word for each step, in order, "reached/passed". Each is the ordinal of the event
  * among all events at steps since then; 0: it has not happened. Then a bitmap of steps at

@@ -80,6 +80,16 @@ problem gates_see(struct seen *seen)
 	return wrong;
 }
 
+problem gates_worked(void)
+{
+	struct seen seen;
+	problem wrong = gates_see(&seen);
+
+	if (!wrong && seen.given_up)
+		return problem_is("waiting was given up: steps %#lx", seen.given_up);
+	return wrong;
+}
+
 problem gates_wait(int step)
 {
 	struct wait wait = {};

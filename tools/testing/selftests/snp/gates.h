@@ -13,7 +13,7 @@ struct gates {
 };
 
 void gates_add(struct gates *gates, int waiter, int awaited);
-/* In effect, with empty records. */
+/* In effect, with empty records. No gates: whoever waits continues. */
 problem gates_set(const struct gates *gates);
 
 /* The order in which steps were reached and passed, from 1; 0: not yet. */
@@ -24,12 +24,14 @@ struct seen {
 };
 
 /*
- * How often an order is repeated if a thread was too slow: processors are emulated on a host
- * that may be busy, and the hook cannot wait long.
+ * How often an order is repeated if a thread was too slow for one that waits in the hook, which
+ * cannot wait long: processors are emulated on a host that may be busy.
  */
 #define GATES_TRIES	200
 
 problem gates_see(struct seen *seen);
+/* No wait was given up. */
+problem gates_worked(void);
 problem gates_wait(int step);
 
 const char *gates_name(int step);

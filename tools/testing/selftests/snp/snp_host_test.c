@@ -17,12 +17,16 @@
 #include "harness.h"
 #include "module.h"
 #include "scene.h"
+#include "wait.h"
 
 #define SIZE	MIB(16)
 
 /* Milliseconds to wait for a signal, and for the absence of one. */
-#define SOON	30000
+#define SOON	(PATIENCE * 1000)
 #define LONG	3500
+
+/* How often SNP goes off while calls are made, at least. */
+#define SWITCHES	20
 
 #define RMP_4K	VFIO_PGSIZE_RUN_RMP_4K
 #define RMP_2M	VFIO_PGSIZE_RUN_RMP_2M
@@ -191,7 +195,7 @@ struct switcher {
 	struct guest *guest;
 	pthread_t thread;
 	atomic_bool stop;
-	unsigned long switched;
+	atomic_ulong switched;
 	problem wrong;
 };
 
@@ -226,6 +230,7 @@ TEST_F_TIMEOUT(host, off_meanwhile, TIMEOUT)
 {
 	struct snp_host_raw rmpread = { .insn = SNP_HOST_RMPREAD, .spa = MIB(1) };
 	struct switcher switcher = { .guest = &self->guest };
+	struct wait wait = {};
 	struct timespec begin, now;
 	unsigned long rounds = 0, refused = 0, followed = 0;
 	int container = self->vmm.container;
@@ -249,24 +254,23 @@ TEST_F_TIMEOUT(host, off_meanwhile, TIMEOUT)
 		rounds++;
 		clock_gettime(CLOCK_MONOTONIC, &now);
 		seconds = now.tv_sec - begin.tv_sec;
-	} while (seconds < 8 || (seconds < 60 && (followed < 2 || !refused)));
+	} while (seconds < 8 || (seconds < PATIENCE && (followed < 2 || !refused ||
+							 switcher.switched <= SWITCHES)));
 	switcher.stop = true;
 	pthread_join(switcher.thread, NULL);
 	EXPECT_SOUND(switcher.wrong);
 	printf("# %lu rounds while SNP went off %lu times; a policy was refused %lu times, and not %lu times\n",
 	       rounds, switcher.switched, refused, followed);
-	EXPECT_LT(20, switcher.switched);
+	EXPECT_LT(SWITCHES, switcher.switched);
 	EXPECT_LT(0, refused);
 	EXPECT_LT(1, followed);
 	/* Without RMPREAD the check once a second finds it off, or on again. */
 	if (guest_execute(&self->guest, &rmpread) != SNP_HOST_UNDEFINED)
 		EXPECT_LT(0, signals(self->event, SOON));
 	/* It is on, and is found on. */
-	ret = policy_of_all(container, FOLLOW, UPTO_2M);
-	for (int i = 0; ret && i < 100; i++) {
-		nanosleep(&(struct timespec){ .tv_nsec = 100000000 }, NULL);
+	do {
 		ret = policy_of_all(container, FOLLOW, UPTO_2M);
-	}
+	} while (ret && wait_more(&wait, 10 * MOMENT));
 	EXPECT_EQ(0, ret);
 	ASSIGN(PAGE_OF(3, 1));
 	SMALL_SOON(BIT(3));

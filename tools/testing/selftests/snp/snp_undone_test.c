@@ -23,9 +23,6 @@
 /* The worker checks everything for the last time so many seconds after the hook was registered. */
 #define LOOKS	10
 
-/* How often an order is repeated if a thread was too slow: the processors are emulated. */
-#define TRIES	10
-
 FIXTURE(undone) {
 	struct vmm vmm;
 	struct memory memory;
@@ -153,7 +150,7 @@ TEST_F_TIMEOUT(undone, mapped_meanwhile, TIMEOUT)
 	struct seen seen = { .given_up = 1 };
 
 	ASSERT_SOUND(vmm_policy(&self->vmm, variant->flags, UPTO_2M));
-	for (int i = 0; i < TRIES && seen.given_up; i++) {
+	for (int i = 0; i < GATES_TRIES && seen.given_up; i++) {
 		if (i)
 			ASSERT_SOUND(dma_unmap_exactly(self->vmm.container, AT, MIB(2)));
 		ASSERT_SOUND(follow_stats(&self->vmm, &self->before));
@@ -172,7 +169,7 @@ TEST_F_TIMEOUT(undone, policy_set_meanwhile, TIMEOUT)
 	flags_of_thread = &variant->flags;
 	ASSERT_SOUND(map(self));
 	/* The call waits in vain: it is in transit until it gives up. */
-	for (int i = 0; i < TRIES && now.splits == self->before.splits; i++) {
+	for (int i = 0; i < GATES_TRIES && now.splits == self->before.splits; i++) {
 		ASSERT_SOUND(vmm_policy(&self->vmm, 0, UPTO_2M));
 		ASSERT_SOUND(follow_stats(&self->vmm, &self->before));
 		ASSERT_SOUND(while_under_way(self, policy_thread, PGSIZE_STEP_POLICY_WATCHED,

@@ -104,9 +104,11 @@ FIXTURE_TEARDOWN(race)
 TEST_F_TIMEOUT(race, closed, TIMEOUT)
 {
 	time_t start = time(NULL);
+	struct wait wait = {};
 	int round;
 
-	for (round = 0; round < 4 || goes_on(start); round++) {
+	for (round = 0; round < 4 || goes_on(start) ||
+			((!self->done || !self->late) && wait_more(&wait, 0)); round++) {
 		struct vmm vmm;
 
 		ASSERT_SOUND(vmm_open(&vmm, VFIO_PGSIZE_IOMMU, 1));

@@ -16,15 +16,13 @@
 #include "module.h"
 #include "units.h"
 #include "vmm.h"
+#include "wait.h"
 
 #define AT	GIB(1)
 #define PAGES	16
 #define SIZE	(PAGES * PAGE)
 #define READ	VFIO_DMA_MAP_FLAG_READ
 #define WRITE	VFIO_DMA_MAP_FLAG_WRITE
-
-/* A call that waits for memory is killed after this many seconds. */
-#define PATIENCE	20
 
 FIXTURE(user_memory) {
 	struct vmm vmm;
