@@ -36,6 +36,7 @@ KERNELS_OF = {
     "snp_lost_test": ("debug",),  # makes allocations fail
     "snp_lost_race_test": ("debug",),  # makes allocations fail
     "concurrent_calls_test": ("stock", "debug"),
+    "type1_claims_test": ("stock", "debug"),
     "state_pins_test": ("stock", "debug"),
     "unload_test": ("stock", "debug"),
     "page_state_fault_test": ("debug",),  # makes allocations fail

@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "calls.h"
 #include "gates.h"
 #include "harness.h"
 #include "module.h"
@@ -25,18 +26,6 @@
 #define SHARED		VFIO_PGSIZE_STATE_SHARED
 #define PRIVATE		VFIO_PGSIZE_STATE_PRIVATE
 #define ALL		VFIO_DMA_UNMAP_FLAG_ALL
-
-/* The work of a thread that has to wait. */
-struct call {
-	pthread_t thread;
-	int container;
-	enum { MAP, UNMAP, STATE } what;
-	const void *va;
-	uint64_t size;
-	uint32_t flags;		/* for MAP or UNMAP; for STATE the state */
-	int ret;
-	bool returned;
-};
 
 FIXTURE(concurrent) {
 	struct vmm vmm;
@@ -76,83 +65,18 @@ FIXTURE_TEARDOWN(concurrent)
 	EXPECT_SOUND(module_require(""));
 }
 
-static int change_state(int container, uint64_t iova, uint64_t size, uint32_t state)
-{
-	struct vfio_pgsize_state change = { .iova = iova, .size = size, .state = state };
-	uint32_t nr = 1;
-
-	return set_state(container, &change, &nr);
-}
-
-static int make(struct call *call)
-{
-	if (call->what == MAP)
-		return dma_map(call->container, AT, call->va, call->size, call->flags);
-	if (call->what == UNMAP)
-		return dma_unmap(call->container, call->flags & ALL ? 0 : AT, &call->size,
-				 call->flags);
-	return change_state(call->container, AT, call->size, call->flags);
-}
-
-static void *caller(void *arg)
-{
-	struct call *call = arg;
-
-	call->ret = make(call);
-	__atomic_store_n(&call->returned, true, __ATOMIC_RELEASE);
-	return NULL;
-}
-
-static problem begin(struct call *call)
-{
-	return pthread_create(&call->thread, NULL, caller, call) ? problem_is("no thread") : NULL;
-}
-
-static bool has_returned(struct call *call)
-{
-	return __atomic_load_n(&call->returned, __ATOMIC_ACQUIRE);
-}
-
 /* The call at AT begins, and waits until an unmap. */
 static problem hold(Concurrent *self, bool states, const void *va, uint32_t flags)
 {
-	struct gates gates = {};
-	problem wrong;
-
 	self->slow = (struct call){
-		.container = self->vmm.container, .what = states ? STATE : MAP, .va = va,
-		.size = SIZE, .flags = states ? SHARED : flags,
+		.container = self->vmm.container, .what = states ? STATE : MAP, .iova = AT,
+		.va = va, .size = SIZE, .flags = states ? SHARED : flags,
 	};
-	gates_add(&gates, PGSIZE_STEP_MAP_CLAIMED, PGSIZE_STEP_UNMAP_BEGINS);
-	wrong = gates_set(&gates);
-	if (!wrong)
-		wrong = begin(&self->slow);
-	return wrong ? wrong : gates_wait(PGSIZE_STEP_MAP_CLAIMED);
+	return call_hold(&self->slow);
 }
 
 #define HOLD_WITH(flags) ASSERT_SOUND(hold(self, variant->states, self->memory.va, flags))
 #define HOLD() HOLD_WITH(READ_WRITE)
-
-/* It continues; the gate was not given up. */
-static problem let_go(Concurrent *self)
-{
-	uint64_t size = PAGE;
-	struct seen seen;
-	problem wrong;
-	int ret;
-
-	if (has_returned(&self->slow))
-		return problem_is("the call was not held");
-	/* An empty range also passes the step. */
-	ret = dma_unmap(self->vmm.container, GIB(64), &size, 0);
-	if (ret || size)
-		return problem_is("unmapping nothing: %s, %#lx bytes", strerror(-ret), size);
-	pthread_join(self->slow.thread, NULL);
-	wrong = gates_see(&seen);
-	if (!wrong && seen.given_up)
-		return problem_is("waiting was given up: steps %#lx", seen.given_up);
-	return wrong;
-}
 
 /* Others do not wait. */
 TEST_F_TIMEOUT(concurrent, others_go_on, TIMEOUT)
@@ -194,7 +118,7 @@ TEST_F_TIMEOUT(concurrent, others_go_on, TIMEOUT)
 	EXPECT_EQ(NULL, strstr(text, "busy"));
 	EXPECT_NE(NULL, strstr(text, "0x1000 "));
 
-	EXPECT_SOUND(let_go(self));
+	EXPECT_SOUND(call_let_go(&self->slow));
 	EXPECT_EQ(0, self->slow.ret);
 	EXPECT_SOUND(vmm_moves_bytes(&self->vmm, 0, AT, self->memory.va, SIZE));
 	EXPECT_SOUND(dma_unmap_exactly(container, GIB(16), MIB(1)));
@@ -218,15 +142,15 @@ TEST_F_TIMEOUT(concurrent, unmap_waits, TIMEOUT)
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		struct call unmap = {
 			.container = self->vmm.container, .what = UNMAP,
-			.size = cases[i].size, .flags = cases[i].flags,
+			.iova = cases[i].flags & ALL ? 0 : AT, .size = cases[i].size, .flags = cases[i].flags,
 		};
 		uint64_t size = 0;
 
 		HOLD();
-		ASSERT_SOUND(begin(&unmap));
+		ASSERT_SOUND(call_begin(&unmap));
 		usleep(100000);
-		EXPECT_FALSE(has_returned(&unmap));
-		ASSERT_SOUND(let_go(self));
+		EXPECT_FALSE(call_has_returned(&unmap));
+		ASSERT_SOUND(call_let_go(&self->slow));
 		EXPECT_EQ(0, self->slow.ret);
 		pthread_join(unmap.thread, NULL);
 		EXPECT_EQ(0, unmap.ret);
@@ -249,15 +173,15 @@ TEST_F_TIMEOUT(concurrent, unmap_waits, TIMEOUT)
 TEST_F_TIMEOUT(concurrent, unmap_of_what_fails, TIMEOUT)
 {
 	struct call unmap = {
-		.container = self->vmm.container, .what = UNMAP, .size = SIZE,
+		.container = self->vmm.container, .what = UNMAP, .iova = AT, .size = SIZE,
 	};
 
 	ASSERT_EQ(0, munmap(self->memory.va + MIB(2), MIB(2)));
 	HOLD();
-	ASSERT_SOUND(begin(&unmap));
+	ASSERT_SOUND(call_begin(&unmap));
 	usleep(100000);
-	EXPECT_FALSE(has_returned(&unmap));
-	ASSERT_SOUND(let_go(self));
+	EXPECT_FALSE(call_has_returned(&unmap));
+	ASSERT_SOUND(call_let_go(&self->slow));
 	EXPECT_EQ(-EFAULT, self->slow.ret);
 	pthread_join(unmap.thread, NULL);
 	EXPECT_EQ(0, unmap.ret);
@@ -269,21 +193,23 @@ TEST_F_TIMEOUT(concurrent, unmap_of_what_fails, TIMEOUT)
 TEST_F_TIMEOUT(concurrent, states_wait, TIMEOUT)
 {
 	struct call take = {
-		.container = self->vmm.container, .what = STATE, .size = MIB(3), .flags = PRIVATE,
+		.container = self->vmm.container, .what = STATE, .iova = AT, .size = MIB(3),
+		.flags = PRIVATE,
 	};
 	struct call again = {
-		.container = self->vmm.container, .what = STATE, .size = SIZE, .flags = SHARED,
+		.container = self->vmm.container, .what = STATE, .iova = AT, .size = SIZE,
+		.flags = SHARED,
 	};
 
 	/* All of it shared from the start, or by a change. */
 	HOLD_WITH(READ_WRITE | STATEFUL | VFIO_PGSIZE_MAP_SHARED);
-	ASSERT_SOUND(begin(&take));
+	ASSERT_SOUND(call_begin(&take));
 	usleep(100000);
-	ASSERT_SOUND(begin(&again));
+	ASSERT_SOUND(call_begin(&again));
 	usleep(100000);
-	EXPECT_FALSE(has_returned(&take));
-	EXPECT_FALSE(has_returned(&again));
-	ASSERT_SOUND(let_go(self));
+	EXPECT_FALSE(call_has_returned(&take));
+	EXPECT_FALSE(call_has_returned(&again));
+	ASSERT_SOUND(call_let_go(&self->slow));
 	pthread_join(take.thread, NULL);
 	pthread_join(again.thread, NULL);
 	EXPECT_EQ(0, self->slow.ret);
@@ -314,7 +240,7 @@ TEST_F_TIMEOUT(concurrent, killed_while_waiting, TIMEOUT)
 	ASSERT_EQ(0, kill(pid, SIGKILL));
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
 	EXPECT_TRUE(WIFSIGNALED(status));
-	ASSERT_SOUND(let_go(self));
+	ASSERT_SOUND(call_let_go(&self->slow));
 	EXPECT_EQ(0, self->slow.ret);
 	EXPECT_SOUND(vmm_moves_bytes(&self->vmm, 0, AT, self->memory.va, SIZE));
 	/* Nor does its claim block others. */
@@ -328,7 +254,7 @@ TEST_F_TIMEOUT(concurrent, attach, TIMEOUT)
 	HOLD();
 	ASSERT_SOUND(vmm_attach(&self->vmm, 1));
 	EXPECT_EQ(2, vmm_domains(&self->vmm));
-	ASSERT_SOUND(let_go(self));
+	ASSERT_SOUND(call_let_go(&self->slow));
 	EXPECT_EQ(0, self->slow.ret);
 	for (int i = 0; i < 2; i++) {
 		EXPECT_SOUND(vmm_moves_bytes(&self->vmm, i, AT, self->memory.va, SIZE));
@@ -346,7 +272,7 @@ TEST_F_TIMEOUT(concurrent, detach, TIMEOUT)
 	HOLD();
 	vmm_detach(&self->vmm, 1);
 	EXPECT_EQ(1, vmm_domains(&self->vmm));
-	ASSERT_SOUND(let_go(self));
+	ASSERT_SOUND(call_let_go(&self->slow));
 	EXPECT_EQ(0, self->slow.ret);
 	EXPECT_SOUND(vmm_moves_bytes(&self->vmm, 0, AT, self->memory.va, SIZE));
 	EXPECT_SOUND(dma_unmap_exactly(self->vmm.container, AT, SIZE));
@@ -356,15 +282,11 @@ TEST_F_TIMEOUT(concurrent, detach, TIMEOUT)
 /* The last group removes all mappings: the call finds its mapping gone, and pins nothing. */
 TEST_F_TIMEOUT(concurrent, last_group_leaves, TIMEOUT)
 {
-	struct seen seen;
-
 	HOLD();
 	/* Unmaps everything, which is what the call waits for. */
 	vmm_detach(&self->vmm, 0);
-	pthread_join(self->slow.thread, NULL);
+	EXPECT_SOUND(call_end(&self->slow));
 	EXPECT_TRUE(self->slow.ret == -EINVAL || (variant->states && self->slow.ret == -ENOENT));
-	ASSERT_SOUND(gates_see(&seen));
-	EXPECT_EQ(0, seen.given_up);
 	EXPECT_SOUND(account_rose(&self->vmm.before, 0, 0));
 }
 
