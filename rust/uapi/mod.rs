@@ -275,13 +275,12 @@ fn get_stats(container: &Container, user: UserPtr) -> Result {
         return Err(EINVAL);
     }
     check_missed();
-    write(
-        user,
-        &bindings::vfio_pgsize_stats {
-            argsz: request.argsz,
-            ..stats(&*container.lock()?)
-        },
-    )
+    // A `let`, so that the lock is dropped before userspace is written to.
+    let answer = bindings::vfio_pgsize_stats {
+        argsz: request.argsz,
+        ..stats(&*container.lock()?)
+    };
+    write(user, &answer)
 }
 
 fn set_event(container: &Container, user: UserPtr) -> Result {

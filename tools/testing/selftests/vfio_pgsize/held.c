@@ -16,7 +16,9 @@
 problem held_open(struct held *held)
 {
 	struct uffdio_api api = { .api = UFFD_API };
-	struct uffdio_register range = { .mode = UFFDIO_REGISTER_MODE_MISSING };
+	struct uffdio_register range = {
+		.mode = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP,
+	};
 
 	held->page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (held->page == MAP_FAILED)
@@ -43,18 +45,37 @@ problem held_is_wanted(struct held *held)
 	return NULL;
 }
 
-problem held_comes(struct held *held, const void *content, unsigned int size)
+static problem comes(struct held *held, const void *content, unsigned int size, uint64_t mode)
 {
 	static __thread char page[PAGE] __attribute__((aligned(PAGE)));
 	struct uffdio_copy copy = {
 		.dst = (uintptr_t)held->page,
 		.src = (uintptr_t)page,
 		.len = PAGE,
+		.mode = mode,
 	};
 
 	memset(page, 0, sizeof(page));
 	memcpy(page, content, size);
 	return ioctl(held->uffd, UFFDIO_COPY, &copy) ? problem_is("UFFDIO_COPY: %m") : NULL;
+}
+
+problem held_comes(struct held *held, const void *content, unsigned int size)
+{
+	return comes(held, content, size, 0);
+}
+
+problem held_comes_unwritable(struct held *held, const void *content, unsigned int size)
+{
+	return comes(held, content, size, UFFDIO_COPY_MODE_WP);
+}
+
+problem held_is_released(struct held *held)
+{
+	struct uffdio_writeprotect range = { .range = { (uintptr_t)held->page, PAGE } };
+
+	return ioctl(held->uffd, UFFDIO_WRITEPROTECT, &range) ?
+		       problem_is("UFFDIO_WRITEPROTECT: %m") : NULL;
 }
 
 void held_goes(struct held *held)

@@ -15,6 +15,9 @@ problem held_open(struct held *held);
 problem held_is_wanted(struct held *held);
 /* Provide the page, which begins with this. */
 problem held_comes(struct held *held, const void *content, unsigned int size);
+/* The same, for reading: whoever writes to it waits, until it is released. */
+problem held_comes_unwritable(struct held *held, const void *content, unsigned int size);
+problem held_is_released(struct held *held);
 /* Remove the page again. */
 void held_goes(struct held *held);
 void held_close(struct held *held);

@@ -17,6 +17,9 @@
 #define AT	GIB(1)
 #define SIZE	MIB(1)
 
+/* Seconds that a call takes at most if it need not wait. */
+#define ENOUGH	30
+
 /* The arguments of the calls. */
 static struct memory memory;
 static struct vfio_pgsize_run runs[4];
@@ -102,21 +105,24 @@ FIXTURE(late) {
 FIXTURE_VARIANT(late) {
 	unsigned long command;
 	int array;	/* the late part is what the argument points to */
+	int answers;	/* the call writes to that part */
 };
 
-#define LATE(name, command_, array_)	\
-	FIXTURE_VARIANT_ADD(late, name) { .command = (command_), .array = (array_) }
+#define LATE(name, command_, array_, answers_)	\
+	FIXTURE_VARIANT_ADD(late, name) {	\
+		.command = (command_), .array = (array_), .answers = (answers_),	\
+	}
 
-LATE(get_info, VFIO_IOMMU_GET_INFO, 0);
-LATE(map, VFIO_IOMMU_MAP_DMA, 0);
-LATE(unmap, VFIO_IOMMU_UNMAP_DMA, 0);
-LATE(get_policy, VFIO_PGSIZE_GET_POLICY, 0);
-LATE(set_policy, VFIO_PGSIZE_SET_POLICY, 0);
-LATE(query, VFIO_PGSIZE_QUERY, 0);
-LATE(get_stats, VFIO_PGSIZE_GET_STATS, 0);
-LATE(set_event, VFIO_PGSIZE_SET_EVENT, 0);
-LATE(set_state, VFIO_PGSIZE_SET_STATE, 0);
-LATE(set_state_array, VFIO_PGSIZE_SET_STATE, 1);
+LATE(get_info, VFIO_IOMMU_GET_INFO, 0, 1);
+LATE(map, VFIO_IOMMU_MAP_DMA, 0, 0);
+LATE(unmap, VFIO_IOMMU_UNMAP_DMA, 0, 1);
+LATE(get_policy, VFIO_PGSIZE_GET_POLICY, 0, 1);
+LATE(set_policy, VFIO_PGSIZE_SET_POLICY, 0, 0);
+LATE(query, VFIO_PGSIZE_QUERY, 0, 1);
+LATE(get_stats, VFIO_PGSIZE_GET_STATS, 0, 1);
+LATE(set_event, VFIO_PGSIZE_SET_EVENT, 0, 0);
+LATE(set_state, VFIO_PGSIZE_SET_STATE, 0, 1);
+LATE(set_state_array, VFIO_PGSIZE_SET_STATE, 1, 0);
 
 /* A call in progress: it has found its container, and waits for the page. */
 FIXTURE_SETUP(late)
@@ -195,6 +201,46 @@ TEST_F_TIMEOUT(late, group_is_back, TIMEOUT)
 TEST_F_TIMEOUT(late, nothing_is_gone, TIMEOUT)
 {
 	COMES(self);
+	EXPECT_EQ(0, self->call.result);
+	ASSERT_EQ(0, group_leave(self->place.group));
+}
+
+static bool ends(struct call *call)
+{
+	struct timespec end;
+
+	clock_gettime(CLOCK_REALTIME, &end);
+	end.tv_sec += ENOUGH;
+	return !pthread_timedjoin_np(call->thread, NULL, &end);
+}
+
+/* The answer cannot be written yet: nobody waits for the container meanwhile. */
+TEST_F_TIMEOUT(late, answer_waits, TIMEOUT)
+{
+	union argument argument = argument_of(VFIO_PGSIZE_GET_POLICY);
+	struct call other = {
+		.container = self->place.container,
+		.command = VFIO_PGSIZE_GET_POLICY,
+		.argument = &argument,
+	};
+	bool ended;
+
+	if (!variant->answers) {
+		COMES(self);
+		SKIP(return, "the call has no answer");
+	}
+	ASSERT_SOUND(held_comes_unwritable(&self->held, &self->argument, sizeof(self->argument)));
+	ASSERT_SOUND(held_is_wanted(&self->held));
+	ASSERT_EQ(0, pthread_create(&other.thread, NULL, do_call, &other));
+	ended = ends(&other);
+	EXPECT_TRUE(ended) {
+		TH_LOG("another call waits for the answer of this one");
+	}
+	ASSERT_SOUND(held_is_released(&self->held));
+	ASSERT_EQ(0, pthread_join(self->call.thread, NULL));
+	if (!ended)
+		ASSERT_EQ(0, pthread_join(other.thread, NULL));
+	EXPECT_EQ(0, other.result);
 	EXPECT_EQ(0, self->call.result);
 	ASSERT_EQ(0, group_leave(self->place.group));
 }
