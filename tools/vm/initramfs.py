@@ -137,7 +137,8 @@ def initramfs(
     """The whole initramfs; programs are (place in the machine, file)."""
     archive = Archive()
     archive.file(Path("/init"), (HERE / "guest/init").read_bytes(), 0o755)
-    archive.copy(Path("/lib/vm.sh"), HERE / "guest/vm.sh")
+    for name in ("vm.sh", "tap.sh"):
+        archive.copy(Path("/lib") / name, HERE / "guest" / name)
     archive.file(Path("/command"), command.encode() + b"\n")
     lines = [f"{name}={shlex.quote(value)}\n" for name, value in parameters.items()]
     archive.file(Path("/parameters"), "".join(lines).encode())

@@ -25,59 +25,13 @@ while [ $# -gt 0 ]; do
 done
 
 . /lib/vm.sh
+. /lib/tap.sh
 
-# Seconds until what is waited for does not come any more: the host may be busy.
-patience=300
 # Packets that each card is to receive: they go round and round.
 packets=2000
-number=0
-failed=0
-
-# result STATUS TEXT: one test
-result() {
-	number=$((number + 1))
-	if [ "$1" -eq 0 ]; then
-		echo "ok $number - $backend: $2"
-	else
-		echo "not ok $number - $backend: $2"
-		failed=1
-	fi
-}
-
-bail() {
-	echo "Bail out! $1"
-	exit 1
-}
-
-# Wait until a command succeeds.
-wait_for() {
-	local left=$((patience * 5))
-
-	until "$@"; do
-		left=$((left - 1))
-		[ $left -gt 0 ] || return 1
-		usleep 200000
-	done
-}
 
 has_line() {
 	grep -q "$1" /tmp/dpdk.log
-}
-
-# Pages that are pinned.
-pinned() {
-	awk '/^nr_foll_pin_acquired / { sum += $2 } /^nr_foll_pin_released / { sum -= $2 }
-	     END { print sum }' /proc/vmstat
-}
-
-# shellcheck disable=SC2317 # wait_for calls it
-pinned_at_least() {
-	[ "$(pinned)" -ge "$1" ]
-}
-
-# shellcheck disable=SC2317 # wait_for calls it
-pinned_at_most() {
-	[ "$(pinned)" -le "$1" ]
 }
 
 # Leaves of the container that are of 2M or larger, then those that are smaller.
@@ -162,14 +116,18 @@ hotplug() {
 	result $? "it goes on: $now and then $(received 0) packets received"
 }
 
+# By this module, whose name in results is this: tests_of_backend MODULE NAME
 tests_of_backend() {
+	module=$1
+	# shellcheck disable=SC2034 # /lib/tap.sh reads it
+	about=$2
 	before=$(pinned)
 	start_testpmd
 	result $? "huge pages: it starts"
-	[ "$(cat /sys/module/$module/refcnt)" -gt 0 ] && has_line "Selected IOVA mode 'VA'"
+	[ "$(cat "/sys/module/$module/refcnt")" -gt 0 ] && has_line "Selected IOVA mode 'VA'"
 	result $? "$module serves, and IOVAs are the process's addresses"
 	forwards "huge pages"
-	if [ $module = vfio_pgsize ]; then
+	if [ "$module" = vfio_pgsize ]; then
 		found=$(leaves)
 		[ "${found% *}" -gt 0 ] && [ "${found#* }" -eq 0 ]
 		result $? "huge pages: leaves of 2M and more, and smaller ones: $found"
@@ -181,10 +139,7 @@ tests_of_backend() {
 	result $? "no huge pages: it starts"
 	forwards "no huge pages"
 	ends "no huge pages"
-	dmesg -c | grep -E 'IO_PAGE_FAULT|AMD-Vi: Event|WARNING:|BUG:|Oops' | sed 's/^/# /' >/tmp/dpdk.faults
-	cat /tmp/dpdk.faults
-	[ ! -s /tmp/dpdk.faults ]
-	result $? "the kernel logged no IOMMU fault and no warning"
+	log_is_clean
 }
 
 [ -e "$root/usr/bin/dpdk-testpmd" ] || bail "no DPDK in $root: is the machine run with --share?"
@@ -193,9 +148,7 @@ cards=
 for nic in $nics; do
 	cards="$cards -a $nic"
 done
-mount --rbind /dev "$root/dev" && mount --bind /proc "$root/proc" &&
-	mount --rbind /sys "$root/sys" && mount -t tmpfs tmpfs "$root/tmp" ||
-	bail "can not mount over $root"
+enter_root "$root"
 echo 192 >/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages
 mkfifo /tmp/dpdk.in
 exec 6<>/tmp/dpdk.in
@@ -203,12 +156,10 @@ dmesg -c >/dev/null
 
 echo "1..29"
 [ ! -d /sys/module/vfio_pgsize ] || rmmod vfio_pgsize || bail "vfio_pgsize is in use"
-backend=type1 module=vfio_iommu_type1
-tests_of_backend
+tests_of_backend vfio_iommu_type1 type1
 load_pgsize serve_type1=1 || bail "vfio_pgsize does not load"
 rmmod vfio_iommu_type1 || bail "vfio_iommu_type1 is in use"
-backend=vfio_pgsize module=vfio_pgsize
-tests_of_backend
+tests_of_backend vfio_pgsize vfio_pgsize
 rmmod vfio_pgsize
 modprobe vfio_iommu_type1 allow_unsafe_interrupts=1
-exit $failed
+exit "$failed"

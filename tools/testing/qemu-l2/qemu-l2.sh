@@ -36,34 +36,10 @@ while [ $# -gt 0 ]; do
 done
 
 . /lib/vm.sh
+. /lib/tap.sh
 
-# Seconds until what is waited for does not come any more: the host may be busy.
-patience=300
 guest_mib=256
 device=0000:00:03.0
-number=0
-failed=0
-
-# result STATUS TEXT: one test
-result() {
-	number=$((number + 1))
-	if [ "$1" -eq 0 ]; then
-		echo "ok $number - $2"
-	else
-		echo "not ok $number - $2"
-		failed=1
-	fi
-}
-
-skip() {
-	number=$((number + 1))
-	echo "ok $number - $1 # SKIP $2"
-}
-
-bail() {
-	echo "Bail out! $1"
-	exit 1
-}
 
 use_count() {
 	cat "/sys/module/$backend/refcnt"
@@ -73,7 +49,7 @@ use_count() {
 reachable() {
 	total=0
 	echo "list $device" >&4
-	while read -r -t $patience first size pgsize access <&4; do
+	while read -r -t "$patience" first size pgsize access <&4; do
 		case $first in
 		end) echo $total; return 0 ;;
 		mismatch) echo "# oracle: $size $pgsize $access" >&2; return 1 ;;
@@ -84,14 +60,15 @@ reachable() {
 	return 1
 }
 
-# Wait until QEMU's output has a line that begins with "l2:", and the end of it: it is the last.
-wait_for_guest() {
-	for _ in $(seq $((patience * 10))); do
-		grep -q '^l2: ' /tmp/l2.log && [ "$(tail -c 1 /tmp/l2.log | tr '\n' .)" = . ] && return 0
-		kill -0 "$qemu" 2>/dev/null || return 1
-		usleep 100000
-	done
-	return 1
+# shellcheck disable=SC2317 # wait_for calls it
+is_gone() {
+	! kill -0 "$1" 2>/dev/null
+}
+
+# QEMU's output has a line that begins with "l2:", and the end of it: it is the last. Or QEMU ended.
+# shellcheck disable=SC2317 # wait_for calls it
+guest_has_spoken() {
+	grep -q '^l2: ' /tmp/l2.log && [ "$(tail -c 1 /tmp/l2.log | tr '\n' .)" = . ] || is_gone "$qemu"
 }
 
 [ -x "$init" ] || bail "$init is not there"
@@ -112,9 +89,7 @@ before=$(use_count)
 
 mkdir -p /tmp/l2
 cp "$init" /tmp/l2/init
-mount --bind /dev "$root/dev" && mount --bind /proc "$root/proc" &&
-	mount --bind /sys "$root/sys" && mount -t tmpfs tmpfs "$root/tmp" ||
-	bail "cannot mount over $root"
+enter_root "$root"
 (cd /tmp/l2 && echo init | cpio -o -H newc 2>/dev/null) > "$root/tmp/l2.cpio"
 mkfifo /tmp/l2.console
 exec 5<>/tmp/l2.console
@@ -126,7 +101,7 @@ chroot "$root" /usr/bin/qemu-system-x86_64 -M q35,accel=kvm -cpu host -m $guest_
 	-device vfio-pci,host=$device,addr=8 </tmp/l2.console >/tmp/l2.log 2>&1 &
 qemu=$!
 
-wait_for_guest
+wait_for guest_has_spoken
 tr -d '\r' </tmp/l2.log | sed 's/^/# /'
 grep -q '^l2: [1-9][0-9]* pages copied by the device' /tmp/l2.log
 result $? "the guest's device copies its memory by DMA"
@@ -152,18 +127,12 @@ else
 fi
 
 echo >&5
-for _ in $(seq $((patience * 10))); do
-	kill -0 "$qemu" 2>/dev/null || break
-	usleep 100000
-done
+wait_for is_gone "$qemu"
 kill "$qemu" 2>/dev/null
 wait "$qemu"
 status=$?
 [ $status -eq 0 ] && [ "$(use_count)" -eq "$before" ]
 result $? "QEMU ends (status $status) and lets go of $backend ($(use_count) uses)"
 
-dmesg | grep -E 'IO_PAGE_FAULT|AMD-Vi: Event|WARNING:|BUG:|Oops' | sed 's/^/# /' >/tmp/l2.faults
-cat /tmp/l2.faults
-[ ! -s /tmp/l2.faults ]
-result $? "the kernel logged no IOMMU fault and no warning"
-exit $failed
+log_is_clean
+exit "$failed"

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# /lib/tap.sh: what shell tests with programs of the build root have in common:
+# results, waiting, pinned pages, the kernel's log.
+# shellcheck disable=SC2034 # the tests read what is set here
+
+# Seconds until what is waited for does not come any more: the host may be busy.
+patience=300
+number=0
+failed=0
+
+# One test: result STATUS TEXT. $about, if there is one, precedes the text.
+result() {
+	number=$((number + 1))
+	if [ "$1" -eq 0 ]; then
+		echo "ok $number - ${about:+$about: }$2"
+	else
+		echo "not ok $number - ${about:+$about: }$2"
+		failed=1
+	fi
+}
+
+skip() {
+	number=$((number + 1))
+	echo "ok $number - ${about:+$about: }$1 # SKIP $2"
+}
+
+bail() {
+	echo "Bail out! $1"
+	exit 1
+}
+
+# Wait until a command succeeds.
+wait_for() {
+	local left=$((patience * 5))
+
+	until "$@"; do
+		left=$((left - 1))
+		[ $left -gt 0 ] || return 1
+		usleep 200000
+	done
+}
+
+# Pages that are pinned.
+pinned() {
+	awk '/^nr_foll_pin_acquired / { sum += $2 } /^nr_foll_pin_released / { sum -= $2 }
+	     END { print sum }' /proc/vmstat
+}
+
+pinned_at_least() {
+	[ "$(pinned)" -ge "$1" ]
+}
+
+pinned_at_most() {
+	[ "$(pinned)" -le "$1" ]
+}
+
+# Programs in this root see the machine's devices and processes: enter_root DIR
+enter_root() {
+	mount --rbind /dev "$1/dev" && mount --bind /proc "$1/proc" &&
+		mount --rbind /sys "$1/sys" && mount -t tmpfs tmpfs "$1/tmp" ||
+		bail "cannot mount over $1"
+}
+
+# One test: since the last time, the log has neither IOMMU faults nor warnings.
+log_is_clean() {
+	dmesg -c | grep -E 'IO_PAGE_FAULT|AMD-Vi: Event|WARNING:|BUG:|Oops' | sed 's/^/# /' >/tmp/reports
+	cat /tmp/reports
+	[ ! -s /tmp/reports ]
+	result $? "the kernel logged no IOMMU fault and no warning"
+}
