@@ -12,6 +12,7 @@ help:
 	@echo "make demo       demonstrate the module in a virtual machine"
 	@echo "make check      run all tests; ONLY='NAME...' runs some, LIST=1 lists them,"
 	@echo "                BUSY=N runs N endless loops on each processor meanwhile"
+	@echo "make soak-viommu  run a long test of QEMU's emulated IOMMUs, see Documentation/testing.rst"
 	@echo "make modules    build vfio_pgsize.ko for Debian's kernel, into build/<release>/"
 	@echo "                KDIR=DIR: for the kernel whose full, prepared source is DIR"
 	@echo "make vm         open a shell in the virtual machine; ARGS= options of tools/vm/vm.py"
@@ -34,6 +35,9 @@ demo:
 check:
 	@$(INSIDE) tools/vm/check.py $(if $(LIST),--list) $(if $(ONLY),--only '$(ONLY)') \
 		$(if $(BUSY),--busy '$(BUSY)')
+
+soak-viommu:
+	@$(INSIDE) tools/vm/check.py --soak --only viommu
 
 ifdef KDIR
 modules:
@@ -78,4 +82,4 @@ clean:
 distclean: clean
 	rm -rf --one-file-system "$(CACHE)"
 
-.PHONY: help demo check modules vm snp-qemu bench fmt lint clippy doc clean distclean
+.PHONY: help demo check soak-viommu modules vm snp-qemu bench fmt lint clippy doc clean distclean

@@ -25,7 +25,7 @@ from jobs import Job, Part, Parts, jobs
 from machine import AGAIN_STATUS, BOOTS
 from paths import CACHE, SRC, Problem, locked, outside, require_build_root, say
 from progress import AT_ONCE, Progress
-from suites import Suite, suites
+from suites import Suite, soaks, suites
 from tally import Tally, judge
 
 LOGS = CACHE / "check"
@@ -242,9 +242,8 @@ class Check:
             print(f"    logs: {outside(messages.with_suffix('.*'))}", flush=True)
 
 
-def choose(wanted: str | None) -> list[Suite]:
+def choose(everything: list[Suite], wanted: str | None) -> list[Suite]:
     """Suites by name, by program, or by pattern; each word of `wanted` selects some."""
-    everything = list(suites())
     if wanted is None:
         return everything
     chosen: dict[str, Suite] = {}
@@ -274,6 +273,7 @@ def main() -> int:
         metavar="NAMES",
         help="run only these: a suite, a program (all its suites), a shell pattern with *",
     )
+    parser.add_argument("--soak", action="store_true", help="of the long ones")
     parser.add_argument("--list", action="store_true", help="list the suites")
     parser.add_argument(
         "--busy",
@@ -285,7 +285,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         require_build_root()
-        chosen = choose(arguments.only)
+        chosen = choose(list(soaks() if arguments.soak else suites()), arguments.only)
     except Problem as problem:
         print(f"check.py: {problem}", file=sys.stderr)
         return 2

@@ -131,6 +131,9 @@ NIC = "--edu 0 --smp 2 --mem 4G --huge-1g 1 --qemu='-device igb,addr=0x6'"
 # What one card sends, the other receives.
 NIC_PAIR = "-netdev hubport,id=a,hubid=0 -netdev hubport,id=b,hubid=0"
 NIC_PAIR += " -device igb,netdev=a,addr=0x6 -device igb,netdev=b,addr=0x8"
+# Its data are in a temporary file of QEMU's.
+DISK = "-drive if=none,id=disk,driver=null-co,size=64M,read-zeroes=on,snapshot=on"
+DISK += " -device nvme,drive=disk,serial=disk,addr=0x7"
 
 
 def selftests(kernel: str) -> Iterator[Suite]:
@@ -173,6 +176,17 @@ def lints() -> Iterator[Suite]:
         yield Suite(name, [LINT, name], Output.STATUS, kernel="stock" if name in BUILT else "")
 
 
+def viommu(name: str, *options: str) -> Suite:
+    """QEMU emulates an IOMMU for a guest that drives a passed-through disk."""
+    guest = Guest("stock", f"--share --edu 0 --qemu='{DISK}'")
+    return Suite(name, ["/tests/viommu.sh", *options], guest=guest)
+
+
+def soaks() -> Iterator[Suite]:
+    """What takes too long for each check, but has a target of the Makefile."""
+    yield viommu("viommu", "--rounds", "5")
+
+
 def suites() -> Iterator[Suite]:
     """All suites, in start order."""
     yield from lints()
@@ -194,6 +208,7 @@ def suites() -> Iterator[Suite]:
     yield Suite("qemu-l2@stock", guest, guest=Guest("stock", "--share --oracle"))
     nics = Guest("stock", f"--share --edu 0 --qemu='{NIC_PAIR}'", "load_vfio")
     yield Suite("dpdk@stock", ["/tests/dpdk.sh"], guest=nics)
+    yield viommu("viommu@stock", "--viommu", "virtio", "--backend", "vfio_pgsize")
     nic = Guest("stock", NIC, "load_vfio")
     yield Suite("vfio-selftests@stock", ["/tests/vfio_selftests.sh"], guest=nic)
     yield from snp_selftests("stock")
