@@ -109,6 +109,7 @@ class Settings:
     oracle: bool = False
     iommu: str = "amd"
     snp: str = ""
+    dirty: bool = False
     timeout: int = 300
     log: Path | None = None
     reports: bool = True
@@ -206,8 +207,10 @@ class Machine:
     def iommu(self) -> str:
         if self.settings.iommu == "intel":
             return "intel-iommu,caching-mode=on"
-        # the SNP host's older QEMU always remaps DMA
-        return "amd-iommu" if self.settings.snp else "amd-iommu,dma-remap=on"
+        if not self.settings.snp:
+            return "amd-iommu,dma-remap=on"
+        # the SNP host's older QEMU always remaps DMA; dirty bits are its own (tools/snp-qemu)
+        return "amd-iommu,hdsup=on" if self.settings.dirty else "amd-iommu"
 
     def sockets(self) -> tuple[Path, Path]:
         return self.scratch / "qmp", self.scratch / "oracle"

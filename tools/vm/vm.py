@@ -47,6 +47,9 @@ def parser() -> argparse.ArgumentParser:
             "--tests", metavar="NAMES", help="include only these selftests, separated by commas (all)"
         )
         command.add_argument(
+            "--dirty", action="store_true", help="give the IOMMU dirty bits (with --snp)"
+        )
+        command.add_argument(
             "--no-reports",
             action="store_true",
             help="do not fail on reports in the kernel log (lockdep, KASAN, WARNING, leak ...)",
@@ -73,6 +76,7 @@ def settings(arguments: argparse.Namespace) -> Settings:
         oracle=arguments.oracle,
         iommu=arguments.iommu,
         snp=arguments.snp,
+        dirty=arguments.dirty,
         timeout=24 * 3600 if interactive else arguments.timeout,
         log=arguments.log,
         reports=not arguments.no_reports and not interactive,
