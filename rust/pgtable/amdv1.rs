@@ -132,6 +132,16 @@ impl Format for AmdV1 {
     }
 
     #[inline]
+    fn dirty_bit(self) -> AdBits {
+        AdBits::from_bits(DIRTY)
+    }
+
+    #[inline]
+    fn write_permission(self) -> u64 {
+        WRITE
+    }
+
+    #[inline]
     fn decode(self, raw: u64, level: Level) -> Entry {
         if raw & PRESENT == 0 {
             return Entry::Absent;

@@ -257,7 +257,11 @@ fn put_tiles<P: TablePages, F: Format>(
             }
             spend(work, tiles.size.pages());
             changes.add_touch(block);
-            editor.install_leaves(table, level, block, tile)?;
+            let born = LeafEntry {
+                ad_bits: editor.born,
+                ..tile
+            };
+            editor.install_leaves(table, level, block, born)?;
             changes.add_merge(block);
         }
 

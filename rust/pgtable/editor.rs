@@ -5,6 +5,7 @@
 use core::sync::atomic::AtomicU64;
 
 use super::{
+    AdBits,
     Format,
     Iova,
     IovaRange,
@@ -22,6 +23,8 @@ pub struct Editor<'p, P, F> {
     pub(super) pages: &'p mut P,
     pub(super) top: Top,
     pub(super) format: F,
+    /// What is noted in leaves that an edit makes, besides what was noted in those that they replace.
+    pub(super) born: AdBits,
 }
 
 impl<'p, P: TablePages, F: Format> Editor<'p, P, F> {
@@ -33,7 +36,22 @@ impl<'p, P: TablePages, F: Format> Editor<'p, P, F> {
                 "the hardware may not see what is stored"
             );
         }
-        Self { pages, top, format }
+        Self {
+            pages,
+            top,
+            format,
+            born: AdBits::NONE,
+        }
+    }
+
+    /// The same, to be edited while the hardware sets dirty bits. What a device writes until the
+    /// IOTLB is flushed may then be noted where nobody looks any more: leaves that are split or merged
+    /// are taken for dirty.
+    pub fn tracked(self) -> Self {
+        Self {
+            born: self.format.dirty_bit(),
+            ..self
+        }
     }
 
     /// The current page table.

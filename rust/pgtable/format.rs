@@ -8,7 +8,7 @@
 //! - 0 is an absent entry.
 //! - The address is not shifted: adding n bytes to the entry of a leaf makes the entry of the leaf
 //!   that lies n bytes higher in memory.
-//! - The hardware sets AD bits and never clears them.
+//! - The hardware sets AD bits and never clears them. A leaf is dirty if any of its entries is.
 //! - A leaf larger than an entry of its level is repeated, unchanged, in each entry that it covers.
 //!
 //! To add a format:
@@ -54,6 +54,13 @@ pub trait Format: Copy + Debug {
     /// The bits that the hardware may set in a leaf at any time. A bit that the driver sets in
     /// every leaf beforehand is an attribute instead.
     fn ad_bits(self) -> AdBits;
+
+    /// The bit that the hardware sets when a device writes. It is one of [`Self::ad_bits`]; none if
+    /// the hardware never sets one.
+    fn dirty_bit(self) -> AdBits;
+
+    /// The bits of a leaf that let devices write.
+    fn write_permission(self) -> u64;
 
     /// Decodes the entry `raw` of a table of `level`. A leaf whose size does not belong to the
     /// level is absent.

@@ -39,6 +39,7 @@
 //!            convert    a whole range, in steps of bounded work
 //!
 //!            pages      4K leaves, mapped into and unmapped from an existing table
+//!            dirty      what devices wrote
 //! ```
 //!
 //! # Rules for the caller
@@ -52,6 +53,7 @@ mod amdv1;
 mod changes;
 mod contig;
 mod convert;
+mod dirty;
 mod editor;
 mod format;
 mod leaves;

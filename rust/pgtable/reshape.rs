@@ -17,13 +17,13 @@
 //!
 //! # Accessed and dirty
 //!
-//! The hardware sets AD bits only if the device table entry enables dirty tracking, which VFIO
-//! containers never do. AD bits that are set are kept: split leaves inherit them, a merged leaf has
-//! those of its parts, and a bit that the hardware sets during the exchange is carried over.
+//! The hardware sets AD bits if the device table entry enables dirty tracking. AD bits that are set
+//! are kept: split leaves inherit them, a merged leaf has those of its parts, and a bit that the
+//! hardware sets during the exchange is carried over.
 //!
-//! This is not sufficient if dirty tracking is enabled: a device may set a bit in a retired table,
-//! or none if the IOTLB holds the larger leaf as dirty. The caller then has to treat all of
-//! [`Changes::touched`] as dirty.
+//! A device may still set a bit in a retired table, or none if the IOTLB holds the larger leaf as
+//! dirty. While dirty tracking is enabled, the leaves that an edit makes are dirty
+//! ([`Editor::tracked`]).
 
 use core::sync::atomic::Ordering;
 
@@ -154,7 +154,7 @@ impl<P: TablePages, F: Format> Editor<'_, P, F> {
         let (whole, level) = (leaf.range(), Level::of(leaf.size()));
         let changed = || Error::Changed(leaf.iova);
         let table = self.table_at(leaf.iova, level).ok_or_else(changed)?;
-        let ad_bits = self.ad_bits(table, level, whole);
+        let ad_bits = self.ad_bits(table, level, whole).union(self.born);
         let old = LeafEntry {
             ad_bits,
             ..leaf.entry

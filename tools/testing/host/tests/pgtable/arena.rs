@@ -124,6 +124,8 @@ pub struct Arena<S> {
     is_broken: Cell<bool>,
     /// Stores up to [`Self::accept`] may change translations.
     pub maps: Cell<bool>,
+    /// Stores are not checked before [`Self::accept`]: bits of many leaves change at once.
+    pub unseen: Cell<bool>,
     /// Number of stores in tables that the hardware sees.
     pub stores: Cell<usize>,
     /// The first and the last address that the stored entries translate.
@@ -145,6 +147,7 @@ impl<S: Spec> Arena<S> {
             meddling: Cell::new(None),
             is_broken: Cell::new(false),
             maps: Cell::new(false),
+            unseen: Cell::new(false),
             stores: Cell::new(0),
             stored: Cell::new(None),
             visits: Cell::new(0),
@@ -202,6 +205,9 @@ impl<S: Spec> Arena<S> {
 
     /// Checks the table that was handed out last.
     pub fn look(&self) {
+        if self.unseen.get() {
+            return;
+        }
         let Some(slot) = self.handed_out.take() else {
             return;
         };
@@ -271,6 +277,7 @@ impl<S: Spec> Arena<S> {
     pub fn accept(&mut self) {
         self.handed_out.set(None);
         self.maps.set(false);
+        self.unseen.set(false);
         for page in &self.pages {
             page.place.replace(None);
         }

@@ -278,7 +278,41 @@ fn a_device_gets_through_whatever_the_leaves_are() {
     });
 }
 
+/// While the hardware may be noting writes elsewhere, what an edit makes is dirty; what it leaves as it
+/// is, is not.
+fn what_is_edited_while_tracked_is_dirty<S: Spec>() {
+    let mut world = World::<S>::new(3);
+    for block in 0..4 {
+        world.leaf(block << 21, (8 + block) << 21, 21);
+    }
+    let dirty = |world: &mut World<S>| {
+        let mut found = Vec::new();
+        world
+            .editor()
+            .dirty(IovaRange::ALL, |part| found.push(part));
+        found
+    };
+
+    let (_, result) = world
+        .editor()
+        .tracked()
+        .split(Iova::new(1 << 21), sizes(set(&[12])));
+    assert_eq!(result, Ok(()));
+    world.arena.settle();
+    assert_eq!(dirty(&mut world), [range(1 << 21, (2 << 21) - 1)]);
+
+    let _ = world.bit_editor().take_dirty(IovaRange::ALL, |_| {});
+    world.arena.accept();
+    assert_eq!(dirty(&mut world), []);
+    let mut conversion = Conversion::new(range(0, (4 << 21) - 1), sizes(set(&[12, 21])));
+    let (changes, result) = conversion.step(&mut world.editor().tracked(), 100);
+    assert_eq!((changes.merges(), result), (1, Ok(Progress::Done)));
+    world.arena.settle();
+    assert_eq!(dirty(&mut world), [range(1 << 21, (2 << 21) - 1)]);
+}
+
 for_each_format! {
+    what_is_edited_while_tracked_is_dirty,
     parts_of_a_leaf_have_its_marks,
     marks_that_appear_during_a_split_are_kept,
     a_leaf_has_the_marks_of_its_parts,

@@ -145,6 +145,12 @@ impl Model {
         &self.tiles[start..end]
     }
 
+    pub fn overlapping_mut(&mut self, first: u64, last: u64) -> &mut [Tile] {
+        let start = self.tiles.partition_point(|tile| tile.last() < first);
+        let end = self.tiles.partition_point(|tile| tile.iova <= last);
+        &mut self.tiles[start..end]
+    }
+
     pub fn tile_at(&self, iova: u64) -> Option<Tile> {
         self.overlapping(iova, iova).first().copied()
     }

@@ -82,6 +82,20 @@ enum Op {
         at: u64,
         dirty_alone: bool,
     },
+    Dirty {
+        first: u64,
+        pages: u64,
+        take: bool,
+    },
+    MakeDirty {
+        first: u64,
+        pages: u64,
+    },
+    AllowWrites {
+        first: u64,
+        pages: u64,
+        allow: bool,
+    },
 }
 
 /// Page numbers, preferably at the boundaries of large blocks.
@@ -130,6 +144,11 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (page(), size_set()).prop_map(|(at, to)| Op::Split { at, to }),
         1 => (page(), any::<bool>())
             .prop_map(|(at, dirty_alone)| Op::Mark { at, dirty_alone }),
+        2 => (page(), length(), any::<bool>())
+            .prop_map(|(first, pages, take)| Op::Dirty { first, pages, take }),
+        1 => (page(), length()).prop_map(|(first, pages)| Op::MakeDirty { first, pages }),
+        1 => (page(), length(), any::<bool>())
+            .prop_map(|(first, pages, allow)| Op::AllowWrites { first, pages, allow }),
     ]
 }
 
@@ -254,7 +273,79 @@ fn apply<S: Spec>(world: &mut World<S>, base: u64, op: &Op, memory: Option<usize
             let ad_bits = if dirty_alone { S::DIRTY } else { S::AD_BITS };
             world.mark(base + at * PAGE, ad_bits);
         }
+        Op::Dirty { first, pages, take } => {
+            let (first, last) = ends(base, first, pages);
+            read_dirty(world, first, last, take);
+        }
+        Op::MakeDirty { first, pages } => {
+            let (first, last) = ends(base, first, pages);
+            world.bit_editor().make_dirty(range(first, last));
+            for tile in world.model.overlapping_mut(first, last) {
+                // One entry of a leaf is enough.
+                tile.ad_bits |= S::DIRTY;
+            }
+            world.arena.accept();
+        }
+        Op::AllowWrites {
+            first,
+            pages,
+            allow,
+        } => {
+            let (first, last) = ends(base, first, pages);
+            let editor = world.bit_editor();
+            editor.allow_writes(range(first, last), allow);
+            for tile in world.model.overlapping_mut(first, last) {
+                if allow {
+                    tile.rest |= S::WRITE;
+                } else {
+                    tile.rest &= !S::WRITE;
+                }
+            }
+            world.arena.accept();
+        }
     }
+}
+
+/// The dirty leaves are those of the model; leaves that are taken are clean then, and no others.
+fn read_dirty<S: Spec>(world: &mut World<S>, first: u64, last: u64, take: bool) {
+    let mut found: Vec<(u64, u64)> = Vec::new();
+    let mut add = |part: pgtable_host::pgtable::IovaRange| {
+        let (start, end) = (part.start().get(), part.last().get());
+        match found.last_mut() {
+            Some(before) if before.1.wrapping_add(1) == start => before.1 = end,
+            before => {
+                assert!(before.is_none_or(|before| before.1 < start), "out of order");
+                found.push((start, end));
+            }
+        }
+    };
+    let editor = world.bit_editor();
+    let touched = if take {
+        editor.take_dirty(range(first, last), &mut add)
+    } else {
+        editor.dirty(range(first, last), &mut add);
+        None
+    };
+    world.arena.accept();
+
+    let mut wanted: Vec<(u64, u64)> = Vec::new();
+    let mut hull: Option<(u64, u64)> = None;
+    for tile in world.model.overlapping_mut(first, last) {
+        if tile.ad_bits & S::DIRTY == 0 {
+            continue;
+        }
+        let (start, end) = (tile.iova.max(first), tile.last().min(last));
+        match wanted.last_mut() {
+            Some(before) if before.1 + 1 == start => before.1 = end,
+            _ => wanted.push((start, end)),
+        }
+        if take {
+            tile.ad_bits &= !S::DIRTY;
+            hull = Some((hull.map_or(tile.iova, |hull| hull.0), tile.last()));
+        }
+    }
+    assert_eq!(found, wanted);
+    assert_eq!(touched, hull.map(|(first, last)| range(first, last)));
 }
 
 /// The iterators agree with the model for this range.

@@ -52,6 +52,14 @@ impl Format for SecondStage {
         AdBits::from_bits(AD_BITS)
     }
 
+    fn dirty_bit(self) -> AdBits {
+        AdBits::from_bits(DIRTY)
+    }
+
+    fn write_permission(self) -> u64 {
+        WRITE
+    }
+
     fn decode(self, raw: u64, level: Level) -> Entry {
         if raw & (READ | WRITE) == 0 {
             return Entry::Absent;

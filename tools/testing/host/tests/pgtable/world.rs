@@ -112,6 +112,12 @@ impl<S: Spec> World<S> {
         self.editor()
     }
 
+    /// For changes of the bits of leaves, until they are accepted.
+    pub fn bit_editor(&mut self) -> Editor<'_, Arena<S>, S::Format> {
+        self.arena.unseen.set(true);
+        self.editor()
+    }
+
     pub fn view(&self) -> View<'_, Arena<S>, S::Format> {
         View::new(&self.arena, self.top, self.format)
     }
