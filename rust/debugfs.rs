@@ -93,7 +93,7 @@ unsafe extern "C" fn pgsize_debug_policy(
     container: *mut c_void,
 ) -> c_int {
     let show = |seq: &SeqFile, state: &State| {
-        for segment in state.policy.segments(IovaRange::ALL) {
+        for segment in state.chosen_policy().segments(IovaRange::ALL) {
             seq_print!(
                 seq,
                 "{:#x} {:#x} {:#x}{}{}\n",

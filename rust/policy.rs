@@ -126,6 +126,41 @@ impl Policy {
         Ok(Self { rule, specials })
     }
 
+    /// This policy, with no leaf sizes but `sizes` and 4K.
+    pub(crate) fn limited(&self, sizes: PageSizes) -> Result<Self> {
+        self.with_rules(|rule| Rule {
+            sizes: rule.sizes.intersect(sizes.union(PageSizes::ONLY_4K)),
+            ..rule
+        })
+    }
+
+    /// A policy by which the same ranges follow the RMP, and the hook never merges.
+    pub(crate) fn never_merging(&self) -> Result<Self> {
+        self.with_rules(|rule| Rule {
+            sizes: match rule.follows() {
+                // Only rules with sizes of 2M or more follow, and only 2M is merged to.
+                true => PageSizes::only(PageSize::SIZE_1G).union(PageSizes::ONLY_4K),
+                false => rule.sizes,
+            },
+            ..rule
+        })
+    }
+
+    /// This policy, with each rule replaced by `change(rule)`.
+    fn with_rules(&self, change: impl Fn(Rule) -> Rule) -> Result<Self> {
+        let mut specials = KVVec::with_capacity(self.specials.len(), GFP_KERNEL_ACCOUNT)?;
+
+        // INVARIANT: The ranges are unchanged, and `append` joins equal neighbours.
+        for special in &self.specials {
+            let rule = change(special.rule);
+            append(&mut specials, Special { rule, ..*special })?;
+        }
+        Ok(Self {
+            rule: change(self.rule),
+            specials,
+        })
+    }
+
     /// This policy, with `rule` for `range`. `None`: the range inherits.
     ///
     /// Fails with `ENOSPC` if there are more than [`MAX_RANGES`], and with `ENOMEM`.

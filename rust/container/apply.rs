@@ -59,35 +59,38 @@ impl State {
     /// or if there is no RMP; `ENOMEM`; `EMLINK`; `EINTR` on a fatal signal. On failure the policy
     /// is unchanged, and each leaf is one of the old or of the new policy.
     pub(crate) fn set_policy(&mut self, scope: Scope, apply: bool) -> Result {
-        let policy = match scope {
-            Scope::Container(rule) => self.policy.with_rule(self.checked(rule)?)?,
-            Scope::Range(range, Some(rule)) => {
-                self.policy.with_range(range, Some(self.checked(rule)?))?
-            }
-            Scope::Range(range, None) => self.policy.with_range(range, None)?,
+        let now = self.chosen_policy();
+        let chosen = match scope {
+            Scope::Container(rule) => now.with_rule(self.checked(rule)?)?,
+            Scope::Range(range, Some(rule)) => now.with_range(range, Some(self.checked(rule)?))?,
+            Scope::Range(range, None) => now.with_range(range, None)?,
         };
+        let policy = self.in_force(&chosen)?;
         let asks =
             matches!(scope, Scope::Container(rule) | Scope::Range(_, Some(rule)) if rule.split);
         let editable = self.domains.iter().all(|domain| domain.table().is_some());
 
-        if (apply || policy.follows()) && !editable {
+        if (apply || chosen.follows()) && !editable {
             return Err(unsupported());
         }
         if asks && !is_snp_on() {
             return Err(unsupported());
         }
-        if (asks || policy.follows()) && self.hook.is_none() {
+        if (asks || chosen.follows()) && self.hook.is_none() {
             self.hook = Some(Hook::new()?);
         }
         // Splits of the hook use tables in stock.
         self.keep_reserve();
-        let result = self.commit_policy(&policy, scope, apply);
+        let result = self.commit_policy(&policy, scope.range(), |state| match apply {
+            true => state.apply(&policy, scope),
+            false => Ok(()),
+        });
         if result.is_ok() {
-            self.policy = policy;
+            self.adopt_policy(chosen, policy);
         }
         // After an error there may be watches that the policy does not ask for.
         let watched = |domain: &Domain| domain.watches().first_in(IovaRange::ALL).is_some();
-        if !self.policy.follows() && !self.domains.iter().any(watched) {
+        if !self.chosen_policy().follows() && !self.domains.iter().any(watched) {
             self.hook = None;
         }
         self.keep_reserve();
@@ -152,22 +155,48 @@ impl State {
         Ok(true)
     }
 
-    /// Replaces watches, and with `apply` converts leaves. On failure restores the watches.
-    fn commit_policy(&mut self, policy: &Policy, scope: Scope, apply: bool) -> Result {
+    /// Replaces watches in `range`, outside of which the policies agree, and converts leaves by
+    /// `convert`. On failure restores the watches.
+    fn commit_policy(
+        &mut self,
+        policy: &Policy,
+        range: IovaRange,
+        convert: impl FnOnce(&Self) -> Result,
+    ) -> Result {
         let follows = policy.follows() || self.policy.follows();
 
         if follows {
-            self.adopt_all(Some(policy), scope.range())?;
+            self.adopt_all(Some(policy), range)?;
         }
-        let result = if apply {
-            self.apply(policy, scope)
-        } else {
-            Ok(())
-        };
-        if follows && result.is_err() && self.adopt_all(None, scope.range()).is_err() {
+        let result = convert(self);
+        if follows && result.is_err() && self.adopt_all(None, range).is_err() {
             pr_err!("no memory to restore the policy: leaves may not follow the RMP\n");
         }
         result
+    }
+
+    /// Gives all that is mapped the leaves of `policy`, which is to be in force, and follows it as that
+    /// says.
+    ///
+    /// Errors: those of [`State::set_policy`].
+    pub(super) fn convert_all(&mut self, policy: &Policy) -> Result {
+        self.commit_policy(policy, IovaRange::ALL, |state| {
+            state.convert(policy, IovaRange::ALL)
+        })
+    }
+
+    /// The same for a policy whose leaves are no larger than those that there are. What follows the RMP by
+    /// the present one follows it until it is small.
+    pub(super) fn split_all(&mut self, policy: &Policy) -> Result {
+        if !self.policy.follows() {
+            return self.convert_all(policy);
+        }
+        // Else the hook might merge what is split already.
+        let settled = self.policy.never_merging()?;
+        self.commit_policy(&settled, IovaRange::ALL, |state| {
+            state.convert(policy, IovaRange::ALL)
+        })?;
+        self.adopt_all(Some(policy), IovaRange::ALL)
     }
 
     fn apply(&self, policy: &Policy, scope: Scope) -> Result {

@@ -40,6 +40,7 @@ impl State {
             return Err(EINVAL);
         }
         let mut domain = Domain::new(group)?;
+        self.track_in(&mut domain)?;
         let windows = usable_windows(Iterator::chain(self.domains.iter(), [&domain]))?;
 
         if windows.as_slice().is_empty() {
@@ -54,7 +55,7 @@ impl State {
             pr_warn!("no interrupt remapping: load with allow_unsafe_interrupts=1 if the devices' users are trusted\n");
             return Err(EPERM);
         }
-        if (self.policy.follows() || self.stateful != 0) && domain.table().is_none() {
+        if (self.chosen_policy().follows() || self.stateful != 0) && domain.table().is_none() {
             return Err(unsupported());
         }
         domain.enforce_coherency();
@@ -175,10 +176,12 @@ impl State {
         let is_empty = |domain: &Domain| domain.groups().is_empty();
 
         if self.domains.get(index).is_some_and(is_empty) {
+            let exact = self.tracks_exactly();
             if self.domains.len() == 1 {
                 self.unmap_at_end();
             }
             if let Ok(mut domain) = self.domains.remove(index) {
+                self.inherit_dirty(&domain, exact);
                 // Unmap before freeing: IOMMU_DEBUG_PAGEALLOC counts mapped pages.
                 let mappings = self.mappings.overlapping(IovaRange::ALL);
                 for mapped in mappings.filter_map(Mapping::mapped) {

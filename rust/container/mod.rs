@@ -3,18 +3,21 @@
 //! A container: the address space of one VMM.
 //!
 //! Calls come from `uapi` ([`map`](Container::map), [`unmap`], [`apply`] for policies,
-//! [`page_state`], [`query`], [`mod@stats`]), from VFIO ([`attach`], [`registry`], [`close`]) and
-//! from the worker ([`worker`], [`repair`]). They share [`mapping`], [`claims`], [`populate`] (pin
-//! and map), [`batch`] and [`release`] (unmap and unpin).
+//! [`page_state`], [`dirty`] tracking, [`query`], [`mod@stats`]), from VFIO ([`attach`],
+//! [`registry`], [`close`]) and from the worker ([`worker`], [`repair`]). They share [`mapping`],
+//! [`claims`], [`populate`] (pin and map), [`batch`] and [`release`] (unmap and unpin).
 
 mod apply;
 mod attach;
 mod batch;
+mod bitmap;
 mod boundaries;
 mod change;
 mod claiming;
 mod claims;
 mod close;
+mod dirty;
+mod in_force;
 mod map;
 mod mapping;
 mod number;
@@ -26,14 +29,20 @@ pub(crate) mod registry;
 mod release;
 mod repair;
 mod stats;
+mod tracking;
 mod unmap;
 mod worker;
 
 pub(crate) use self::apply::Scope;
+pub(crate) use self::bitmap::Piece;
 pub(crate) use self::change::{
     ChangeBuffers,
     PageState,
     StateChange, //
+};
+pub(crate) use self::dirty::{
+    Answer,
+    Missing, //
 };
 pub(crate) use self::map::MapRequest;
 pub(crate) use self::query::{
@@ -65,7 +74,8 @@ use self::{
         Mappings,
         RemovedMappings, //
     },
-    number::Number, //
+    number::Number,
+    tracking::Tracking, //
 };
 use crate::{
     iommu::Windows,
@@ -154,8 +164,12 @@ pub(crate) struct State {
     pub(crate) domains: KVec<Domain>,
     /// The usable IOVA windows.
     pub(crate) windows: Windows,
-    /// The policy for new leaves.
+    /// The policy for new leaves. It differs from [`State::chosen_policy`] while tracking is on.
     pub(crate) policy: Policy,
+    /// `Some` while dirty tracking is on.
+    tracking: Option<Tracking>,
+    /// The leaf sizes that are allowed while tracking is on.
+    tracking_sizes: PageSizes,
     /// `Some` if anything follows the RMP.
     pub(crate) hook: Option<Hook>,
     /// What the hook and this container share.
@@ -229,6 +243,8 @@ impl Container {
             domains: KVec::new(),
             windows: Windows::none(),
             policy: Policy::any_size(),
+            tracking: None,
+            tracking_sizes: PageSizes::ONLY_4K,
             hook: None,
             follower: Follower::new(number.get())?,
             repaired: 0,

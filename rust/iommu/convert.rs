@@ -4,7 +4,10 @@
 
 use kernel::prelude::*;
 
-use super::domain::Domain;
+use super::{
+    domain::Domain,
+    table::PageTable, //
+};
 use crate::{
     pgtable::{
         Conversion,
@@ -26,7 +29,21 @@ const WORK: u32 = 256;
 /// Sleeps. Fails with `EOPNOTSUPP` if the page table cannot be edited, `ENOMEM`, and `EINTR` on a
 /// fatal signal; `part` may then have leaves of both kinds. A merge alone allocates nothing.
 pub(crate) fn convert_part(domain: &Domain, part: IovaRange, sizes: PageSizes) -> Result {
-    let table = domain.table().ok_or_else(unsupported)?;
+    convert(domain.table(), part, sizes)
+}
+
+/// The same where nobody has been told yet that anything is mapped: that no device has written there
+/// stays noted.
+pub(crate) fn convert_new(domain: &Domain, part: IovaRange, sizes: PageSizes) -> Result {
+    convert(
+        domain.table().map(|table| table.tracked(false)),
+        part,
+        sizes,
+    )
+}
+
+fn convert(table: Option<PageTable<'_>>, part: IovaRange, sizes: PageSizes) -> Result {
+    let table = table.ok_or_else(unsupported)?;
     let mut conversion = Conversion::new(part, sizes);
 
     while table.edit(|editor| conversion.step(editor, WORK))? == Progress::More {

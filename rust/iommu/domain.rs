@@ -57,6 +57,8 @@ pub(crate) struct Domain {
     sizes: PageSizes,
     /// The IOMMU enforces cache coherency (`IOMMU_CAP_ENFORCE_CACHE_COHERENCY`).
     coherent: bool,
+    /// Dirty tracking is enabled.
+    pub(super) tracking: bool,
     groups: KVec<Group>,
 }
 
@@ -74,6 +76,7 @@ impl Domain {
             raw,
             sizes: PageSizes::from_bits(to_u64(sizes)),
             coherent: false,
+            tracking: false,
             groups: KVec::new(),
         };
 
@@ -148,15 +151,25 @@ impl Domain {
         self.coherent
     }
 
-    /// Whether groups of `other` may join this domain: same driver, same coherency.
+    /// Whether the IOMMU has dirty bits. Such a domain was allocated for dirty tracking.
+    pub(crate) fn can_track(&self) -> bool {
+        !self.get().dirty_ops.is_null()
+    }
+
+    /// Whether groups of `other` may join this domain: same driver, same coherency, and both or
+    /// neither with dirty bits.
     pub(crate) fn is_compatible(&self, other: &Self) -> bool {
-        core::ptr::eq(self.ops(), other.ops()) && self.coherent == other.coherent
+        core::ptr::eq(self.ops(), other.ops())
+            && self.coherent == other.coherent
+            && self.can_track() == other.can_track()
     }
 
     /// The page table, if its format is supported for read and edit.
     pub(crate) fn table(&self) -> Option<PageTable<'_>> {
         // SAFETY: The domain lives as long as the borrow.
-        unsafe { PageTable::of(self.raw) }
+        let table = unsafe { PageTable::of(self.raw) }?;
+
+        Some(table.tracked(self.tracking))
     }
 
     /// The page table, without reading its layout again. [`Self::map`] may not have been called

@@ -17,10 +17,17 @@ use kernel::{
     prelude::*, //
 };
 
-use super::windows::Span;
+use super::{
+    table::PageTable,
+    windows::Span, //
+};
 use crate::sys::{
     bindings,
-    num::to_u64, //
+    num::{
+        to_u64,
+        unsupported, //
+    },
+    testing::wants_no_dirty_bits, //
 };
 
 /// A group that VFIO holds from attach to detach.
@@ -118,14 +125,49 @@ impl Group {
     }
 }
 
+/// A new domain for `dev`. It is allocated for dirty tracking if the IOMMU has dirty bits and the
+/// module can read the page table.
+///
+/// # Safety
+///
+/// `dev` is a device.
+unsafe fn domain_for(dev: *mut bindings::device) -> *mut bindings::iommu_domain {
+    const TRACKING: bindings::iommu_cap = bindings::iommu_cap_IOMMU_CAP_DIRTY_TRACKING;
+    // SAFETY: By the requirement.
+    let capable = unsafe { bindings::device_iommu_capable(dev, TRACKING) };
+    if !capable || wants_no_dirty_bits() {
+        // SAFETY: As above.
+        return unsafe { bindings::iommu_paging_domain_alloc_flags(dev, 0) };
+    }
+    let flags = bindings::IOMMU_HWPT_ALLOC_DIRTY_TRACKING;
+    // SAFETY: As above.
+    let domain = unsafe { bindings::iommu_paging_domain_alloc_flags(dev, flags) };
+    let is_final = match from_err_ptr(domain).map(NonNull::new) {
+        // SAFETY: It was just allocated, and is ours.
+        Ok(Some(made)) => unsafe { PageTable::of(made) }.is_some(),
+        Err(error) => error != unsupported(),
+        Ok(None) => true,
+    };
+
+    if is_final {
+        return domain;
+    }
+    if from_err_ptr(domain).is_ok() {
+        // SAFETY: It is ours, and nothing is attached to it.
+        unsafe { bindings::iommu_domain_free(domain) };
+    }
+    // SAFETY: As above.
+    unsafe { bindings::iommu_paging_domain_alloc_flags(dev, 0) }
+}
+
 /// Stores a new domain for `dev` in `data`.
 ///
 /// # Safety
 ///
 /// `dev` is a device; `data` points to a domain pointer.
 unsafe extern "C" fn alloc_for(dev: *mut bindings::device, data: *mut c_void) -> c_int {
-    // SAFETY: `dev` is valid.
-    let domain = unsafe { bindings::iommu_paging_domain_alloc_flags(dev, 0) };
+    // SAFETY: By the requirement.
+    let domain = unsafe { domain_for(dev) };
 
     // SAFETY: By the requirement on `data`.
     unsafe { data.cast::<*mut bindings::iommu_domain>().write(domain) };

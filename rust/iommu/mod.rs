@@ -7,6 +7,7 @@
 
 mod access;
 mod convert;
+mod dirty;
 mod domain;
 mod flush;
 mod group;
@@ -17,7 +18,11 @@ mod unmap;
 mod windows;
 
 pub(crate) use self::access::Access;
-pub(crate) use self::convert::convert_part;
+pub(crate) use self::convert::{
+    convert_new,
+    convert_part, //
+};
+pub(crate) use self::dirty::Reading;
 pub(crate) use self::domain::{
     Domain,
     PIECE, //

@@ -70,6 +70,8 @@ pub(crate) struct Layout {
     top: Top,
     format: TableFormat,
     node: c_int,
+    /// The hardware may be marking what is dirty.
+    tracked: bool,
 }
 
 impl<'d> PageTable<'d> {
@@ -116,6 +118,9 @@ impl<'d> PageTable<'d> {
                 top: format.top(info.host_pt_root, info.mode)?,
                 format,
                 node,
+                // Of what the hook does not know it takes the worse.
+                // SAFETY: As above.
+                tracked: unsafe { !(*domain.as_ptr()).dirty_ops.is_null() },
             },
             _domain: PhantomData,
         })
@@ -139,6 +144,12 @@ impl<'d> PageTable<'d> {
         }
     }
 
+    /// The same table. Dirty tracking is enabled if `tracked`: see [`Editor::tracked`].
+    pub(super) fn tracked(mut self, tracked: bool) -> Self {
+        self.layout.tracked = tracked;
+        self
+    }
+
     /// For [`Domain::table_with`](super::Domain::table_with).
     pub(crate) fn layout(&self) -> Layout {
         self.layout
@@ -152,7 +163,7 @@ impl<'d> PageTable<'d> {
     /// Returns whether there is a table for 4K leaves in `range`, all of whose entries there are free.
     /// Atomic.
     pub(crate) fn has_room(&self, range: IovaRange) -> bool {
-        self.edit_pages(|editor| editor.has_room(range.start(), to_usize(range.pages())))
+        self.edit_in_place(|editor| editor.has_room(range.start(), to_usize(range.pages())))
     }
 
     /// Maps `range` to `pages` with 4K leaves, in an existing table: see [`Editor::fill`], which
@@ -166,7 +177,7 @@ impl<'d> PageTable<'d> {
         if to_usize(range.pages()) != pages.len() {
             return None;
         }
-        self.edit_pages(|editor| editor.fill(range.start(), attrs, pages).ok())
+        self.edit_in_place(|editor| editor.fill(range.start(), attrs, pages).ok())
     }
 
     /// Unmaps `range`, and calls `taken` with each page: see [`Editor::take`]. Returns whether it
@@ -174,7 +185,7 @@ impl<'d> PageTable<'d> {
     ///
     /// Does not flush: call [`Gather::touch`](super::Gather::touch) later. Atomic if `taken` is.
     pub(crate) fn take(&self, range: IovaRange, taken: impl FnMut(Iova, Phys)) -> bool {
-        self.edit_pages(|editor| editor.take(range, taken).is_ok())
+        self.edit_in_place(|editor| editor.take(range, taken).is_ok())
     }
 
     /// Frees empty tables of `range`, a bounded number of them. Returns the part of the range that
@@ -192,7 +203,10 @@ impl<'d> PageTable<'d> {
     }
 
     /// An edit that neither allocates nor frees tables.
-    fn edit_pages<R>(&self, work: impl FnOnce(&mut Editor<'_, NoPages, TableFormat>) -> R) -> R {
+    pub(super) fn edit_in_place<R>(
+        &self,
+        work: impl FnOnce(&mut Editor<'_, NoPages, TableFormat>) -> R,
+    ) -> R {
         work(&mut Editor::new(
             &mut NoPages,
             self.layout.top,
@@ -233,11 +247,11 @@ impl<'d> PageTable<'d> {
                     node: self.layout.node,
                     source,
                 };
-                let (changes, result) = work(&mut Editor::new(
-                    &mut pool,
-                    self.layout.top,
-                    self.layout.format,
-                ));
+                let editor = Editor::new(&mut pool, self.layout.top, self.layout.format);
+                let (changes, result) = work(&mut match self.layout.tracked {
+                    true => editor.tracked(),
+                    false => editor,
+                });
 
                 if let Some(range) = changes.touched() {
                     pool.gather.touch(range);

@@ -9,6 +9,7 @@ mod pfnmap;
 mod pin;
 mod pinned;
 mod user_addr;
+mod user_bitmap;
 
 pub(crate) use self::early::EarlyPins;
 pub(crate) use self::locked_vm::Locked;
@@ -24,3 +25,8 @@ pub(crate) use self::pinned::{
     PinnedRun, //
 };
 pub(crate) use self::user_addr::UserAddr;
+pub(crate) use self::user_bitmap::{
+    fetch,
+    may_be_there,
+    put_words, //
+};

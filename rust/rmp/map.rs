@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     iommu::{
-        convert_part,
+        convert_new,
         Access,
         PIECE, //
     },
@@ -310,7 +310,7 @@ fn map_piece(
     // Map large leaves, then split them: filling a table is several times as fast as mapping leaf
     // by leaf. Nothing uses the range yet.
     domain.map(range, phys, access, sizes.union(PageSizes::only(SIZE)))?;
-    convert_part(domain, range, sizes).inspect_err(|_| {
+    convert_new(domain, range, sizes).inspect_err(|_| {
         domain.unmap(range);
     })
 }

@@ -127,6 +127,10 @@ impl Domain {
                 // Hole by hole: each leaf that returns is useful, even if a later one fails.
                 let at = phys.at(range.start(), hole.start());
                 self.map(hole, at, access, PageSizes::ONLY_4K)?;
+                if self.is_tracking() {
+                    // What was noted went with the leaf.
+                    self.note_written(hole);
+                }
                 if let Some(watch) = self.watches().first_in(range) {
                     count(&watch.stats().repairs, 1);
                     trace::repair(watch.follower().id, hole.start(), hole.bytes().unwrap_or(0));

@@ -8,9 +8,11 @@
 #include <linux/mem_encrypt.h>
 #include <linux/module.h>
 #include <linux/nospec.h>
+#include <linux/pagemap.h>
 #include <linux/printk.h>
 #include <linux/rcupdate.h>
 #include <linux/sched/signal.h>
+#include <linux/uaccess.h>
 
 #include <asm/msr.h>
 #include <asm/tsc.h>
@@ -215,4 +217,24 @@ unsigned long pgsize_index_nospec(unsigned long index, unsigned long size)
 bool pgsize_fatal_signal_pending(void)
 {
 	return fatal_signal_pending(current);
+}
+
+bool pgsize_copy_to_user_now(unsigned long to, const void *from, size_t size)
+{
+	return !copy_to_user_nofault((void __user *)to, from, size);
+}
+
+bool pgsize_copy_from_user_now(void *to, unsigned long from, size_t size)
+{
+	return !copy_from_user_nofault(to, (const void __user *)from, size);
+}
+
+bool pgsize_fault_in(unsigned long address, size_t size)
+{
+	return !fault_in_safe_writeable((const char __user *)address, size);
+}
+
+bool pgsize_access_ok(unsigned long address, size_t size)
+{
+	return access_ok((void __user *)address, size);
 }

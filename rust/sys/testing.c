@@ -193,3 +193,12 @@ void pgsize_no_calls(void)
 {
 	WARN_ON(atomic_read(&calls));
 }
+
+static bool no_dirty_bits;
+module_param(no_dirty_bits, bool, 0600);
+MODULE_PARM_DESC(no_dirty_bits, "Groups that come have an IOMMU without dirty bits (default: N)");
+
+bool pgsize_no_dirty_bits(void)
+{
+	return READ_ONCE(no_dirty_bits);
+}

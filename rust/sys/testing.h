@@ -87,6 +87,8 @@ void pgsize_call_enters(void);
 void pgsize_call_leaves(void);
 /* Warns if there is an ioctl in the module's code. */
 void pgsize_no_calls(void);
+/* The parameter `no_dirty_bits`. */
+bool pgsize_no_dirty_bits(void);
 /* The rmap lock is taken, or about to be released. */
 void pgsize_lock_taken(void);
 void pgsize_lock_held(void);

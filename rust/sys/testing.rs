@@ -65,6 +65,12 @@ mod build {
     /// The module is about to go: there is to be no ioctl in its code.
     #[inline(always)]
     pub(crate) fn expect_no_calls() {}
+
+    /// Whether groups that come are to have an IOMMU without dirty bits.
+    #[inline(always)]
+    pub(crate) fn wants_no_dirty_bits() -> bool {
+        false
+    }
 }
 
 #[cfg(VFIO_PGSIZE_TEST)]
@@ -111,11 +117,17 @@ mod build {
         // SAFETY: It may be called from anywhere.
         unsafe { bindings::pgsize_no_calls() };
     }
+
+    pub(crate) fn wants_no_dirty_bits() -> bool {
+        // SAFETY: It may be called from anywhere.
+        unsafe { bindings::pgsize_no_dirty_bits() }
+    }
 }
 
 pub(crate) use build::{
     expect_no_calls,
     step,
+    wants_no_dirty_bits,
     wants_own_domains,
     Call, //
 };

@@ -39,6 +39,9 @@ macro_rules! plain {
 }
 
 plain!(
+    vfio_bitmap,
+    vfio_iommu_type1_dirty_bitmap,
+    vfio_iommu_type1_dirty_bitmap_get,
     vfio_iommu_type1_dma_map,
     vfio_iommu_type1_dma_unmap,
     vfio_pgsize_event,
@@ -59,6 +62,13 @@ pub(crate) fn read<T: FromBytes>(user: UserPtr, argsz: impl FnOnce(&T) -> u32) -
         return Err(EINVAL);
     }
     Ok(request)
+}
+
+/// Reads a structure `offset` bytes after `user`. Fails with `EFAULT`.
+pub(super) fn read_at<T: FromBytes>(user: UserPtr, offset: usize) -> Result<T> {
+    UserSlice::new(user.wrapping_byte_add(offset), size_of::<T>())
+        .reader()
+        .read::<T>()
 }
 
 /// Writes a structure. Fails with `EFAULT`.

@@ -13,6 +13,7 @@ use kernel::{
     }, //
 };
 
+use super::dirty::MOST_BYTES;
 use crate::{
     container::{
         Container,
@@ -29,6 +30,8 @@ use crate::{
 const LEAST: usize = core::mem::offset_of!(bindings::vfio_iommu_type1_info, cap_offset);
 
 const WHOLE: usize = size_of::<bindings::vfio_iommu_type1_info>();
+
+type MigrationCap = bindings::vfio_iommu_type1_info_cap_migration;
 
 type AvailCap = bindings::vfio_iommu_type1_info_dma_avail;
 
@@ -138,6 +141,16 @@ fn capabilities(state: &State) -> Result<Chain> {
     };
     let windows = state.windows.as_slice();
 
+    let smallest = state.supported().smallest();
+    let head = header(bindings::VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION)?;
+    // `flags`, which is 0, and 32 bits of padding; `pgsize_bitmap`; `max_dirty_bitmap_size`.
+    const { assert!(size_of::<MigrationCap>() == 32) };
+    chain.add(&[
+        head.as_bytes(),
+        &0_u64.to_ne_bytes(),
+        &smallest.map_or(0, |size| size.bytes()).to_ne_bytes(),
+        &MOST_BYTES.to_ne_bytes(),
+    ])?;
     let avail = AvailCap {
         header: header(bindings::VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL)?,
         avail: state.avail,
@@ -165,9 +178,9 @@ fn capabilities(state: &State) -> Result<Chain> {
     let policy = bindings::vfio_pgsize_info_cap {
         header: header(bindings::VFIO_PGSIZE_INFO_CAP)?,
         supported: state.supported().bits(),
-        pgsizes: state.policy.rule().sizes.bits(),
+        pgsizes: state.chosen_policy().rule().sizes.bits(),
         max_ranges: u32::try_from(MAX_RANGES)?,
-        nr_ranges: u32::try_from(state.policy.ranges())?,
+        nr_ranges: u32::try_from(state.chosen_policy().ranges())?,
     };
     chain.add(&[policy.as_bytes()])?;
     Ok(chain)

@@ -5,6 +5,7 @@
 //! `include/uapi/linux/vfio_pgsize.h` documents the calls.
 
 mod copy;
+mod dirty;
 mod info;
 mod page_state;
 
@@ -70,6 +71,7 @@ pub(crate) fn ioctl(container: &Container, command: u32, arg: usize) -> Result<c
         bindings::VFIO_IOMMU_GET_INFO => info::get_info(container, user)?,
         bindings::VFIO_IOMMU_MAP_DMA => map_dma(container, user)?,
         bindings::VFIO_IOMMU_UNMAP_DMA => unmap_dma(container, user)?,
+        bindings::VFIO_IOMMU_DIRTY_PAGES => dirty::dirty_pages(container, user)?,
         bindings::VFIO_PGSIZE_GET_POLICY => get_policy(container, user)?,
         bindings::VFIO_PGSIZE_SET_POLICY => set_policy(container, user)?,
         bindings::VFIO_PGSIZE_QUERY => query(container, user)?,
@@ -152,6 +154,7 @@ fn unmap_dma(container: &Container, user: UserPtr) -> Result {
         bindings::VFIO_DMA_UNMAP_FLAG_ALL if request.iova == 0 && request.size == 0 => {
             container.unmap(IovaRange::ALL, Crossing::Refuse)?
         }
+        bindings::VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP => dirty::unmap(container, user, &request)?,
         _ => return Err(EINVAL),
     };
     write(user, &request)
@@ -165,13 +168,16 @@ fn get_policy(container: &Container, user: UserPtr) -> Result {
     }
     match request.flags {
         0 if request.iova == 0 => {
-            let rule = container.lock()?.policy.rule();
+            let rule = container.lock()?.chosen_policy().rule();
             request.flags |= flags_of(rule);
             request.pgsizes = rule.sizes.bits();
         }
+        bindings::VFIO_PGSIZE_POLICY_TRACKING if request.iova == 0 => {
+            request.pgsizes = container.lock()?.tracking_sizes().bits();
+        }
         bindings::VFIO_PGSIZE_POLICY_RANGE => {
             let at = range(request.iova, PAGE_BYTES)?.start();
-            let segment = container.lock()?.policy.at(at);
+            let segment = container.lock()?.chosen_policy().at(at);
             let rest = segment.range.from(at).unwrap_or(segment.range);
 
             if segment.inherited {
@@ -199,6 +205,7 @@ fn set_policy(container: &Container, user: UserPtr) -> Result {
     const RANGE: u32 = bindings::VFIO_PGSIZE_POLICY_RANGE;
     const INHERIT: u32 = bindings::VFIO_PGSIZE_POLICY_INHERIT;
     const APPLY: u32 = bindings::VFIO_PGSIZE_POLICY_APPLY;
+    const TRACKING: u32 = bindings::VFIO_PGSIZE_POLICY_TRACKING;
 
     let request = read(user, |policy: &bindings::vfio_pgsize_policy| policy.argsz)?;
     let rule = Rule {
@@ -211,6 +218,13 @@ fn set_policy(container: &Container, user: UserPtr) -> Result {
     } else {
         0
     };
+    let apply = request.flags & APPLY != 0;
+    if request.flags & !APPLY == TRACKING {
+        if request.iova != 0 || request.size != 0 {
+            return Err(EINVAL);
+        }
+        return container.lock()?.set_tracking_sizes(rule.sizes, apply);
+    }
     let scope = match request.flags & !(APPLY | follow) {
         0 if request.iova == 0 && request.size == 0 => Scope::Container(rule),
         RANGE => Scope::Range(range(request.iova, request.size)?, Some(rule)),
@@ -221,7 +235,7 @@ fn set_policy(container: &Container, user: UserPtr) -> Result {
     };
 
     let mut state = container.lock()?;
-    state.set_policy(scope, request.flags & APPLY != 0)?;
+    state.set_policy(scope, apply)?;
     trace::policy(state.follower.id, &request);
     Ok(())
 }

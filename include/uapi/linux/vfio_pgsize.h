@@ -126,6 +126,13 @@ struct vfio_pgsize_info_cap {
  * Where leaves follow the RMP, VFIO_PGSIZE_POLICY_APPLY does not merge to leaves
  * larger than 2M.
  *
+ * VFIO_PGSIZE_POLICY_TRACKING (@iova and @size 0, no other flag but APPLY): @pgsizes
+ * are the sizes that leaves may have while dirty tracking is on, besides 4096: those
+ * that are in the policy, too. It starts with 4096 alone. Takes effect when tracking
+ * begins, or, if it is on, for what is mapped from now on, and with APPLY for what is
+ * mapped. Has no effect where an IOMMU has no dirty bits. GET_POLICY with this flag
+ * returns the set.
+ *
  * VFIO_PGSIZE_GET_POLICY: writes @pgsizes, and the flags ON_SMASH_SPLIT and
  * ON_WHOLE_MERGE, of the container, or with VFIO_PGSIZE_POLICY_RANGE of the address
  * @iova. With RANGE @size is, on return, the number of bytes from @iova with the same
@@ -156,6 +163,7 @@ struct vfio_pgsize_policy {
 #define VFIO_PGSIZE_POLICY_INHERIT	(1 << 2)
 #define VFIO_PGSIZE_POLICY_ON_SMASH_SPLIT	(1 << 3)
 #define VFIO_PGSIZE_POLICY_ON_WHOLE_MERGE	(1 << 4)
+#define VFIO_PGSIZE_POLICY_TRACKING	(1 << 5)
 	__aligned_u64 iova;
 	__aligned_u64 size;
 	__aligned_u64 pgsizes;

@@ -260,3 +260,35 @@ fn rule_follows_with_large_sizes_alone() {
         }
     }
 }
+
+/// With no sizes but some, and, of what follows, with none that the hook makes.
+#[test]
+fn other_rules_everywhere() {
+    let page = |number: u64| IovaRange::block(Iova::new(number * PAGE_BYTES), PageSize::SIZE_4K);
+    let mut policy = Policy::any_size();
+    for (number, rule) in (0u64..).zip(RULES) {
+        policy = policy.with_range(page(number), Some(rule)).unwrap();
+    }
+    let rules = |policy: &Policy| {
+        let at = |number: u64| policy.at(page(number).start()).rule;
+        (0..5).map(at).collect::<Vec<_>>()
+    };
+
+    for sizes in [PageSizes::NONE, PageSizes::ONLY_4K, SIZES_2M] {
+        let limited = policy.limited(sizes).unwrap();
+        for (was, is) in rules(&policy).into_iter().zip(rules(&limited)) {
+            let sizes = was.sizes.intersect(sizes.union(PageSizes::ONLY_4K));
+            assert_eq!(is, Rule { sizes, ..was });
+        }
+    }
+    // The first two are alike, and so are the last two but for what they do when whole.
+    let small = policy.limited(PageSizes::ONLY_4K).unwrap();
+    assert_eq!(small.ranges(), 3);
+    assert!(!small.follows());
+
+    let settled = policy.never_merging().unwrap();
+    for (was, is) in rules(&policy).into_iter().zip(rules(&settled)) {
+        assert_eq!(was.follows(), is.follows());
+        assert!(!is.follows() || is.merging() == Merging::Never);
+    }
+}

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A piece of a bitmap of dirty pages, on its way to userspace.
+
+use kernel::prelude::*;
+
+use crate::{
+    pgtable::{
+        Iova,
+        IovaRange,
+        PAGE_BYTES, //
+    },
+    sys::num::to_usize, //
+};
+
+/// Pages that a word has bits of.
+const WORD: u64 = u64::BITS as u64;
+
+/// Words of a piece, at most: a megabyte of them, for 32 GiB.
+const MOST: usize = 1 << 17;
+
+/// A piece of the bitmap that userspace is to get: a bit for each page.
+///
+/// As in type1, words that no mapping has a bit of are not written, and in the word in which a mapping
+/// begins, but for its first bit, what userspace has there is kept.
+///
+/// # Invariants
+///
+/// All three have a bit, or a word, for each of the pages that a piece has at most.
+pub(crate) struct Piece {
+    /// The word of the whole bitmap with which it begins.
+    first: usize,
+    range: IovaRange,
+    bits: KVVec<u64>,
+    /// A bit for each word: it is to be written.
+    told: KVVec<u64>,
+    /// The same: what userspace has there is to be kept.
+    kept: KVVec<u64>,
+}
+
+/// Words that follow one another, for userspace.
+pub(crate) struct Words<'p> {
+    /// Which of the whole bitmap the first is.
+    pub(crate) first: usize,
+    /// The words.
+    pub(crate) words: &'p [u64],
+    /// It is one word, and the bits that are set there stay so.
+    pub(crate) keep: bool,
+}
+
+impl Piece {
+    /// Room for the pieces of the bitmap of `range`, of which it is none yet.
+    pub(crate) fn new(range: IovaRange) -> Result<Self> {
+        let words = to_usize(range.pages().div_ceil(WORD)).min(MOST);
+        let marks = words.div_ceil(to_usize(WORD));
+        let zeroes = |words| KVVec::from_elem(0_u64, words, GFP_KERNEL_ACCOUNT);
+
+        Ok(Self {
+            first: 0,
+            range,
+            bits: zeroes(words)?,
+            told: zeroes(marks)?,
+            kept: zeroes(marks)?,
+        })
+    }
+
+    /// Makes it the piece from `rest` on, what is left of `whole`: nothing is dirty there. Returns which
+    /// addresses it is of.
+    pub(crate) fn begin(&mut self, whole: IovaRange, rest: IovaRange) -> IovaRange {
+        let room = u64::try_from(self.bits.len()).unwrap_or(0);
+        let bytes = room.saturating_mul(WORD).saturating_mul(PAGE_BYTES);
+        let before = rest.start().above(whole.start()) / PAGE_BYTES;
+
+        self.first = to_usize(before / WORD);
+        self.range = IovaRange::with_len(rest.start(), bytes)
+            .and_then(|piece| piece.intersect(rest))
+            .unwrap_or(rest);
+        for words in [&mut self.bits, &mut self.told, &mut self.kept] {
+            words.fill(0);
+        }
+        self.range
+    }
+
+    /// There is a mapping at `part`, behind all others.
+    pub(super) fn add_mapping(&mut self, part: IovaRange) {
+        let (start, last) = (self.page(part.start()), self.page(part.last()));
+        let (first_word, last_word) = (start / WORD, last / WORD);
+        let is_told = |words: &[u64]| {
+            words
+                .get(to_usize(first_word / WORD))
+                .is_some_and(|word| word >> (first_word % WORD) & 1 != 0)
+        };
+
+        if start % WORD != 0 && !is_told(&self.told) {
+            set_bits(&mut self.kept, first_word, first_word);
+        }
+        set_bits(&mut self.told, first_word, last_word);
+    }
+
+    /// `part`, of a mapping, is dirty.
+    pub(super) fn add_dirty(&mut self, part: IovaRange) {
+        let (start, last) = (self.page(part.start()), self.page(part.last()));
+
+        set_bits(&mut self.bits, start, last);
+    }
+
+    /// What is to be written.
+    pub(crate) fn words(&self) -> impl Iterator<Item = Words<'_>> {
+        let has = |words: &[u64], index: usize| {
+            words
+                .get(index / 64)
+                .is_some_and(|word| word >> (index % 64) & 1 != 0)
+        };
+        let mut next = 0usize;
+
+        core::iter::from_fn(move || {
+            while next < self.bits.len() && !has(&self.told, next) {
+                // Words of which none is told are passed together.
+                let none = self.told.get(next / 64).is_none_or(|word| *word == 0);
+                let step = if none { 64 - next % 64 } else { 1 };
+                next = next.saturating_add(step);
+            }
+            let start = next;
+            let keep = has(&self.kept, start);
+            if start >= self.bits.len() {
+                return None;
+            }
+            next = next.saturating_add(1);
+            while !keep && next < self.bits.len() && has(&self.told, next) && !has(&self.kept, next)
+            {
+                next = next.saturating_add(1);
+            }
+            Some(Words {
+                first: self.first.saturating_add(start),
+                words: self.bits.get(start..next)?,
+                keep,
+            })
+        })
+    }
+
+    /// What is dirty, in rising order.
+    pub(crate) fn dirty(&self) -> impl Iterator<Item = IovaRange> + '_ {
+        let pages = self.range.pages();
+        let mut next = 0u64;
+        let bit = |page: u64| {
+            self.bits
+                .get(to_usize(page / WORD))
+                .is_some_and(|word| word >> (page % WORD) & 1 != 0)
+        };
+
+        core::iter::from_fn(move || {
+            while next < pages && !bit(next) {
+                let none = self.bits.get(to_usize(next / WORD)) == Some(&0);
+                let step = if none { WORD - next % WORD } else { 1 };
+                next = next.saturating_add(step);
+            }
+            let start = next;
+            while next < pages && bit(next) {
+                next = next.saturating_add(1);
+            }
+            let bytes = next.saturating_sub(start).saturating_mul(PAGE_BYTES);
+            let at = self
+                .range
+                .start()
+                .checked_add(start.saturating_mul(PAGE_BYTES))?;
+            IovaRange::with_len(at, bytes)
+        })
+    }
+
+    /// Which page of the piece `iova` is in.
+    fn page(&self, iova: Iova) -> u64 {
+        iova.above(self.range.start()) / PAGE_BYTES
+    }
+}
+
+/// Sets the bits from `first` to `last`, as far as there are any.
+fn set_bits(words: &mut [u64], first: u64, last: u64) {
+    let (first_word, last_word) = (first / WORD, last / WORD);
+    let from = u64::MAX << (first % WORD);
+    let to = u64::MAX >> (WORD - 1 - last % WORD);
+    let (start, end) = (to_usize(first_word), to_usize(last_word));
+
+    for (index, word) in words
+        .iter_mut()
+        .enumerate()
+        .take(end.saturating_add(1))
+        .skip(start)
+    {
+        let mut mask = u64::MAX;
+        if index == start {
+            mask &= from;
+        }
+        if index == end {
+            mask &= to;
+        }
+        *word |= mask;
+    }
+}

@@ -1,0 +1,413 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Dirty tracking: which pages devices wrote.
+//!
+//! If the IOMMUs of all domains can, they note what devices write, in the leaves; these are small while
+//! tracking is on, for a leaf is noted as a whole. If one of them can not, all that is mapped counts as
+//! written, as in type1.
+//!
+//! Notes are only in page tables. What is taken from there is told before the lock is let go, or put
+//! back: userspace's memory that is not there is waited for without the lock, and then all is done
+//! again.
+
+use kernel::prelude::*;
+
+use super::{
+    bitmap::Piece,
+    is_complete,
+    mapping::Mapping,
+    tracking::Tracking,
+    Container,
+    Crossing,
+    State, //
+};
+use crate::{
+    iommu::Reading,
+    pgtable::{
+        IovaRange,
+        PageSizes, //
+    },
+    rmp::Domain,
+    sys::sched::{
+        cond_resched,
+        cond_resched_killable, //
+    }, //
+};
+
+/// Pages of a mapping, at most, as in type1: more have no bitmap.
+const MOST_PAGES: u64 = 0x7fff_ffff;
+
+/// Memory of the process is not there, or can not be written.
+pub(crate) struct Missing {
+    /// Its address.
+    pub(crate) address: usize,
+    /// Its size.
+    pub(crate) bytes: usize,
+}
+
+/// Where a bitmap goes.
+pub(crate) trait Answer {
+    /// Writes the piece, without waiting for the process's memory.
+    fn put(&mut self, piece: &Piece) -> core::result::Result<(), Missing>;
+
+    /// Waits for the process's memory. Fails with `EFAULT` if it can not be written.
+    fn fetch(&mut self, missing: Missing) -> Result;
+}
+
+impl Container {
+    /// Begins to track what devices write, or ends it; or it is so already.
+    ///
+    /// Errors of the beginning: `EINVAL` a mapping is too large; and those of [`State::set_policy`]. The
+    /// end never fails: if a leaf can not be merged it stays small.
+    pub(crate) fn track(&self, on: bool) -> Result {
+        let mut state = self.lock()?;
+
+        match on {
+            true => state.start_tracking(),
+            false => {
+                state.stop_tracking();
+                Ok(())
+            }
+        }
+    }
+
+    /// Tells which pages of `range` were written since that was last told, or since tracking began.
+    ///
+    /// Errors: `EINVAL` tracking is off, or a mapping lies in the range in part, unless those may be
+    /// cut here; `EFAULT`; `ENOMEM`; `EINTR`.
+    pub(crate) fn read_dirty(&self, range: IovaRange, answer: &mut impl Answer) -> Result {
+        let mut piece = Piece::new(range)?;
+        let mut left = Some(range);
+
+        while let Some(todo) = left {
+            let state = self.lock()?;
+            state.check_tracking(range, self.kind.crossing())?;
+            let part = piece.begin(range, todo);
+            state.collect(part, Reading::Take, &mut piece);
+            match answer.put(&piece) {
+                Ok(()) => left = todo.behind(part.last()),
+                Err(missing) => {
+                    state.put_back(&piece);
+                    drop(state);
+                    answer.fetch(missing)?;
+                }
+            }
+            cond_resched_killable()?;
+        }
+        Ok(())
+    }
+
+    /// Unmaps as [`Container::unmap`] does, and tells which pages were written until then. All or nothing.
+    ///
+    /// Errors: those, and those of [`Container::read_dirty`].
+    pub(crate) fn unmap_dirty(&self, range: IovaRange, answer: &mut impl Answer) -> Result<u64> {
+        let crossing = self.kind.crossing();
+        let mut piece = Piece::new(range)?;
+
+        loop {
+            let (done, removed) = self.when_unclaimed(range, |state| {
+                let done = state.unmap_dirty(range, crossing, &mut piece, answer)?;
+                Ok((done, state.take_removed()))
+            })?;
+            drop(removed);
+            match done {
+                Ok(bytes) => return Ok(bytes),
+                Err(missing) => answer.fetch(missing)?,
+            }
+            cond_resched_killable()?;
+        }
+    }
+}
+
+impl State {
+    /// Sets which sizes leaves may have while tracking is on; with `apply`, what is mapped gets them.
+    ///
+    /// Errors: as [`State::set_policy`].
+    pub(crate) fn set_tracking_sizes(&mut self, sizes: PageSizes, apply: bool) -> Result {
+        let good = sizes == PageSizes::ALL
+            || self.supported().contains(sizes) && sizes.contains(PageSizes::ONLY_4K);
+        if !good {
+            return Err(EINVAL);
+        }
+        let old = core::mem::replace(&mut self.tracking_sizes, sizes);
+        let result = self.in_force(self.chosen_policy()).and_then(|policy| {
+            if apply && self.tracking.as_ref().is_some_and(|now| now.small) {
+                self.convert_all(&policy)?;
+            }
+            self.policy = policy;
+            Ok(())
+        });
+
+        if result.is_err() {
+            self.tracking_sizes = old;
+        }
+        result
+    }
+
+    /// Whether it is known of each page if it was written.
+    fn is_exact(&self) -> bool {
+        !self.domains.is_empty() && self.domains.iter().all(|domain| domain.can_track())
+    }
+
+    fn start_tracking(&mut self) -> Result {
+        if self.tracking.is_some() {
+            return Ok(());
+        }
+        let mut mappings = self.mappings.overlapping(IovaRange::ALL);
+        if mappings.any(|mapping| mapping.range.pages() > MOST_PAGES) {
+            return Err(EINVAL);
+        }
+        drop(mappings);
+        let chosen = self.policy.with_rule(self.policy.rule())?;
+        let small = self.is_exact();
+
+        if small {
+            // First: the hardware notes nothing yet, so that nothing is noted in a leaf that goes.
+            self.make_small()?;
+        }
+        let result = self.start_domains();
+        self.tracking = Some(Tracking { chosen, small });
+        if result.is_err() {
+            self.stop_tracking();
+        }
+        result
+    }
+
+    /// Puts the policy in force that holds while tracking is on.
+    fn make_small(&mut self) -> Result {
+        let policy = self.policy.limited(self.tracking_sizes)?;
+        let result = self.split_all(&policy);
+
+        match result {
+            Ok(()) => self.policy = policy,
+            // What is small already may stay so.
+            Err(_) => drop(self.restore_sizes()),
+        }
+        result
+    }
+
+    /// Gives all that is mapped the leaves of the policy in force.
+    fn restore_sizes(&mut self) -> Result {
+        let policy = self.policy.with_rule(self.policy.rule())?;
+
+        self.convert_all(&policy)
+    }
+
+    /// The IOMMUs that can begin to note what is written. What was noted before is forgotten.
+    fn start_domains(&mut self) -> Result {
+        for domain in self.domains.iter_mut() {
+            domain.track(true)?;
+        }
+        for domain in self.domains.iter().filter(|domain| domain.is_tracking()) {
+            let mappings = self.mappings.overlapping(IovaRange::ALL);
+
+            domain.flushed(|gather| {
+                for mapped in mappings.filter_map(Mapping::mapped) {
+                    domain.dirty(mapped, Reading::Take, gather, |_| {});
+                }
+            });
+        }
+        Ok(())
+    }
+
+    fn stop_tracking(&mut self) {
+        let Some(tracking) = self.tracking.take() else {
+            return;
+        };
+
+        for domain in self.domains.iter_mut() {
+            // It fails for nobody who can begin (`amd/iommu.c: amd_iommu_set_dirty_tracking`).
+            kernel::warn_on!(domain.track(false).is_err());
+        }
+        if !tracking.small {
+            return;
+        }
+        self.policy = tracking.chosen;
+        // Should there be no memory, or no time: each leaf is one that the policy allows.
+        if self.restore_sizes().is_err() {
+            pr_warn!("not all leaves are as large again as they were before dirty tracking\n");
+        }
+        self.keep_reserve();
+    }
+
+    /// `domain`, which is new and in which nothing is mapped, is to be one of these.
+    pub(super) fn track_in(&self, domain: &mut Domain) -> Result {
+        match self.tracking {
+            Some(_) => domain.track(true),
+            None => Ok(()),
+        }
+    }
+
+    /// `domain`, of which no group is left, is one of these no more: what is noted in it is to be told
+    /// nevertheless. `was_exact`: see [`State::tracks_exactly`].
+    pub(super) fn inherit_dirty(&mut self, domain: &Domain, was_exact: bool) {
+        if self.tracking.is_none() || !self.is_exact() {
+            return;
+        }
+        let Some(heir) = self.domains.first() else {
+            return;
+        };
+        for mapping in self.mappings.overlapping(IovaRange::ALL) {
+            let Some(mapped) = mapping.mapped() else {
+                continue;
+            };
+            if was_exact {
+                each_note(domain, mapped, Reading::Peek, |part| {
+                    heir.note_written(part)
+                });
+            } else {
+                // Of what it let devices write nothing is known.
+                heir.note_written(mapped);
+            }
+        }
+        let is_large = |tracking: &Tracking| !tracking.small;
+        // With larger leaves more counts as written than was.
+        if self.tracking.as_ref().is_some_and(is_large) && self.make_small().is_ok() {
+            if let Some(tracking) = &mut self.tracking {
+                tracking.small = true;
+            }
+        }
+    }
+
+    /// Whether tracking is on, and it is known of each page if it was written.
+    pub(super) fn tracks_exactly(&self) -> bool {
+        self.tracking.is_some() && self.is_exact()
+    }
+
+    /// Fails with `EINVAL` if tracking is off, or if a mapping crosses an end of `range` and must not be
+    /// split.
+    fn check_tracking(&self, range: IovaRange, crossing: Crossing) -> Result {
+        let splits = matches!(crossing, Crossing::Split);
+
+        if self.tracking.is_none() || !splits && self.mappings.crosses_end_of(range) {
+            return Err(EINVAL);
+        }
+        Ok(())
+    }
+
+    /// The parts of mappings in `range`, and whether all of each is mapped.
+    fn parts_in(&self, range: IovaRange) -> impl Iterator<Item = (IovaRange, bool)> + '_ {
+        let made = self.mappings.overlapping(range);
+
+        made.filter(|mapping| is_complete(mapping))
+            .filter_map(move |mapping| {
+                cond_resched();
+                Some((mapping.range.intersect(range)?, !mapping.stateful))
+            })
+    }
+
+    /// What was written in `range`, which `piece` is of.
+    fn collect(&self, range: IovaRange, reading: Reading, piece: &mut Piece) {
+        let exact = self.is_exact();
+
+        for (part, whole) in self.parts_in(range) {
+            piece.add_mapping(part);
+            if exact {
+                continue;
+            }
+            if whole {
+                piece.add_dirty(part);
+                continue;
+            }
+            let source = self.source().and_then(|index| self.domains.get(index));
+            let table = source.and_then(|domain| domain.table());
+            for extent in table.iter().flat_map(|table| table.view().extents(part)) {
+                piece.add_dirty(extent.range);
+            }
+        }
+        for domain in self.domains.iter().filter(|_| exact) {
+            domain.flushed(|gather| {
+                for (part, _) in self.parts_in(range) {
+                    domain.dirty(part, reading, gather, |dirty| piece.add_dirty(dirty));
+                }
+            });
+            // What the hook had to unmap it had noted, perhaps.
+            let watches = domain.watches();
+            let followed = watches.overlapping(range).map(|watch| watch.range());
+            for lost in followed.filter(|followed| watches.lost_in(*followed)) {
+                if let Some(part) = lost.intersect(range) {
+                    piece.add_dirty(part);
+                }
+            }
+        }
+    }
+
+    /// What was taken into `piece` is to be told another time.
+    fn put_back(&self, piece: &Piece) {
+        if let Some(domain) = self.domains.first().filter(|_| self.is_exact()) {
+            piece.dirty().for_each(|dirty| domain.note_written(dirty));
+        }
+    }
+
+    /// Tells what was written in `range`, and leaves it noted.
+    fn tell(
+        &self,
+        range: IovaRange,
+        piece: &mut Piece,
+        answer: &mut impl Answer,
+    ) -> core::result::Result<(), Missing> {
+        let mut left = Some(range);
+
+        while let Some(todo) = left {
+            let part = piece.begin(range, todo);
+            self.collect(part, Reading::Peek, piece);
+            answer.put(piece)?;
+            left = todo.behind(part.last());
+        }
+        Ok(())
+    }
+
+    fn unmap_dirty(
+        &mut self,
+        range: IovaRange,
+        crossing: Crossing,
+        piece: &mut Piece,
+        answer: &mut impl Answer,
+    ) -> Result<core::result::Result<u64, Missing>> {
+        self.check_tracking(range, crossing)?;
+        // What is missing is missed before anything changes, mostly.
+        if let Err(missing) = self.tell(range, piece, answer) {
+            return Ok(Err(missing));
+        }
+        if !self.is_exact() {
+            return self.unmap(range, crossing).map(Ok);
+        }
+        if self.mappings.crosses_end_of(range) {
+            self.split_boundaries(range)?;
+        }
+        // What a device has written until now is noted, and it writes no more.
+        self.allow_writes(range, false);
+        let result = match self.tell(range, piece, answer) {
+            Ok(()) => self.unmap(range, crossing).map(Ok),
+            Err(missing) => Ok(Err(missing)),
+        };
+
+        if !matches!(result, Ok(Ok(_))) {
+            self.allow_writes(range, true);
+        }
+        result
+    }
+
+    /// Lets devices write nowhere in `range`, or where its mappings let them.
+    fn allow_writes(&self, range: IovaRange, allow: bool) {
+        let writable = || {
+            let mappings = self.mappings.overlapping(range);
+            mappings
+                .filter(|mapping| is_complete(mapping) && mapping.access.write)
+                .filter_map(|mapping| mapping.range.intersect(range))
+        };
+
+        for domain in &self.domains {
+            domain.flushed(|gather| {
+                for part in writable() {
+                    domain.allow_writes(part, allow, gather);
+                }
+            });
+        }
+    }
+}
+
+/// Calls `each` with what is noted of `range`.
+fn each_note(domain: &Domain, range: IovaRange, reading: Reading, each: impl FnMut(IovaRange)) {
+    domain.flushed(|gather| domain.dirty(range, reading, gather, each));
+}
