@@ -3,7 +3,7 @@
 //! Dirty tracking: which pages devices wrote.
 //!
 //! If the IOMMUs of all domains can, they note what devices write, in the leaves; these are small while
-//! tracking is on, for a leaf is noted as a whole. If one of them can not, all that is mapped counts as
+//! tracking is on, for a leaf is noted as a whole. If one of them cannot, all that is mapped counts as
 //! written, as in type1.
 //!
 //! Notes are only in page tables. What is taken from there is told before the lock is let go, or put
@@ -37,7 +37,7 @@ use crate::{
 /// Pages of a mapping, at most, as in type1: more have no bitmap.
 const MOST_PAGES: u64 = 0x7fff_ffff;
 
-/// Memory of the process is not there, or can not be written.
+/// Memory of the process is not there, or cannot be written.
 pub(crate) struct Missing {
     /// Its address.
     pub(crate) address: usize,
@@ -50,7 +50,7 @@ pub(crate) trait Answer {
     /// Writes the piece, without waiting for the process's memory.
     fn put(&mut self, piece: &Piece) -> core::result::Result<(), Missing>;
 
-    /// Waits for the process's memory. Fails with `EFAULT` if it can not be written.
+    /// Waits for the process's memory. Fails with `EFAULT` if it cannot be written.
     fn fetch(&mut self, missing: Missing) -> Result;
 }
 
@@ -58,7 +58,7 @@ impl Container {
     /// Begins to track what devices write, or ends it; or it is so already.
     ///
     /// Errors of the beginning: `EINVAL` a mapping is too large; and those of [`State::set_policy`]. The
-    /// end never fails: if a leaf can not be merged it stays small.
+    /// end never fails: if a leaf cannot be merged it stays small.
     pub(crate) fn track(&self, on: bool) -> Result {
         let mut state = self.lock()?;
 

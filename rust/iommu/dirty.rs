@@ -44,7 +44,7 @@ impl Domain {
     }
 
     /// Has the IOMMU note what devices write, or no more. What is noted already stays. Does nothing if
-    /// the IOMMU can not.
+    /// the IOMMU cannot.
     pub(crate) fn track(&mut self, on: bool) -> Result {
         // SAFETY: The operations of a domain are its driver's, which is not unloaded.
         let ops = unsafe { self.get().dirty_ops.as_ref() };

@@ -9,7 +9,7 @@ use kernel::prelude::*;
 use crate::sys::bindings;
 
 /// Writes `words` at `address`; with `keep` the bits that are set there stay so. False: some of it is not
-/// there, or can not be written.
+/// there, or cannot be written.
 pub(crate) fn put_words(address: usize, words: &[u64], keep: bool) -> bool {
     if keep {
         return words.iter().enumerate().all(|(index, word)| {

@@ -40,6 +40,7 @@ KERNELS_OF = {
     "state_pins_test": ("stock", "debug"),
     "unload_test": ("stock", "debug"),
     "page_state_fault_test": ("debug",),  # makes allocations fail
+    "dirty_fault_test": ("debug",),
     "domains_fault_test": ("debug",),  # makes allocations fail
     "page_state_test": ("stock",),  # also by the quick path, as the next two
     "page_state_dma_test": ("stock",),
@@ -59,6 +60,7 @@ QUICK_SELFTESTS = (
 LEAKS = (
     "lifecycle_test",
     "page_state_life_test",
+    "dirty_fault_test",
     "page_state_fault_test",
     "snp_lost_test",
     "snp_lost_race_test",

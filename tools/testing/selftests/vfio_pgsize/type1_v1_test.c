@@ -6,6 +6,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
+#include "dirty.h"
 #include "harness.h"
 #include "module.h"
 #include "units.h"
@@ -275,6 +276,24 @@ TEST_F_TIMEOUT(v1, arguments, TIMEOUT)
 	EXPECT_EQ(-EEXIST, dma_map(container, AT + MIB(2) - PAGE, self->memory.va, MIB(1), READ_WRITE));
 	EXPECT_EQ(-EEXIST, dma_map(container, AT - PAGE, self->memory.va, 2 * PAGE, READ_WRITE));
 	EXPECT_SOUND(has_just(&self->vmm, &self->memory, A));
+}
+
+/* Dirty tracking is for v2 only; v1 says so before it reads anything. */
+TEST_F_TIMEOUT(v1, dirty_tracking, TIMEOUT)
+{
+	bool v1 = variant->type == VFIO_TYPE1_IOMMU;
+	int container = self->vmm.container;
+	uint64_t size = MIB(2), bitmap[DIRTY_BYTES(MIB(2)) / 8] = {};
+
+	ASSERT_SOUND(map_these(&self->vmm, &self->memory, A));
+	EXPECT_EQ(v1 ? -EACCES : 0, dirty_start(container));
+	EXPECT_EQ(v1 ? -EACCES : 0, dirty_get(container, AT, size, bitmap));
+	EXPECT_EQ(v1 ? 0 : ~0ULL, bitmap[0]);
+	EXPECT_EQ(-1, ioctl(container, VFIO_IOMMU_DIRTY_PAGES, NULL));
+	EXPECT_EQ(v1 ? EACCES : EFAULT, errno);
+	EXPECT_EQ(v1 ? -EINVAL : 0, dirty_unmap(container, AT, &size, bitmap));
+	EXPECT_EQ(v1 ? -EACCES : 0, dirty_stop(container));
+	EXPECT_SOUND(has_just(&self->vmm, &self->memory, v1 ? A : 0));
 }
 
 /* --- policies, on a container of this type ----------------------------------- */
