@@ -65,6 +65,7 @@ impl<'b> EarlyPins<'b> {
         }
     }
 
+    /// Returns whether all pages that are pinned were handed out.
     pub(crate) fn is_empty(&self) -> bool {
         self.kept == self.frames.len()
     }

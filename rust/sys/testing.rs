@@ -56,6 +56,7 @@ mod build {
     pub(crate) struct Call;
 
     impl Call {
+        /// It does nothing here.
         #[inline(always)]
         pub(crate) fn new() -> Self {
             Self
@@ -96,9 +97,11 @@ mod build {
         unsafe { bindings::pgsize_own_domains() }
     }
 
+    /// An ioctl, as long as it is in the module's code.
     pub(crate) struct Call(());
 
     impl Call {
+        /// The ioctl begins.
         pub(crate) fn new() -> Self {
             // SAFETY: It may be called from anywhere.
             unsafe { bindings::pgsize_call_enters() };
@@ -113,11 +116,13 @@ mod build {
         }
     }
 
+    /// Warns if there is an ioctl in the module's code, which is about to go.
     pub(crate) fn expect_no_calls() {
         // SAFETY: It may be called from anywhere.
         unsafe { bindings::pgsize_no_calls() };
     }
 
+    /// Whether to treat the IOMMUs of new groups as without dirty bits.
     pub(crate) fn wants_no_dirty_bits() -> bool {
         // SAFETY: It may be called from anywhere.
         unsafe { bindings::pgsize_no_dirty_bits() }
