@@ -9,6 +9,7 @@
 #define APPLY	VFIO_PGSIZE_POLICY_APPLY
 #define RANGE	VFIO_PGSIZE_POLICY_RANGE
 #define INHERIT	VFIO_PGSIZE_POLICY_INHERIT
+#define TRACKING	VFIO_PGSIZE_POLICY_TRACKING
 #define ON_SMASH_SPLIT	VFIO_PGSIZE_POLICY_ON_SMASH_SPLIT
 #define ON_WHOLE_MERGE	VFIO_PGSIZE_POLICY_ON_WHOLE_MERGE
 
@@ -26,10 +27,15 @@ TEST_F_TIMEOUT(input, set_policy, TIMEOUT)
 		.size = SIZE,
 		.pgsizes = ONLY_4K,
 	};
+	struct vfio_pgsize_policy tracking = {
+		.argsz = sizeof(tracking),
+		.flags = TRACKING | APPLY,
+		.pgsizes = ONLY_4K,
+	};
 
 	WRONG(EINVAL, VFIO_PGSIZE_SET_POLICY, whole, argsz, 0);
 	WRONG(EINVAL, VFIO_PGSIZE_SET_POLICY, whole, argsz, sizeof(whole) - 1);
-	WRONG(EINVAL, VFIO_PGSIZE_SET_POLICY, whole, flags, APPLY | 1 << 5);
+	WRONG(EINVAL, VFIO_PGSIZE_SET_POLICY, whole, flags, APPLY | 1 << 6);
 	WRONG(EINVAL, VFIO_PGSIZE_SET_POLICY, whole, flags, ON_WHOLE_MERGE);
 	/* Not an SNP host: there is nothing to follow. */
 	WRONG(EOPNOTSUPP, VFIO_PGSIZE_SET_POLICY, whole, flags, ON_SMASH_SPLIT);
@@ -46,7 +52,7 @@ TEST_F_TIMEOUT(input, set_policy, TIMEOUT)
 	WRONG(EINVAL, VFIO_PGSIZE_SET_POLICY, whole, pgsizes, PAGE | 1ULL << 63);
 	WRONG(EINVAL, VFIO_PGSIZE_SET_POLICY, whole, pgsizes, ~1ULL);
 	WRONG(EINVAL, VFIO_PGSIZE_SET_POLICY, range, argsz, sizeof(range) - 1);
-	WRONG(EINVAL, VFIO_PGSIZE_SET_POLICY, range, flags, RANGE | APPLY | 1 << 5);
+	WRONG(EINVAL, VFIO_PGSIZE_SET_POLICY, range, flags, RANGE | APPLY | 1 << 6);
 	WRONG(EINVAL, VFIO_PGSIZE_SET_POLICY, range, flags, RANGE | INHERIT | ON_SMASH_SPLIT);
 	WRONG(EINVAL, VFIO_PGSIZE_SET_POLICY, range, flags, RANGE | APPLY | INHERIT);
 	WRONG(EINVAL, VFIO_PGSIZE_SET_POLICY, range, flags, APPLY);
@@ -58,12 +64,22 @@ TEST_F_TIMEOUT(input, set_policy, TIMEOUT)
 	WRONG(EOVERFLOW, VFIO_PGSIZE_SET_POLICY, range, size, EVERYWHERE);
 	WRONG(EINVAL, VFIO_PGSIZE_SET_POLICY, range, pgsizes, 0);
 	WRONG(EINVAL, VFIO_PGSIZE_SET_POLICY, range, pgsizes, MIB(2));
+	WRONG(EINVAL, VFIO_PGSIZE_SET_POLICY, range, flags, RANGE | TRACKING);
+	WRONG(EINVAL, VFIO_PGSIZE_SET_POLICY, tracking, argsz, sizeof(tracking) - 1);
+	WRONG(EINVAL, VFIO_PGSIZE_SET_POLICY, tracking, flags, TRACKING | INHERIT);
+	WRONG(EINVAL, VFIO_PGSIZE_SET_POLICY, tracking, flags, TRACKING | ON_SMASH_SPLIT);
+	WRONG(EINVAL, VFIO_PGSIZE_SET_POLICY, tracking, iova, PAGE);
+	WRONG(EINVAL, VFIO_PGSIZE_SET_POLICY, tracking, size, PAGE);
+	WRONG(EINVAL, VFIO_PGSIZE_SET_POLICY, tracking, pgsizes, 0);
+	WRONG(EINVAL, VFIO_PGSIZE_SET_POLICY, tracking, pgsizes, MIB(2));
+	WRONG(EINVAL, VFIO_PGSIZE_SET_POLICY, tracking, pgsizes, PAGE | 1);
 	UNREADABLE(VFIO_PGSIZE_SET_POLICY, whole);
 }
 
 TEST_F_TIMEOUT(input, get_policy, TIMEOUT)
 {
 	struct vfio_pgsize_policy whole = { .argsz = sizeof(whole) };
+	struct vfio_pgsize_policy tracking = { .argsz = sizeof(tracking), .flags = TRACKING };
 	struct vfio_pgsize_policy range = {
 		.argsz = sizeof(range),
 		.flags = RANGE,
@@ -81,6 +97,10 @@ TEST_F_TIMEOUT(input, get_policy, TIMEOUT)
 	WRONG(EINVAL, VFIO_PGSIZE_GET_POLICY, range, iova, AT + 1);
 	WRONG(EINVAL, VFIO_PGSIZE_GET_POLICY, range, size, PAGE);
 	WRONG(EINVAL, VFIO_PGSIZE_GET_POLICY, range, pgsizes, PAGE);
+	WRONG(EINVAL, VFIO_PGSIZE_GET_POLICY, tracking, flags, TRACKING | RANGE);
+	WRONG(EINVAL, VFIO_PGSIZE_GET_POLICY, tracking, iova, PAGE);
+	WRONG(EINVAL, VFIO_PGSIZE_GET_POLICY, tracking, size, PAGE);
+	WRONG(EINVAL, VFIO_PGSIZE_GET_POLICY, tracking, pgsizes, PAGE);
 	UNREADABLE(VFIO_PGSIZE_GET_POLICY, range);
 
 	/* Readable, but not writable for the answer. */
