@@ -154,7 +154,7 @@ impl State {
             return Ok(());
         }
         let mut mappings = self.mappings.overlapping(IovaRange::ALL);
-        if mappings.any(|mapping| mapping.range.pages() > MOST_PAGES) {
+        if mappings.any(|mapping| is_too_large(mapping.range)) {
             return Err(EINVAL);
         }
         drop(mappings);
@@ -171,6 +171,14 @@ impl State {
             self.stop_tracking();
         }
         result
+    }
+
+    /// Checks a new mapping. Fails with `EINVAL` if tracking is on and the mapping is too large for it.
+    pub(super) fn check_trackable(&self, range: IovaRange) -> Result {
+        if self.tracking.is_some() && is_too_large(range) {
+            return Err(EINVAL);
+        }
+        Ok(())
     }
 
     /// Puts the policy in force that holds while tracking is on.
@@ -405,6 +413,11 @@ impl State {
             });
         }
     }
+}
+
+/// Whether a mapping of `range` has no bitmap.
+fn is_too_large(range: IovaRange) -> bool {
+    range.pages() > MOST_PAGES
 }
 
 /// Calls `each` with what is noted of `range`.

@@ -55,8 +55,8 @@ impl Container {
     /// Maps memory of the current process. All or nothing.
     ///
     /// Sleeps. Fails with `EEXIST` if the range overlaps a mapping; `ENOSPC` if there are too many
-    /// mappings; `EINVAL` if the range is not in a window, or if the last group was detached
-    /// meanwhile; `EOPNOTSUPP` if it is stateful and a page table cannot be edited; `ENOMEM`; and
+    /// mappings; `EINVAL` if the range is not in a window, if it is too large for dirty tracking,
+    /// which is on, or if the last group was detached meanwhile; `EOPNOTSUPP` if it is stateful and a page table cannot be edited; `ENOMEM`; and
     /// as [`Container::populate`].
     pub(crate) fn map(&self, request: &MapRequest) -> Result {
         let reservation = NodeReservation::new()?;
@@ -92,6 +92,7 @@ impl State {
         if !self.windows.admit(request.range) {
             return Err(EINVAL);
         }
+        self.check_trackable(request.range)?;
         if request.stateful && !self.domains.iter().all(|domain| domain.table().is_some()) {
             return Err(unsupported());
         }
