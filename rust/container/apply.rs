@@ -175,18 +175,17 @@ impl State {
         result
     }
 
-    /// Gives all that is mapped the leaves of `policy`, which is to be in force, and follows it as that
-    /// says.
+    /// Converts all that is mapped to the leaves of `policy`, and replaces all watches.
     ///
-    /// Errors: those of [`State::set_policy`].
+    /// Fails as [`State::set_policy`].
     pub(super) fn convert_all(&mut self, policy: &Policy) -> Result {
         self.commit_policy(policy, IovaRange::ALL, |state| {
             state.convert(policy, IovaRange::ALL)
         })
     }
 
-    /// The same for a policy whose leaves are no larger than those that there are. What follows the RMP by
-    /// the present one follows it until it is small.
+    /// As [`Self::convert_all`], for a policy that only splits. Leaves that follow the RMP follow it until
+    /// they are split.
     pub(super) fn split_all(&mut self, policy: &Policy) -> Result {
         if !self.policy.follows() {
             return self.convert_all(policy);

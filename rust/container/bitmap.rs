@@ -16,40 +16,40 @@ use crate::{
 /// Pages that a word has bits of.
 const WORD: u64 = u64::BITS as u64;
 
-/// Words of a piece, at most: a megabyte of them, for 32 GiB.
+/// Maximum number of words of a piece: 1 MiB, for 32 GiB.
 const MOST: usize = 1 << 17;
 
 /// A piece of the bitmap that userspace is to get: a bit for each page.
 ///
-/// As in type1, words that no mapping has a bit of are not written, and in the word in which a mapping
-/// begins, but for its first bit, what userspace has there is kept.
+/// As in type1, words in which no mapping has a bit are not written. If a mapping begins in a word, but
+/// not with its first bit, the bits that userspace has set there stay set.
 ///
 /// # Invariants
 ///
-/// All three have a bit, or a word, for each of the pages that a piece has at most.
+/// `bits`, `told` and `kept` have room for the maximum number of pages of a piece.
 pub(crate) struct Piece {
     /// The word of the whole bitmap with which it begins.
     first: usize,
     range: IovaRange,
     bits: KVVec<u64>,
-    /// A bit for each word: it is to be written.
+    /// A bit for each word that is to be written.
     told: KVVec<u64>,
-    /// The same: what userspace has there is to be kept.
+    /// A bit for each word in which set bits stay set.
     kept: KVVec<u64>,
 }
 
 /// Words that follow one another, for userspace.
 pub(crate) struct Words<'p> {
-    /// Which of the whole bitmap the first is.
+    /// The number of the first word in the whole bitmap.
     pub(crate) first: usize,
     /// The words.
     pub(crate) words: &'p [u64],
-    /// It is one word, and the bits that are set there stay so.
+    /// It is one word, and bits that are set there stay set.
     pub(crate) keep: bool,
 }
 
 impl Piece {
-    /// Room for the pieces of the bitmap of `range`, of which it is none yet.
+    /// Allocates room for any piece of the bitmap of `range`. Call [`Self::begin`] before use.
     pub(crate) fn new(range: IovaRange) -> Result<Self> {
         let words = to_usize(range.pages().div_ceil(WORD)).min(MOST);
         let marks = words.div_ceil(to_usize(WORD));
@@ -64,8 +64,8 @@ impl Piece {
         })
     }
 
-    /// Makes it the piece from `rest` on, what is left of `whole`: nothing is dirty there. Returns which
-    /// addresses it is of.
+    /// Clears it, and makes it the piece at the start of `rest`, which is the rest of `whole`. Returns the
+    /// piece's addresses.
     pub(crate) fn begin(&mut self, whole: IovaRange, rest: IovaRange) -> IovaRange {
         let room = u64::try_from(self.bits.len()).unwrap_or(0);
         let bytes = room.saturating_mul(WORD).saturating_mul(PAGE_BYTES);
@@ -81,7 +81,7 @@ impl Piece {
         self.range
     }
 
-    /// There is a mapping at `part`, behind all others.
+    /// Adds a mapping, at `part`, behind all others.
     pub(super) fn add_mapping(&mut self, part: IovaRange) {
         let (start, last) = (self.page(part.start()), self.page(part.last()));
         let (first_word, last_word) = (start / WORD, last / WORD);
@@ -97,14 +97,14 @@ impl Piece {
         set_bits(&mut self.told, first_word, last_word);
     }
 
-    /// `part`, of a mapping, is dirty.
+    /// Makes `part` of a mapping dirty.
     pub(super) fn add_dirty(&mut self, part: IovaRange) {
         let (start, last) = (self.page(part.start()), self.page(part.last()));
 
         set_bits(&mut self.bits, start, last);
     }
 
-    /// What is to be written.
+    /// The words to write.
     pub(crate) fn words(&self) -> impl Iterator<Item = Words<'_>> {
         let has = |words: &[u64], index: usize| {
             words
@@ -138,7 +138,7 @@ impl Piece {
         })
     }
 
-    /// What is dirty, in rising order.
+    /// The dirty parts, in rising order.
     pub(crate) fn dirty(&self) -> impl Iterator<Item = IovaRange> + '_ {
         let pages = self.range.pages();
         let mut next = 0u64;
@@ -167,7 +167,7 @@ impl Piece {
         })
     }
 
-    /// Which page of the piece `iova` is in.
+    /// The number of the page of `iova` in the piece.
     fn page(&self, iova: Iova) -> u64 {
         iova.above(self.range.start()) / PAGE_BYTES
     }

@@ -2,13 +2,13 @@
 
 //! Dirty tracking: which pages devices wrote.
 //!
-//! If the IOMMUs of all domains can, they note what devices write, in the leaves; these are small while
-//! tracking is on, for a leaf is noted as a whole. If one of them cannot, all that is mapped counts as
+//! If the IOMMUs of all domains have dirty bits, these say what devices write. A leaf has one dirty bit,
+//! so leaves are small while tracking is on. If one IOMMU has none, all that is mapped counts as
 //! written, as in type1.
 //!
-//! Notes are only in page tables. What is taken from there is told before the lock is let go, or put
-//! back: userspace's memory that is not there is waited for without the lock, and then all is done
-//! again.
+//! Only page tables have dirty bits. Before the lock is released, bits that were cleared are reported,
+//! or set again: if userspace's memory is not present, the call faults it in without the lock, and
+//! starts again.
 
 use kernel::prelude::*;
 
@@ -34,10 +34,10 @@ use crate::{
     }, //
 };
 
-/// Pages of a mapping, at most, as in type1: more have no bitmap.
+/// Maximum number of pages of a mapping, as in type1: no bitmap has more bits.
 const MOST_PAGES: u64 = 0x7fff_ffff;
 
-/// Memory of the process is not there, or cannot be written.
+/// Memory of the process that is not present, or not writable.
 pub(crate) struct Missing {
     /// Its address.
     pub(crate) address: usize,
@@ -47,18 +47,18 @@ pub(crate) struct Missing {
 
 /// Where a bitmap goes.
 pub(crate) trait Answer {
-    /// Writes the piece, without waiting for the process's memory.
+    /// Writes the piece. Does not fault memory in.
     fn put(&mut self, piece: &Piece) -> core::result::Result<(), Missing>;
 
-    /// Waits for the process's memory. Fails with `EFAULT` if it cannot be written.
+    /// Faults the memory in. Fails with `EFAULT` if it is not writable.
     fn fetch(&mut self, missing: Missing) -> Result;
 }
 
 impl Container {
-    /// Begins to track what devices write, or ends it; or it is so already.
+    /// Starts or stops dirty tracking. Does nothing if that is done already.
     ///
-    /// Errors of the beginning: `EINVAL` a mapping is too large; and those of [`State::set_policy`]. The
-    /// end never fails: if a leaf cannot be merged it stays small.
+    /// The start fails with `EINVAL` if a mapping is too large, and as [`State::set_policy`]. The stop
+    /// fails only with `EINTR`: leaves that cannot be merged stay small.
     pub(crate) fn track(&self, on: bool) -> Result {
         let mut state = self.lock()?;
 
@@ -71,10 +71,10 @@ impl Container {
         }
     }
 
-    /// Tells which pages of `range` were written since that was last told, or since tracking began.
+    /// Reports which pages of `range` were written since the last report, or since tracking started.
     ///
-    /// Errors: `EINVAL` tracking is off, or a mapping lies in the range in part, unless those may be
-    /// cut here; `EFAULT`; `ENOMEM`; `EINTR`.
+    /// Fails with `EINVAL` if tracking is off, or if a mapping crosses an end of the range and the
+    /// container does not split mappings; `EFAULT`; `ENOMEM`; `EINTR`.
     pub(crate) fn read_dirty(&self, range: IovaRange, answer: &mut impl Answer) -> Result {
         let mut piece = Piece::new(range)?;
         let mut left = Some(range);
@@ -97,9 +97,9 @@ impl Container {
         Ok(())
     }
 
-    /// Unmaps as [`Container::unmap`] does, and tells which pages were written until then. All or nothing.
+    /// Unmaps as [`Container::unmap`], and reports which pages were written until then. All or nothing.
     ///
-    /// Errors: those, and those of [`Container::read_dirty`].
+    /// Fails as that, and as [`Container::read_dirty`].
     pub(crate) fn unmap_dirty(&self, range: IovaRange, answer: &mut impl Answer) -> Result<u64> {
         let crossing = self.kind.crossing();
         let mut piece = Piece::new(range)?;
@@ -120,9 +120,9 @@ impl Container {
 }
 
 impl State {
-    /// Sets which sizes leaves may have while tracking is on; with `apply`, what is mapped gets them.
+    /// Sets which sizes leaves may have while tracking is on. With `apply`, converts what is mapped.
     ///
-    /// Errors: as [`State::set_policy`].
+    /// Fails as [`State::set_policy`].
     pub(crate) fn set_tracking_sizes(&mut self, sizes: PageSizes, apply: bool) -> Result {
         let good = sizes == PageSizes::ALL
             || self.supported().contains(sizes) && sizes.contains(PageSizes::ONLY_4K);
@@ -144,7 +144,7 @@ impl State {
         result
     }
 
-    /// Whether it is known of each page if it was written.
+    /// Whether dirty bits say which pages were written.
     fn is_exact(&self) -> bool {
         !self.domains.is_empty() && self.domains.iter().all(|domain| domain.can_track())
     }
@@ -162,7 +162,7 @@ impl State {
         let small = self.is_exact();
 
         if small {
-            // First: the hardware notes nothing yet, so that nothing is noted in a leaf that goes.
+            // Split before the hardware sets dirty bits: new leaves are clean then.
             self.make_small()?;
         }
         let result = self.start_domains();
@@ -201,7 +201,7 @@ impl State {
         self.convert_all(&policy)
     }
 
-    /// The IOMMUs that can begin to note what is written. What was noted before is forgotten.
+    /// Switches dirty tracking on in all domains that can. Clears the dirty bits that are set.
     fn start_domains(&mut self) -> Result {
         for domain in self.domains.iter_mut() {
             domain.track(true)?;
@@ -224,21 +224,21 @@ impl State {
         };
 
         for domain in self.domains.iter_mut() {
-            // It fails for nobody who can begin (`amd/iommu.c: amd_iommu_set_dirty_tracking`).
+            // It does not fail if the start did not (`amd/iommu.c: amd_iommu_set_dirty_tracking`).
             kernel::warn_on!(domain.track(false).is_err());
         }
         if !tracking.small {
             return;
         }
         self.policy = tracking.chosen;
-        // Should there be no memory, or no time: each leaf is one that the policy allows.
+        // Without memory, or after a fatal signal: leaves stay small, which the policy allows.
         if self.restore_sizes().is_err() {
             pr_warn!("not all leaves are as large again as they were before dirty tracking\n");
         }
         self.keep_reserve();
     }
 
-    /// `domain`, which is new and in which nothing is mapped, is to be one of these.
+    /// Prepares `domain`, which is new and empty, for being one of the container's.
     pub(super) fn track_in(&self, domain: &mut Domain) -> Result {
         match self.tracking {
             Some(_) => domain.track(true),
@@ -246,8 +246,8 @@ impl State {
         }
     }
 
-    /// `domain`, of which no group is left, is one of these no more: what is noted in it is to be told
-    /// nevertheless. `was_exact`: see [`State::tracks_exactly`].
+    /// Keeps the dirty bits of `domain`, which was removed: another domain gets them. `was_exact` is
+    /// [`State::tracks_exactly`] before that.
     pub(super) fn inherit_dirty(&mut self, domain: &Domain, was_exact: bool) {
         if self.tracking.is_none() || !self.is_exact() {
             return;
@@ -264,12 +264,12 @@ impl State {
                     heir.note_written(part)
                 });
             } else {
-                // Of what it let devices write nothing is known.
+                // It had no dirty bits: devices may have written anything.
                 heir.note_written(mapped);
             }
         }
         let is_large = |tracking: &Tracking| !tracking.small;
-        // With larger leaves more counts as written than was.
+        // If this fails, leaves stay large: too much counts as written, never too little.
         if self.tracking.as_ref().is_some_and(is_large) && self.make_small().is_ok() {
             if let Some(tracking) = &mut self.tracking {
                 tracking.small = true;
@@ -277,7 +277,7 @@ impl State {
         }
     }
 
-    /// Whether tracking is on, and it is known of each page if it was written.
+    /// Whether tracking is on, and by dirty bits.
     pub(super) fn tracks_exactly(&self) -> bool {
         self.tracking.is_some() && self.is_exact()
     }
@@ -293,7 +293,7 @@ impl State {
         Ok(())
     }
 
-    /// The parts of mappings in `range`, and whether all of each is mapped.
+    /// The parts of mappings in `range`, and for each whether all of it is mapped.
     fn parts_in(&self, range: IovaRange) -> impl Iterator<Item = (IovaRange, bool)> + '_ {
         let made = self.mappings.overlapping(range);
 
@@ -304,7 +304,7 @@ impl State {
             })
     }
 
-    /// What was written in `range`, which `piece` is of.
+    /// Adds to `piece` what was written in `range`.
     fn collect(&self, range: IovaRange, reading: Reading, piece: &mut Piece) {
         let exact = self.is_exact();
 
@@ -329,7 +329,7 @@ impl State {
                     domain.dirty(part, reading, gather, |dirty| piece.add_dirty(dirty));
                 }
             });
-            // What the hook had to unmap it had noted, perhaps.
+            // The hook unmapped a lost leaf. Whether it was dirty is not known.
             let watches = domain.watches();
             let followed = watches.overlapping(range).map(|watch| watch.range());
             for lost in followed.filter(|followed| watches.lost_in(*followed)) {
@@ -340,14 +340,14 @@ impl State {
         }
     }
 
-    /// What was taken into `piece` is to be told another time.
+    /// Sets the dirty bits again that `piece` has. The next report has them.
     fn put_back(&self, piece: &Piece) {
         if let Some(domain) = self.domains.first().filter(|_| self.is_exact()) {
             piece.dirty().for_each(|dirty| domain.note_written(dirty));
         }
     }
 
-    /// Tells what was written in `range`, and leaves it noted.
+    /// Reports what was written in `range`. Dirty bits stay set.
     fn tell(
         &self,
         range: IovaRange,
@@ -373,7 +373,7 @@ impl State {
         answer: &mut impl Answer,
     ) -> Result<core::result::Result<u64, Missing>> {
         self.check_tracking(range, crossing)?;
-        // What is missing is missed before anything changes, mostly.
+        // Finds most memory that is not present before anything changes.
         if let Err(missing) = self.tell(range, piece, answer) {
             return Ok(Err(missing));
         }
@@ -383,7 +383,7 @@ impl State {
         if self.mappings.crosses_end_of(range) {
             self.split_boundaries(range)?;
         }
-        // What a device has written until now is noted, and it writes no more.
+        // After this no device writes, and all dirty bits are set.
         self.allow_writes(range, false);
         let result = match self.tell(range, piece, answer) {
             Ok(()) => self.unmap(range, crossing).map(Ok),
@@ -396,7 +396,7 @@ impl State {
         result
     }
 
-    /// Lets devices write nowhere in `range`, or where its mappings let them.
+    /// Removes the permission to write in `range`, or restores it where mappings have it.
     fn allow_writes(&self, range: IovaRange, allow: bool) {
         let writable = || {
             let mappings = self.mappings.overlapping(range);
@@ -420,7 +420,7 @@ fn is_too_large(range: IovaRange) -> bool {
     range.pages() > MOST_PAGES
 }
 
-/// Calls `each` with what is noted of `range`.
+/// Calls `each` with the dirty parts of `range`, and flushes.
 fn each_note(domain: &Domain, range: IovaRange, reading: Reading, each: impl FnMut(IovaRange)) {
     domain.flushed(|gather| domain.dirty(range, reading, gather, each));
 }

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a container knows of dirty tracking.
+//! The state of dirty tracking.
 
 use crate::policy::Policy;
 
-/// What is to be known while tracking is on.
+/// The state of a container while tracking is on.
 pub(super) struct Tracking {
     /// The VMM's policy.
     pub(super) chosen: Policy,
-    /// Leaves are small. They are not if not all IOMMUs can note what is written.
+    /// Leaves are small. They are not if an IOMMU has no dirty bits.
     pub(super) small: bool,
 }

@@ -32,8 +32,7 @@ pub(crate) fn convert_part(domain: &Domain, part: IovaRange, sizes: PageSizes) -
     convert(domain.table(), part, sizes)
 }
 
-/// The same where nobody has been told yet that anything is mapped: that no device has written there
-/// stays noted.
+/// The same for a range that no device uses yet: leaves stay clean.
 pub(crate) fn convert_new(domain: &Domain, part: IovaRange, sizes: PageSizes) -> Result {
     convert(
         domain.table().map(|table| table.tracked(false)),

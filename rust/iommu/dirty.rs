@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Dirty tracking: the IOMMU notes in the leaves what devices write.
+//! Dirty tracking: the IOMMU sets the dirty bit of a leaf when a device writes there.
 //!
-//! A domain tracks if it was allocated for that, which only an IOMMU that can does
-//! (`Group::alloc_domain`). The notes are in its page table, and nowhere else.
+//! A domain can track if it was allocated for that, which needs an IOMMU that can
+//! (`Group::alloc_domain`). The dirty bits are in its page table, and nowhere else.
 
 #![allow(unsafe_code)]
 
@@ -28,23 +28,23 @@ use crate::{
     sys::sched::cond_resched, //
 };
 
-/// What becomes of the notes that are read.
+/// What happens to the dirty bits that are read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reading {
     /// They stay.
     Peek,
-    /// They go: what is told is told once.
+    /// They are cleared: each write is reported once.
     Take,
 }
 
 impl Domain {
-    /// Whether it does so now.
+    /// Whether the IOMMU sets dirty bits now.
     pub(crate) fn is_tracking(&self) -> bool {
         self.tracking
     }
 
-    /// Has the IOMMU note what devices write, or no more. What is noted already stays. Does nothing if
-    /// the IOMMU cannot.
+    /// Switches dirty tracking on or off. Dirty bits that are set stay set. Does nothing if the IOMMU
+    /// has no dirty bits.
     pub(crate) fn track(&mut self, on: bool) -> Result {
         // SAFETY: The operations of a domain are its driver's, which is not unloaded.
         let ops = unsafe { self.get().dirty_ops.as_ref() };
@@ -57,8 +57,8 @@ impl Domain {
         Ok(())
     }
 
-    /// Calls `each` with what of `range` is noted as written. What is taken is to be told only when the
-    /// gather is flushed.
+    /// Calls `each` with the dirty parts of `range`. If their bits are cleared, report them only after
+    /// the flush of `gather`.
     pub(crate) fn dirty(
         &self,
         range: IovaRange,
@@ -77,15 +77,15 @@ impl Domain {
         });
     }
 
-    /// Notes that all that is mapped of `range` was written.
+    /// Sets the dirty bits of all leaves in `range`.
     pub(crate) fn note_written(&self, range: IovaRange) {
         self.in_pieces(range, |table, piece| {
             table.edit_in_place(|editor| editor.make_dirty(piece));
         });
     }
 
-    /// Lets devices write nowhere in `range`, of which no leaf crosses an end, or, if `allow`, everywhere
-    /// again. When the gather is flushed nothing is noted of it any more.
+    /// Removes the permission to write from all leaves in `range`, or with `allow` restores it. No leaf
+    /// crosses an end of the range. After the flush of `gather`, no dirty bit is set any more.
     pub(crate) fn allow_writes(&self, range: IovaRange, allow: bool, gather: &mut Gather<'_>) {
         self.in_pieces(range, |table, piece| {
             table.edit_in_place(|editor| editor.allow_writes(piece, allow));
@@ -95,8 +95,8 @@ impl Domain {
         }
     }
 
-    /// Has `work` done with one piece of `range` after the other. No leaf crosses the ends of a piece but
-    /// those of the range.
+    /// Calls `work` with one piece of `range` after the other. Only at the ends of the range may a leaf
+    /// cross the end of a piece.
     fn in_pieces(&self, range: IovaRange, mut work: impl FnMut(&PageTable<'_>, IovaRange)) {
         let Some(table) = self.table() else {
             return;

@@ -70,7 +70,7 @@ pub(crate) struct Layout {
     top: Top,
     format: TableFormat,
     node: c_int,
-    /// The hardware may be marking what is dirty.
+    /// The hardware may set dirty bits.
     tracked: bool,
 }
 
@@ -118,7 +118,7 @@ impl<'d> PageTable<'d> {
                 top: format.top(info.host_pt_root, info.mode)?,
                 format,
                 node,
-                // Of what the hook does not know it takes the worse.
+                // The hook does not know whether tracking is on, and assumes it.
                 // SAFETY: As above.
                 tracked: unsafe { !(*domain.as_ptr()).dirty_ops.is_null() },
             },

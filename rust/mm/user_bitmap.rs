@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Words of the process, written with locks held: without waiting for its memory.
+//! Writes words of the process with locks held, so without page faults.
 
 #![allow(unsafe_code)]
 
@@ -8,8 +8,8 @@ use kernel::prelude::*;
 
 use crate::sys::bindings;
 
-/// Writes `words` at `address`; with `keep` the bits that are set there stay so. False: some of it is not
-/// there, or cannot be written.
+/// Writes `words` at `address`. With `keep`, bits that are set there stay set. Returns `false` if some of
+/// the memory is not present, or not writable.
 pub(crate) fn put_words(address: usize, words: &[u64], keep: bool) -> bool {
     if keep {
         return words.iter().enumerate().all(|(index, word)| {
@@ -27,9 +27,9 @@ pub(crate) fn put_words(address: usize, words: &[u64], keep: bool) -> bool {
     unsafe { bindings::pgsize_copy_to_user_now(address, words.as_ptr().cast(), size_of_val(words)) }
 }
 
-/// Has the process's memory there, to be written. May wait for long.
+/// Faults in memory of the process for writing. May wait for userspace: call without locks.
 ///
-/// Fails with `EFAULT` if there is none.
+/// Fails with `EFAULT` if it is not writable.
 pub(crate) fn fetch(address: usize, bytes: usize) -> Result {
     // SAFETY: It has no requirements.
     match unsafe { bindings::pgsize_fault_in(address, bytes) } {
@@ -38,7 +38,7 @@ pub(crate) fn fetch(address: usize, bytes: usize) -> Result {
     }
 }
 
-/// Whether all of it can be memory of a process.
+/// Whether all of it is in the address range of processes.
 pub(crate) fn may_be_there(address: usize, bytes: usize) -> bool {
     // SAFETY: It has no requirements.
     unsafe { bindings::pgsize_access_ok(address, bytes) }

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What devices wrote: the dirty bits of leaves, read, cleared and set.
+//! Reads, clears and sets the dirty bits of leaves.
 //!
 //! The hardware sets the D bit of a leaf when a device writes through it and the IOTLB does not hold it as dirty
 //! already. So a bit that was cleared is not set again before the IOTLB is flushed. Clear, flush,
-//! and only then tell anybody what was dirty: what is written until the flush is written to leaves
-//! that are told, and before anybody looks at the memory; what is written after it sets the bit anew.
+//! and only then report what was dirty. A write before the flush goes to a leaf that is reported, before
+//! anybody reads the memory; a write after it sets the bit again.
 //!
 //! A leaf that is a run of entries is dirty if any of them is. Which of them the hardware sets D
-//! in is its own choice.
+//! in is not defined.
 
 use core::sync::atomic::{
     AtomicU64,
@@ -29,14 +29,14 @@ use super::{
 };
 
 impl<P: TablePages, F: Format> Editor<'_, P, F> {
-    /// Calls `each` with what of `range` is in dirty leaves, in rising order; ranges that follow one
-    /// another are joined within a table.
+    /// Calls `each` with the parts of `range` that are in dirty leaves, in rising order. Contiguous parts
+    /// in a table are one.
     pub fn dirty(&self, range: IovaRange, each: impl FnMut(IovaRange)) {
         self.visit_dirty(range, each, |_, _| {});
     }
 
-    /// The same, and has the leaves clean. Returns where: flush the IOTLB there before anybody learns
-    /// what was dirty.
+    /// The same, and clears their dirty bits. Returns where: flush the IOTLB there before the parts are
+    /// reported.
     #[must_use = "the IOTLB is to be flushed there"]
     pub fn take_dirty(&self, range: IovaRange, each: impl FnMut(IovaRange)) -> Option<IovaRange> {
         let dirty = self.format.dirty_bit().bits();
@@ -54,8 +54,8 @@ impl<P: TablePages, F: Format> Editor<'_, P, F> {
         touched
     }
 
-    /// AdBits all leaves as dirty that hold any address of `range`. There is nothing to flush: the
-    /// hardware sets D where it takes a leaf for clean.
+    /// Sets the dirty bits of all leaves with an address in `range`. No flush is needed: for leaves that
+    /// the IOTLB holds as clean the hardware sets D, too.
     pub fn make_dirty(&self, range: IovaRange) {
         let dirty = self.format.dirty_bit().bits();
 
@@ -71,8 +71,8 @@ impl<P: TablePages, F: Format> Editor<'_, P, F> {
         );
     }
 
-    /// Lets devices write through no leaf that holds any address of `range`, or, if `allow`, through
-    /// all of them. Once the IOTLB is flushed their D bits do not change any more.
+    /// Removes the permission to write from all leaves with an address in `range`, or with `allow` gives
+    /// it to them. After a flush of the IOTLB their D bits do not change any more.
     pub fn allow_writes(&self, range: IovaRange, allow: bool) {
         let write = self.format.write_permission();
 

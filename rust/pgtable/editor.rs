@@ -23,7 +23,7 @@ pub struct Editor<'p, P, F> {
     pub(super) pages: &'p mut P,
     pub(super) top: Top,
     pub(super) format: F,
-    /// What is noted in leaves that an edit makes, besides what was noted in those that they replace.
+    /// AD bits of leaves that an edit makes, in addition to those of the leaves that they replace.
     pub(super) born: AdBits,
 }
 
@@ -44,9 +44,8 @@ impl<'p, P: TablePages, F: Format> Editor<'p, P, F> {
         }
     }
 
-    /// The same, to be edited while the hardware sets dirty bits. What a device writes until the
-    /// IOTLB is flushed may then be noted where nobody looks any more: leaves that are split or merged
-    /// are taken for dirty.
+    /// The same, for edits while the hardware sets dirty bits. Until the IOTLB is flushed it may set them
+    /// in a table that the edit replaced. So leaves that are split or merged become dirty.
     pub fn tracked(self) -> Self {
         Self {
             born: self.format.dirty_bit(),

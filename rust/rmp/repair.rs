@@ -128,7 +128,7 @@ impl Domain {
                 let at = phys.at(range.start(), hole.start());
                 self.map(hole, at, access, PageSizes::ONLY_4K)?;
                 if self.is_tracking() {
-                    // What was noted went with the leaf.
+                    // The leaf's dirty bit is lost.
                     self.note_written(hole);
                 }
                 if let Some(watch) = self.watches().first_in(range) {

@@ -50,13 +50,10 @@ void pgsize_request_type1(void);
 unsigned long pgsize_index_nospec(unsigned long index, unsigned long size);
 bool pgsize_fatal_signal_pending(void);
 
-/*
- * Without waiting for the process's memory: false if it is not there. With locks held
- * that a page fault may want, too.
- */
+/* Does not fault: returns false if the memory is not present. For use with locks held. */
 bool pgsize_copy_to_user_now(unsigned long to, const void *from, size_t size);
 bool pgsize_copy_from_user_now(void *to, unsigned long from, size_t size);
-/* Has the process's memory there, to be written; false if there is none. */
+/* Faults memory in for writing. Returns false if it is not writable. */
 bool pgsize_fault_in(unsigned long address, size_t size);
 bool pgsize_access_ok(unsigned long address, size_t size);
 

@@ -67,7 +67,7 @@ mod build {
     #[inline(always)]
     pub(crate) fn expect_no_calls() {}
 
-    /// Whether groups that come are to have an IOMMU without dirty bits.
+    /// Whether to treat the IOMMUs of new groups as without dirty bits.
     #[inline(always)]
     pub(crate) fn wants_no_dirty_bits() -> bool {
         false

@@ -35,7 +35,7 @@ use crate::{
     }, //
 };
 
-/// The largest bitmap, in bytes: of 2^31 - 1 pages.
+/// Maximum size of a bitmap in bytes: of 2^31 - 1 pages.
 pub(super) const MOST_BYTES: u64 = 1 << 28;
 
 /// A bitmap of userspace.
@@ -44,8 +44,7 @@ struct UserBitmap {
 }
 
 impl UserBitmap {
-    /// The bitmap that `said` is about, for `bytes` of IOVA; checked but for the page size, which is told
-    /// later, when type1 does.
+    /// The bitmap of `said`, for `bytes` of IOVA. Checks all but the page size, which type1 checks later.
     fn new(said: &bindings::vfio_bitmap, bytes: u64) -> Result<Self> {
         let address = said.data.addr();
 
@@ -62,7 +61,7 @@ impl UserBitmap {
         Ok(Self { address })
     }
 
-    /// Where a word of it is.
+    /// The address of a word.
     fn at(&self, word: usize) -> usize {
         self.address
             .wrapping_add(word.wrapping_mul(size_of::<u64>()))
