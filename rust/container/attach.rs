@@ -31,11 +31,14 @@ use crate::{
 impl State {
     /// Attaches `group` to a compatible domain, or to a new one that gets all mappings.
     ///
-    /// Sleeps. Fails with `EINVAL` if it is attached already, if it reserves IOVAs that are mapped,
+    /// Sleeps. Fails with `EBUSY` if the address of a mapping's memory is invalid; `EINVAL` if it is attached already, if it reserves IOVAs that are mapped,
     /// or if it leaves no usable window; `EPERM` if its interrupts are not isolated and
     /// `unsafe_interrupts` is not set; `EOPNOTSUPP` if the container needs a page table that can be
     /// edited; `ENOMEM`, also if a lost leaf cannot be repaired; and as the IOMMU core.
     pub(crate) fn attach(&mut self, group: Group, unsafe_interrupts: bool) -> Result {
+        if self.any_vaddr_invalid() {
+            return Err(EBUSY);
+        }
         if self.domains.iter().any(|domain| domain.has(group)) {
             return Err(EINVAL);
         }

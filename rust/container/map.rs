@@ -106,6 +106,7 @@ impl State {
             access: request.access,
             stateful: request.stateful,
             mixed: claim.is_some(),
+            vaddr_invalid: false,
             in_progress: claim.map(|claim| InProgress {
                 claim,
                 mapped: None,

@@ -38,6 +38,8 @@ pub(crate) struct Mapping {
     pub(crate) stateful: bool,
     /// Some frames may be no memory, and are not pinned then.
     pub(crate) mixed: bool,
+    /// The process address of the memory is invalid: nothing can be pinned.
+    pub(crate) vaddr_invalid: bool,
     /// The map request is in progress.
     pub(crate) in_progress: Option<InProgress>,
     /// The process, for pinning and accounting.
@@ -115,6 +117,13 @@ impl Mappings {
         self.0
             .get(&key)
             .filter(|mapping| mapping.range.start() <= range.last())
+    }
+
+    /// The same, to be changed.
+    pub(super) fn first_in_mut(&mut self, range: IovaRange) -> Option<&mut Mapping> {
+        let key = self.first_in(range)?.range.last();
+
+        self.0.get_mut(&key)
     }
 
     /// The mappings that overlap `range`, in ascending order.

@@ -2,7 +2,7 @@
 
 //! A container: the address space of one VMM.
 //!
-//! Calls come from `uapi` ([`map`](Container::map), [`unmap`], [`apply`] for policies,
+//! Calls come from `uapi` ([`map`](Container::map), [`unmap`], [`vaddr`], [`apply`] for policies,
 //! [`page_state`], [`dirty`] tracking, [`query`], [`mod@stats`]), from VFIO ([`attach`],
 //! [`registry`], [`close`]) and from the worker ([`worker`], [`repair`]). They share [`mapping`],
 //! [`claims`], [`populate`] (pin and map), [`batch`] and [`release`] (unmap and unpin).
@@ -31,6 +31,7 @@ mod repair;
 mod stats;
 mod tracking;
 mod unmap;
+mod vaddr;
 mod worker;
 
 pub(crate) use self::apply::Scope;

@@ -160,15 +160,19 @@ impl Container {
         let range = change.range;
         let (mut state, claim) = self.claim(range, Purpose::Work)?;
         let mut result = state.check(mapping, range);
+        // Its memory may have moved.
+        let now = state.same(mapping, range).map(Mapping::copy);
 
-        if result.is_ok() && change.to == PageState::Private {
-            result = state.make_private(mapping, range);
-        } else if result.is_ok() {
-            let holes = state.holes_to_share(mapping, range);
-            // Pinning may sleep: drop the lock.
-            drop(state);
-            result = holes.and_then(|holes| self.share(mapping, &holes, pins));
-            state = self.state.lock();
+        if let Some(mapping) = now {
+            if change.to == PageState::Private {
+                result = state.make_private(&mapping, range);
+            } else {
+                let holes = state.holes_to_share(&mapping, range);
+                // Pinning may sleep: drop the lock.
+                drop(state);
+                result = holes.and_then(|holes| self.share(&mapping, &holes, pins));
+                state = self.state.lock();
+            }
         }
         state.claims.end(claim);
         result
@@ -216,10 +220,14 @@ impl State {
         early: &mut EarlyPins<'_>,
         room: usize,
     ) -> (usize, usize) {
-        let Some(mapping) = changes
-            .first()
-            .and_then(|first| Some(self.same(mapping, first.range)?.copy()))
-        else {
+        // Pages may be pinned already: not those of memory that has moved.
+        let stays = |now: &&Mapping, at| {
+            !now.vaddr_invalid && now.memory_at(at) == mapping.memory_at(at)
+        };
+        let Some(mapping) = changes.first().and_then(|first| {
+            let now = self.same(mapping, first.range);
+            Some(now.filter(|now| stays(now, first.range.start()))?.copy())
+        }) else {
             return (0, 0);
         };
         let mapping = &mapping;
@@ -310,9 +318,12 @@ impl State {
 
     /// The parts of `range` that are private.
     ///
-    /// Fails with `EPERM` if the memory belongs to another process, `ENOMEM`, and `EINTR` on a
+    /// Fails with `EBUSY` if the address of the memory is invalid, `EPERM` if the memory belongs to another process, `ENOMEM`, and `EINTR` on a
     /// fatal signal.
     fn holes_to_share(&mut self, mapping: &Mapping, range: IovaRange) -> Result<KVVec<IovaRange>> {
+        if mapping.vaddr_invalid {
+            return Err(EBUSY);
+        }
         if !mapping.locked.is_of_current() {
             return Err(EPERM);
         }

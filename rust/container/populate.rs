@@ -57,6 +57,12 @@ impl State {
         self.mappings.at(range.start()).filter(is_same)
     }
 
+    /// The same, to be changed.
+    pub(super) fn same_mut(&mut self, mapping: &Mapping, range: IovaRange) -> Option<&mut Mapping> {
+        self.same(mapping, range)?;
+        self.mappings.first_in_mut(range)
+    }
+
     /// Records what is mapped of `mapping`, if it is in progress.
     fn note_mapped(&mut self, mapping: &Mapping, mapped: Option<IovaRange>) {
         let in_progress = mapping.in_progress.and_then(|in_progress| {

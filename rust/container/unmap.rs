@@ -61,17 +61,22 @@ impl State {
         if !self.mappings.crosses_end_of(range) {
             return Ok(self.unmap_in(range, is_complete));
         }
-        let begins_before =
-            |mapping: &Mapping| is_complete(mapping) && mapping.range.start() < range.start();
-
         match crossing {
             Crossing::Split if self.domains.iter().all(|domain| domain.table().is_some()) => {
                 self.unmap_parts(range)
             }
             Crossing::Refuse | Crossing::Split => Err(EINVAL),
-            Crossing::Whole if self.mappings.at(range.start()).is_some_and(begins_before) => Ok(0),
+            Crossing::Whole if self.begins_before(range) => Ok(0),
             Crossing::Whole => Ok(self.unmap_in(range, is_complete)),
         }
+    }
+
+    /// Whether a mapping at the start of `range` begins before it.
+    pub(super) fn begins_before(&self, range: IovaRange) -> bool {
+        let begins_before =
+            |mapping: &Mapping| is_complete(mapping) && mapping.range.start() < range.start();
+
+        self.mappings.at(range.start()).is_some_and(begins_before)
     }
 
     /// Unmaps all mappings, including those in progress, whose calls then fail.

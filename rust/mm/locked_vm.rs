@@ -79,7 +79,7 @@ impl Locked {
     /// Takes mmap_lock for writing. Fails with `ENOMEM` beyond RLIMIT_MEMLOCK (`mm/util.c:
     /// __account_locked_vm`), which is logged, with `ESRCH` if the process is gone, and with
     /// `EINTR` on a fatal signal.
-    pub(super) fn charge(&self, pages: u64) -> Result {
+    pub(crate) fn charge(&self, pages: u64) -> Result {
         let part = self.take_spare(pages);
         let more = pages.saturating_sub(part);
 

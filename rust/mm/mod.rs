@@ -19,6 +19,7 @@ pub(crate) use self::pin::{
     Pinner, //
 };
 pub(crate) use self::pinned::{
+    memory_pages,
     page_at,
     unpin,
     Kind,

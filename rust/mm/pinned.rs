@@ -105,6 +105,20 @@ impl Drop for PinnedRun {
     }
 }
 
+/// How many of the `pages` pages from `phys` on are memory. `mixed`: some may be [`Kind::Frames`].
+pub(crate) fn memory_pages(phys: Phys, pages: u64, mixed: bool) -> u64 {
+    if !mixed {
+        return pages;
+    }
+    let is_memory = |page: &u64| {
+        let phys = phys.checked_add(page.wrapping_mul(PAGE_BYTES));
+        // SAFETY: It takes any number.
+        phys.is_some_and(|phys| unsafe { bindings::pgsize_pfn_is_memory(pfn(phys)) })
+    };
+
+    to_u64((0..pages).filter(is_memory).count())
+}
+
 /// Unpins `pages` pages from `phys` on that were mapped before the flush. Returns how many are
 /// memory.
 ///

@@ -104,6 +104,9 @@ fn check_extension(container: &Container, number: usize) -> Result<c_long> {
             .into());
     }
     // As type1 after `VFIO_SET_IOMMU`, for all its types.
+    if number == to_usize(bindings::VFIO_UPDATE_VADDR.into()) {
+        return Ok(1);
+    }
     Ok(extension(number, |_| true))
 }
 
@@ -115,24 +118,33 @@ fn map_dma(container: &Container, user: UserPtr) -> Result {
     };
     let stateful = request.flags & bindings::VFIO_PGSIZE_MAP_STATEFUL != 0;
     let shared = request.flags & bindings::VFIO_PGSIZE_MAP_SHARED != 0;
-    let mut known = bindings::VFIO_DMA_MAP_FLAG_READ | bindings::VFIO_DMA_MAP_FLAG_WRITE;
+    let moves = request.flags & bindings::VFIO_DMA_MAP_FLAG_VADDR != 0;
+    let mut known = bindings::VFIO_DMA_MAP_FLAG_READ
+        | bindings::VFIO_DMA_MAP_FLAG_WRITE
+        | bindings::VFIO_DMA_MAP_FLAG_VADDR;
 
     if container.kind == Kind::Pgsize {
         known |= bindings::VFIO_PGSIZE_MAP_STATEFUL | bindings::VFIO_PGSIZE_MAP_SHARED;
     }
-    if request.flags & !known != 0 || shared && !stateful {
+    if request.flags & !known != 0 || shared && !stateful || stateful && moves {
         return Err(EINVAL);
     }
     // As type1, check for overflow before alignment.
     let more = request.size.checked_sub(1).ok_or(EINVAL)?;
     request.iova.checked_add(more).ok_or(EOVERFLOW)?;
     request.vaddr.checked_add(more).ok_or(EOVERFLOW)?;
-    if !(access.read || access.write) || request.vaddr & (PAGE_BYTES - 1) != 0 {
+    if (access.read || access.write) == moves || request.vaddr & (PAGE_BYTES - 1) != 0 {
         return Err(EINVAL);
     }
+    let range = range(request.iova, request.size)?;
+    let memory = UserAddr::new(to_usize(request.vaddr));
+
+    if moves {
+        return container.update_vaddr(range, memory);
+    }
     let request = MapRequest {
-        range: range(request.iova, request.size)?,
-        memory: UserAddr::new(to_usize(request.vaddr)),
+        range,
+        memory,
         access,
         stateful,
         shared: shared || !stateful,
@@ -146,16 +158,25 @@ fn unmap_dma(container: &Container, user: UserPtr) -> Result {
         unmap.argsz
     })?;
 
-    request.size = match request.flags {
-        0 => {
-            let range = range(request.iova, request.size)?;
-            container.unmap(range, container.kind.crossing())?
-        }
-        bindings::VFIO_DMA_UNMAP_FLAG_ALL if request.iova == 0 && request.size == 0 => {
-            container.unmap(IovaRange::ALL, Crossing::Refuse)?
-        }
-        bindings::VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP => dirty::unmap(container, user, &request)?,
+    const ALL: u32 = bindings::VFIO_DMA_UNMAP_FLAG_ALL;
+    const VADDR: u32 = bindings::VFIO_DMA_UNMAP_FLAG_VADDR;
+    if request.flags == bindings::VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP {
+        request.size = dirty::unmap(container, user, &request)?;
+        return write(user, &request);
+    }
+    let (range, crossing) = match request.flags & !VADDR {
+        0 => (
+            range(request.iova, request.size)?,
+            container.kind.crossing(),
+        ),
+        ALL if request.iova == 0 && request.size == 0 => (IovaRange::ALL, Crossing::Refuse),
         _ => return Err(EINVAL),
+    };
+
+    request.size = if request.flags & VADDR != 0 {
+        container.invalidate_vaddr(range, crossing)?
+    } else {
+        container.unmap(range, crossing)?
     };
     write(user, &request)
 }

@@ -405,6 +405,7 @@ struct vfio_pgsize_state {
  * -EOVERFLOW: a change whose @iova + @size - 1 overflows;
  * -ENOENT: a change that is not within one stateful mapping;
  * -ENOTTY: the container is not of VFIO_PGSIZE_IOMMU, and has no page states;
+ * -EBUSY: to share, and the memory has no address now (VFIO_DMA_UNMAP_FLAG_VADDR);
  * -EPERM: to share, and the calling process did not make the mapping;
  * -EFAULT: the memory does not exist, is device registers, or is read-only and the
  *	device may write; or @arg or @changes is not accessible (for @arg, @nr is

@@ -39,6 +39,7 @@ struct Kind {
     access: Access,
     stateful: bool,
     mixed: bool,
+    vaddr_invalid: bool,
     /// The claim of the map request in progress.
     claim: Option<ClaimId>,
     locked: Arc<Locked>,
@@ -53,6 +54,7 @@ impl Kind {
             access: Access(count as u8),
             stateful: count % 2 == 0,
             mixed: count % 3 == 0,
+            vaddr_invalid: count % 5 == 0,
             locked: Arc::new(Locked::default()),
         }
     }
@@ -64,6 +66,7 @@ impl Kind {
             access: self.access,
             stateful: self.stateful,
             mixed: self.mixed,
+            vaddr_invalid: self.vaddr_invalid,
             in_progress: self.claim.map(|claim| InProgress {
                 claim,
                 mapped: None,
@@ -115,6 +118,7 @@ impl Model {
             && found.access == wanted.access
             && found.stateful == wanted.stateful
             && found.mixed == wanted.mixed
+            && found.vaddr_invalid == wanted.vaddr_invalid
             && found.in_progress.map(|in_progress| in_progress.claim) == kind.claim
             && found.mapped() == Some(wanted.range).filter(|_| kind.claim.is_none())
             && Arc::ptr_eq(&found.locked, &wanted.locked)
