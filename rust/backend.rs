@@ -19,10 +19,20 @@ use crate::{
     container::{
         registry,
         Container,
+        Device,
         Kind, //
     },
     debugfs,
-    iommu::Group,
+    iommu::{
+        Access,
+        Group, //
+    },
+    pgtable::{
+        Iova,
+        IovaRange,
+        PageSize,
+        PAGE_BYTES, //
+    },
     rmp,
     sys::{
         bindings,
@@ -115,12 +125,11 @@ static OPERATIONS: Operations = Operations(bindings::vfio_iommu_driver_ops {
     attach_group: Some(attach_group),
     detach_group: Some(detach_group),
     group_iommu_domain: Some(group_iommu_domain),
-    // Only for emulated IOMMU groups (`VFIO_EMULATED_IOMMU`), which `attach_group` refuses.
-    pin_pages: None,
-    unpin_pages: None,
-    register_device: None,
-    unregister_device: None,
-    dma_rw: None,
+    pin_pages: Some(pin_pages),
+    unpin_pages: Some(unpin_pages),
+    register_device: Some(register_device),
+    unregister_device: Some(unregister_device),
+    dma_rw: Some(dma_rw),
 });
 
 fn serves_type1() -> bool {
@@ -217,17 +226,19 @@ unsafe extern "C" fn attach_group(
     kind: bindings::vfio_group_type,
 ) -> c_int {
     from_result(|| {
-        // VFIO then asks type1, which serves emulated IOMMU groups.
-        if kind != bindings::vfio_group_type_VFIO_IOMMU {
-            return Err(unsupported());
-        }
         // SAFETY: By the requirement.
         let group = unsafe { Group::new(NonNull::new(group).ok_or(EINVAL)?) };
         // SAFETY: It has no requirements.
         let unsafe_interrupts = unsafe { bindings::pgsize_allow_unsafe_interrupts() };
         let container = registry::find(data).ok_or(EINVAL)?;
 
-        container.lock()?.attach(group, unsafe_interrupts)?;
+        match kind {
+            bindings::vfio_group_type_VFIO_IOMMU => container.attach(group, unsafe_interrupts)?,
+            bindings::vfio_group_type_VFIO_EMULATED_IOMMU => {
+                container.lock()?.attach_emulated(group)?;
+            }
+            _ => return Err(unsupported()),
+        }
         Ok(0)
     })
 }
@@ -241,7 +252,7 @@ unsafe extern "C" fn detach_group(data: *mut c_void, group: *mut bindings::iommu
     if let (Some(container), Some(group)) = (registry::find(data), NonNull::new(group)) {
         // SAFETY: By the requirement it is valid until we return. It is not kept.
         let group = unsafe { Group::new(group) };
-        container.with_state(|state| state.detach(group));
+        container.detach(group);
     }
 }
 
@@ -263,4 +274,95 @@ unsafe extern "C" fn group_iommu_domain(
     let domain = state.domains.iter().find(|domain| domain.has(group));
 
     domain.map_or(ENODEV.to_ptr(), |domain| domain.as_ptr())
+}
+
+/// # Safety
+///
+/// A device of the container is open; `pages` has room for `npage` pointers.
+unsafe extern "C" fn pin_pages(
+    data: *mut c_void,
+    _group: *mut bindings::iommu_group,
+    iova: bindings::dma_addr_t,
+    npage: c_int,
+    prot: c_int,
+    pages: *mut *mut bindings::page,
+) -> c_int {
+    let wants = |flag| u32::try_from(prot).is_ok_and(|prot| prot & flag != 0);
+    let access = Access {
+        read: wants(bindings::IOMMU_READ),
+        write: wants(bindings::IOMMU_WRITE),
+    };
+
+    from_result(|| {
+        let count = usize::try_from(npage).map_err(|_| EINVAL)?;
+        if count == 0 || pages.is_null() {
+            return Err(EINVAL);
+        }
+        let range = pages_at(iova, npage).ok_or(EOVERFLOW)?;
+        let container = registry::find(data).ok_or(EINVAL)?;
+        // SAFETY: By the requirement.
+        let pages = unsafe { core::slice::from_raw_parts_mut(pages, count) };
+
+        container.pin_pages(range, access, pages)?;
+        Ok(npage)
+    })
+}
+
+/// # Safety
+///
+/// A device of the container is open.
+unsafe extern "C" fn unpin_pages(data: *mut c_void, iova: bindings::dma_addr_t, npage: c_int) {
+    match (registry::find(data), pages_at(iova, npage)) {
+        (Some(container), Some(range)) => container.unpin_pages(range),
+        _ => {
+            kernel::warn_on!(true);
+        }
+    }
+}
+
+/// The `npage` pages from that on that holds `iova`.
+fn pages_at(iova: bindings::dma_addr_t, npage: c_int) -> Option<IovaRange> {
+    let bytes = u64::try_from(npage).ok()?.checked_mul(PAGE_BYTES)?;
+    let start = Iova::new(iova).align_down(PageSize::SIZE_4K);
+
+    IovaRange::with_len(start, bytes)
+}
+
+/// # Safety
+///
+/// `device` is being opened, with the container in use.
+unsafe extern "C" fn register_device(data: *mut c_void, device: *mut bindings::vfio_device) {
+    if let (Some(container), Some(device)) = (registry::find(data), NonNull::new(device)) {
+        // SAFETY: By the requirement.
+        container.register_device(&unsafe { Device::new(device) });
+    }
+}
+
+/// # Safety
+///
+/// `device` was registered, and is being closed.
+unsafe extern "C" fn unregister_device(data: *mut c_void, device: *mut bindings::vfio_device) {
+    if let (Some(container), Some(device)) = (registry::find(data), NonNull::new(device)) {
+        // SAFETY: By the requirement.
+        container.unregister_device(&unsafe { Device::new(device) });
+    }
+}
+
+/// # Safety
+///
+/// A device of the container is open; `bytes` is valid for `count` bytes.
+unsafe extern "C" fn dma_rw(
+    data: *mut c_void,
+    iova: bindings::dma_addr_t,
+    bytes: *mut c_void,
+    count: usize,
+    write: bool,
+) -> c_int {
+    from_result(|| {
+        let container = registry::find(data).ok_or(EINVAL)?;
+
+        // SAFETY: By the requirement.
+        unsafe { container.dma_rw(Iova::new(iova), bytes, count, write) }?;
+        Ok(0)
+    })
 }

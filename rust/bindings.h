@@ -13,6 +13,7 @@
 
 #include <linux/vfio_pgsize.h>
 
+#include "container/devices.h"
 #include "debugfs.h"
 #include "rmp/entry.h"
 #include "rmp/hook.h"

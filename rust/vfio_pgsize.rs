@@ -57,7 +57,9 @@
 //! ```text
 //! vfio's group_lock, iommu_drivers_lock
 //!   ├─ registry::CONTAINERS (spin)       the list of containers; a leaf lock
-//!   └─ Container::state (mutex)          everything in a container
+//!   ├─ Container::devices (mutex)        while emulated devices are told to unpin
+//!   │    └─ locks of their drivers
+//!   └─ Container::state (mutex)          everything in a container; also under the drivers' locks
 //!        ├─ HOOKS (mutex)                the users of the hook
 //!        ├─ the IOMMU core's group mutex
 //!        └─ the rmap's lock (spin, irq-safe)   the leaves of watches

@@ -31,15 +31,39 @@ use crate::{
 impl State {
     /// Attaches `group` to a compatible domain, or to a new one that gets all mappings.
     ///
-    /// Sleeps. Fails with `EBUSY` if the address of a mapping's memory is invalid; `EINVAL` if it is attached already, if it reserves IOVAs that are mapped,
-    /// or if it leaves no usable window; `EPERM` if its interrupts are not isolated and
+    /// If it is the first domain, there are no mappings.
+    ///
+    /// Sleeps. Fails with `EBUSY` if the address of a mapping's memory is invalid; `EINVAL` if it is
+    /// attached already, if it reserves IOVAs that are mapped, or if it leaves no usable window; `EPERM` if its interrupts are not isolated and
     /// `unsafe_interrupts` is not set; `EOPNOTSUPP` if the container needs a page table that can be
     /// edited; `ENOMEM`, also if a lost leaf cannot be repaired; and as the IOMMU core.
-    pub(crate) fn attach(&mut self, group: Group, unsafe_interrupts: bool) -> Result {
+    pub(super) fn attach(&mut self, group: Group, unsafe_interrupts: bool) -> Result {
+        let (mut domain, windows) = self.domain_for(group, unsafe_interrupts)?;
+
+        if !self.join(group, &mut domain)? {
+            self.domains.reserve(1, GFP_KERNEL_ACCOUNT)?;
+            // A lost leaf cannot be read.
+            self.repair_lost()?;
+            self.replay(&mut domain)?;
+            self.domains.push(domain, GFP_KERNEL_ACCOUNT)?;
+            self.shrink_leaves();
+        }
+        self.windows = windows;
+        Ok(())
+    }
+
+    /// Makes a domain for `group` and computes the windows with it, after all checks.
+    ///
+    /// Fails as [`Self::attach`].
+    pub(super) fn domain_for(
+        &self,
+        group: Group,
+        unsafe_interrupts: bool,
+    ) -> Result<(Domain, Windows)> {
         if self.any_vaddr_invalid() {
             return Err(EBUSY);
         }
-        if self.domains.iter().any(|domain| domain.has(group)) {
+        if self.has_group(group) {
             return Err(EINVAL);
         }
         let mut domain = Domain::new(group)?;
@@ -62,16 +86,7 @@ impl State {
             return Err(unsupported());
         }
         domain.enforce_coherency();
-
-        if !self.join(group, &mut domain)? {
-            self.domains.reserve(1, GFP_KERNEL_ACCOUNT)?;
-            // A lost leaf cannot be read.
-            self.repair_lost()?;
-            self.replay(&mut domain)?;
-            self.domains.push(domain, GFP_KERNEL_ACCOUNT)?;
-        }
-        self.windows = windows;
-        Ok(())
+        Ok((domain, windows))
     }
 
     /// Moves `group` from `domain`, which has no other group, to a compatible one. Returns whether
@@ -167,21 +182,33 @@ impl State {
     }
 
     /// Detaches `group`. Frees its domain with its last group, and removes all mappings with the
-    /// last domain. Sleeps. Cannot fail.
-    pub(crate) fn detach(&mut self, group: Group) {
+    /// last group of the container. Returns whether mappings remain that are no longer mapped: the
+    /// caller then settles their accounts. Sleeps. Cannot fail.
+    pub(super) fn detach(&mut self, group: Group) -> bool {
+        let mut stay = false;
+
+        if self.detach_emulated(group) {
+            return stay;
+        }
         let Some(index) = self
             .domains
             .iter_mut()
             .position(|domain| domain.detach(group))
         else {
-            return;
+            return stay;
         };
         let is_empty = |domain: &Domain| domain.groups().is_empty();
 
         if self.domains.get(index).is_some_and(is_empty) {
             let exact = self.tracks_exactly();
             if self.domains.len() == 1 {
-                self.unmap_at_end();
+                stay = self.emulated.any();
+                if stay {
+                    self.keep_dirty(exact);
+                    self.unmap_from_last();
+                } else {
+                    self.unmap_at_end();
+                }
             }
             if let Ok(mut domain) = self.domains.remove(index) {
                 self.inherit_dirty(&domain, exact);
@@ -192,12 +219,46 @@ impl State {
                 }
             }
         }
-        if self.domains.is_empty() {
+        if self.domains.is_empty() && !stay {
             self.windows = Windows::none();
         } else if let Ok(windows) = usable_windows(self.domains.iter()) {
             // The windows can only grow. Without memory for the new ones, keep the old ones.
             self.windows = windows;
         }
+        stay
+    }
+
+    /// Attaches a group of emulated devices.
+    ///
+    /// Fails with `EBUSY` if the address of a mapping's memory is invalid, `EINVAL` if it is attached
+    /// already, and `ENOMEM`.
+    pub(crate) fn attach_emulated(&mut self, group: Group) -> Result {
+        if self.any_vaddr_invalid() {
+            return Err(EBUSY);
+        }
+        if self.has_group(group) {
+            return Err(EINVAL);
+        }
+        self.emulated.groups.push(group, GFP_KERNEL_ACCOUNT)?;
+        Ok(())
+    }
+
+    /// Whether `group` is attached.
+    fn has_group(&self, group: Group) -> bool {
+        self.domains.iter().any(|domain| domain.has(group)) || self.emulated.groups.contains(&group)
+    }
+
+    /// Detaches `group` if it is a group of emulated devices. Returns whether it was. Removes all
+    /// mappings with the last group of the container.
+    fn detach_emulated(&mut self, group: Group) -> bool {
+        if !self.emulated.groups.contains(&group) {
+            return false;
+        }
+        self.emulated.groups.retain(|other| *other != group);
+        if !self.emulated.any() && self.domains.is_empty() {
+            self.unmap_at_end();
+        }
+        true
     }
 }
 

@@ -174,7 +174,7 @@ impl Piece {
 }
 
 /// Sets the bits from `first` to `last`, as far as there are any.
-fn set_bits(words: &mut [u64], first: u64, last: u64) {
+pub(super) fn set_bits(words: &mut [u64], first: u64, last: u64) {
     let (first_word, last_word) = (first / WORD, last / WORD);
     let from = u64::MAX << (first % WORD);
     let to = u64::MAX >> (WORD - 1 - last % WORD);

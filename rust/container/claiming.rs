@@ -20,8 +20,8 @@ impl Container {
     /// Claims `range`, and waits for overlapping claims that were made before. The caller
     /// [ends](super::claims::Claims::end) the claim.
     ///
-    /// Sleeps. Fails with `EINVAL` if the container is closed, `ENOMEM`, and `EINTR` on a fatal
-    /// signal.
+    /// Sleeps. Fails with `EINVAL` if the container is closed, or to pin in a range that
+    /// devices are told to unpin, `ENOMEM`, and `EINTR` on a fatal signal.
     pub(super) fn claim(
         &self,
         range: IovaRange,
@@ -31,7 +31,14 @@ impl Container {
         let mut state = self.lock()?;
         let id = state.claims.make(range, purpose, new)?;
 
-        while let Some(end) = state.claims.before(id, range, purpose) {
+        loop {
+            if purpose == Purpose::Pin && state.emulated.is_leaving(range) {
+                state.claims.end(id);
+                return Err(EINVAL);
+            }
+            let Some(end) = state.claims.before(id, range, purpose) else {
+                return Ok((state, id));
+            };
             drop(state);
             let waited = end.wait();
             state = self.state.lock();
@@ -40,7 +47,20 @@ impl Container {
                 return Err(error);
             }
         }
-        Ok((state, id))
+    }
+
+    /// Takes the lock to make a mapping. Waits while the first domain is populated.
+    ///
+    /// Sleeps. Fails as [`Container::lock`].
+    pub(super) fn lock_to_map(&self) -> Result<StateGuard<'_>> {
+        loop {
+            let state = self.lock()?;
+            let Some(end) = state.claims.attaching() else {
+                return Ok(state);
+            };
+            drop(state);
+            end.wait()?;
+        }
     }
 
     /// Calls `work`, which unmaps, when no other call works in `range`. Sleeps. Fails as `work` and

@@ -77,6 +77,10 @@ pub(super) enum Purpose {
     Work,
     /// Unmaps. Waits for `Work`, and then does not drop the lock.
     Unmap,
+    /// To pin for an emulated device: as `Work`, but fails where devices are being told to unpin.
+    Pin,
+    /// To populate the first domain: as `Work`, and new mappings wait for it.
+    Attach,
 }
 
 struct Claim {
@@ -137,7 +141,15 @@ impl Claims {
     pub(super) fn any_at_work_in(&self, range: IovaRange) -> bool {
         let mut held = self.held.iter();
 
-        held.any(|held| held.overlaps(range) && held.purpose == Purpose::Work)
+        held.any(|held| held.overlaps(range) && held.purpose != Purpose::Unmap)
+    }
+
+    /// The end of a claim that new mappings have to wait for.
+    pub(super) fn attaching(&self) -> Option<Arc<ClaimEnd>> {
+        let mut held = self.held.iter();
+        let attaching = held.find(|held| held.purpose == Purpose::Attach)?;
+
+        Some(attaching.end.clone())
     }
 
     /// The end of an earlier claim that `id` has to wait for. Claims to unmap do not wait for each
@@ -152,7 +164,8 @@ impl Claims {
             .iter()
             .take_while(|held| held.id < id)
             .find(|held| {
-                held.overlaps(range) && (held.purpose == Purpose::Work || purpose == Purpose::Work)
+                let both_unmap = held.purpose == Purpose::Unmap && purpose == Purpose::Unmap;
+                held.overlaps(range) && !both_unmap
             })
             .map(|held| held.end.clone())
     }

@@ -45,7 +45,7 @@ impl Container {
 
     /// Calls `work` with the state locked, then drops the mappings that it removed. Sleeps; not
     /// killable.
-    pub(crate) fn with_state<R>(&self, work: impl FnOnce(&mut State) -> R) -> R {
+    pub(super) fn with_state<R>(&self, work: impl FnOnce(&mut State) -> R) -> R {
         let (result, gone) = {
             let mut state = self.state.lock();
             let result = work(&mut state);

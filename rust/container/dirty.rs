@@ -17,6 +17,7 @@ use super::{
     is_complete,
     mapping::Mapping,
     tracking::Tracking,
+    written::Written,
     Container,
     Crossing,
     State, //
@@ -80,12 +81,15 @@ impl Container {
         let mut left = Some(range);
 
         while let Some(todo) = left {
-            let state = self.lock()?;
+            let mut state = self.lock()?;
             state.check_tracking(range, self.kind.crossing())?;
             let part = piece.begin(range, todo);
             state.collect(part, Reading::Take, &mut piece);
             match answer.put(&piece) {
-                Ok(()) => left = todo.behind(part.last()),
+                Ok(()) => {
+                    state.told(part);
+                    left = todo.behind(part.last());
+                }
                 Err(missing) => {
                     state.put_back(&piece);
                     drop(state);
@@ -105,7 +109,8 @@ impl Container {
         let mut piece = Piece::new(range)?;
 
         loop {
-            let (done, removed) = self.when_unclaimed(range, |state| {
+            let check = |state: &State| state.check_tracking(range, crossing);
+            let (done, removed) = self.when_unpinned(range, check, |state| {
                 let done = state.unmap_dirty(range, crossing, &mut piece, answer)?;
                 Ok((done, state.take_removed()))
             })?;
@@ -167,6 +172,7 @@ impl State {
         }
         let result = self.start_domains();
         self.tracking = Some(Tracking { chosen, small });
+        self.emulated.write_pinned(IovaRange::ALL);
         if result.is_err() {
             self.stop_tracking();
         }
@@ -223,6 +229,7 @@ impl State {
             return;
         };
 
+        self.emulated.written = Written::new();
         for domain in self.domains.iter_mut() {
             // It does not fail if the start did not (`amd/iommu.c: amd_iommu_set_dirty_tracking`).
             kernel::warn_on!(domain.track(false).is_err());
@@ -268,9 +275,19 @@ impl State {
                 heir.note_written(mapped);
             }
         }
+        self.shrink_leaves();
+    }
+
+    /// A domain has come or gone: if it is known now of each page if it was written, leaves are to be
+    /// small. With larger ones more counts as written than was.
+    pub(super) fn shrink_leaves(&mut self) {
         let is_large = |tracking: &Tracking| !tracking.small;
+
         // If this fails, leaves stay large: too much counts as written, never too little.
-        if self.tracking.as_ref().is_some_and(is_large) && self.make_small().is_ok() {
+        if self.is_exact()
+            && self.tracking.as_ref().is_some_and(is_large)
+            && self.make_small().is_ok()
+        {
             if let Some(tracking) = &mut self.tracking {
                 tracking.small = true;
             }
@@ -304,9 +321,10 @@ impl State {
             })
     }
 
-    /// Adds to `piece` what was written in `range`.
+    /// Adds to `piece` what was written in `range`. What emulated devices wrote stays until it is
+    /// [`told`](State::told), whatever the reading.
     fn collect(&self, range: IovaRange, reading: Reading, piece: &mut Piece) {
-        let exact = self.is_exact();
+        let exact = self.is_exact() || self.domains.is_empty();
 
         for (part, whole) in self.parts_in(range) {
             piece.add_mapping(part);
@@ -329,14 +347,11 @@ impl State {
                     domain.dirty(part, reading, gather, |dirty| piece.add_dirty(dirty));
                 }
             });
-            // The hook unmapped a lost leaf. Whether it was dirty is not known.
-            let watches = domain.watches();
-            let followed = watches.overlapping(range).map(|watch| watch.range());
-            for lost in followed.filter(|followed| watches.lost_in(*followed)) {
-                if let Some(part) = lost.intersect(range) {
-                    piece.add_dirty(part);
-                }
-            }
+            lost_in(domain, range).for_each(|lost| piece.add_dirty(lost));
+        }
+        let written = &self.emulated.written;
+        for (part, _) in self.parts_in(range) {
+            written.each(part, |dirty| piece.add_dirty(dirty));
         }
     }
 
@@ -420,7 +435,22 @@ fn is_too_large(range: IovaRange) -> bool {
     range.pages() > MOST_PAGES
 }
 
+/// Lost leaves in `range`: the hook unmapped them, and whether they were dirty is not known.
+pub(super) fn lost_in(domain: &Domain, range: IovaRange) -> impl Iterator<Item = IovaRange> + '_ {
+    let watches = domain.watches();
+    let followed = watches.overlapping(range).map(|watch| watch.range());
+
+    followed
+        .filter(|followed| watches.lost_in(*followed))
+        .filter_map(move |lost| lost.intersect(range))
+}
+
 /// Calls `each` with the dirty parts of `range`, and flushes.
-fn each_note(domain: &Domain, range: IovaRange, reading: Reading, each: impl FnMut(IovaRange)) {
+pub(super) fn each_note(
+    domain: &Domain,
+    range: IovaRange,
+    reading: Reading,
+    each: impl FnMut(IovaRange),
+) {
     domain.flushed(|gather| domain.dirty(range, reading, gather, each));
 }

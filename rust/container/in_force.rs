@@ -23,6 +23,11 @@ impl State {
         self.tracking_sizes
     }
 
+    /// Whether tracking is on.
+    pub(super) fn is_tracking(&self) -> bool {
+        self.tracking.is_some()
+    }
+
     /// What is in force if the VMM's policy is `chosen`.
     pub(super) fn in_force(&self, chosen: &Policy) -> Result<Policy> {
         match &self.tracking {

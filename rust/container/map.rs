@@ -62,7 +62,10 @@ impl Container {
         let reservation = NodeReservation::new()?;
         let new = NewClaim::new()?;
         let locked = Locked::of_current()?;
-        let (mapping, claim) = self.lock()?.begin_map(request, reservation, new, locked)?;
+        let begun = self
+            .lock_to_map()?
+            .begin_map(request, reservation, new, locked);
+        let (mapping, claim) = begun?;
         let Some(claim) = claim else {
             return Ok(());
         };
@@ -70,7 +73,10 @@ impl Container {
         let result = self.with_call_scratch(|call_scratch| {
             self.populate(&mapping, mapping.range, &mut call_scratch.pins)
         });
-        self.with_state(|state| state.end_map(&mapping, claim, result))
+        let result = self.with_state(|state| state.end_map(&mapping, claim, result));
+        // If the last domain went meanwhile, the mapping is not charged.
+        mapping.locked.settle();
+        result
     }
 }
 
@@ -89,14 +95,17 @@ impl State {
             return Err(EEXIST);
         }
         let avail = self.avail.checked_sub(1).ok_or(ENOSPC)?;
-        if !self.windows.admit(request.range) {
+        let with_domain = !self.domains.is_empty();
+        if with_domain && !self.windows.admit(request.range) {
             return Err(EINVAL);
         }
         self.check_trackable(request.range)?;
-        if request.stateful && !self.domains.iter().all(|domain| domain.table().is_some()) {
+        let editable = self.domains.iter().all(|domain| domain.table().is_some());
+        if request.stateful && !(with_domain && editable) {
             return Err(unsupported());
         }
-        let claim = match request.shared {
+        // Without a domain there is nothing to populate.
+        let claim = match request.shared && with_domain {
             true => Some(self.claims.make(request.range, Purpose::Work, new)?),
             false => None,
         };
@@ -105,7 +114,7 @@ impl State {
             memory: request.memory,
             access: request.access,
             stateful: request.stateful,
-            mixed: claim.is_some(),
+            mixed: request.shared,
             vaddr_invalid: false,
             in_progress: claim.map(|claim| InProgress {
                 claim,
@@ -114,7 +123,7 @@ impl State {
             locked,
         };
 
-        // INVARIANT: All of it is private, or nothing of it is mapped yet.
+        // INVARIANT: There is no domain, or all of it is private, or nothing of it is mapped yet.
         self.mappings.insert(reservation, mapping.copy());
         self.avail = avail;
         if mapping.stateful {
@@ -131,6 +140,12 @@ impl State {
         };
 
         match result {
+            // INVARIANT: There is no domain, and nothing is mapped.
+            _ if self.domains.is_empty() => {
+                made.mixed = true;
+                made.in_progress = None;
+                Ok(())
+            }
             // INVARIANT: All of it is mapped and pinned.
             Ok(mixed) => {
                 made.mixed = mixed;

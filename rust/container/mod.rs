@@ -16,13 +16,20 @@ mod change;
 mod claiming;
 mod claims;
 mod close;
+mod devices;
 mod dirty;
+mod dma_rw;
+mod emulated;
 mod in_force;
+mod last_domain;
+mod late_attach;
 mod map;
 mod mapping;
 mod number;
 mod page_state;
 mod page_state_quick;
+mod pin_pages;
+mod pins;
 mod populate;
 mod query;
 pub(crate) mod registry;
@@ -33,6 +40,7 @@ mod tracking;
 mod unmap;
 mod vaddr;
 mod worker;
+mod written;
 
 pub(crate) use self::apply::Scope;
 pub(crate) use self::bitmap::Piece;
@@ -41,6 +49,7 @@ pub(crate) use self::change::{
     PageState,
     StateChange, //
 };
+pub(crate) use self::devices::Device;
 pub(crate) use self::dirty::{
     Answer,
     Missing, //
@@ -70,12 +79,14 @@ use kernel::{
 use self::{
     batch::Buffers,
     claims::Claims,
+    devices::Devices,
     mapping::{
         Mapping,
         Mappings,
         RemovedMappings, //
     },
     number::Number,
+    pins::Emulated,
     tracking::Tracking, //
 };
 use crate::{
@@ -137,6 +148,9 @@ pub(crate) struct Container {
     /// Buffers for a call that pins; `None` while a call uses them.
     #[pin]
     call_scratch: Mutex<Option<KBox<CallScratch>>>,
+    /// Open devices that may have pinned pages.
+    #[pin]
+    devices: Devices,
     /// All other state. The crate's documentation has the lock order. ioctls use
     /// [`Container::lock`].
     #[pin]
@@ -150,7 +164,8 @@ pub(crate) struct Container {
 /// - Every mapping is mapped in every domain: the whole mapping; if it is stateful, its shared
 ///   pages; if it is in progress, as much as it says. Each mapped page of memory is pinned once. No
 ///   leaf crosses an end of a mapping.
-/// - Without a domain there is no mapping.
+/// - Without a group there is no mapping. Without a domain nothing is mapped, and all pages of
+///   stateful mappings are private.
 /// - A closed container has no domain, and gets none.
 pub(crate) struct State {
     /// VFIO has released the container. Later calls fail.
@@ -163,6 +178,8 @@ pub(crate) struct State {
     claims: Claims,
     /// The domains. Each has at least one group.
     pub(crate) domains: KVec<Domain>,
+    /// Groups of emulated devices, and the pages that these have pinned.
+    emulated: Emulated,
     /// The usable IOVA windows.
     pub(crate) windows: Windows,
     /// The policy for new leaves. It differs from [`State::chosen_policy`] while tracking is on.
@@ -242,6 +259,7 @@ impl Container {
             removed: RemovedMappings::none(),
             claims: Claims::new(),
             domains: KVec::new(),
+            emulated: Emulated::new(),
             windows: Windows::none(),
             policy: Policy::any_size(),
             tracking: None,
@@ -266,6 +284,7 @@ impl Container {
                 kind,
                 recheck: AtomicU32::new(0),
                 call_scratch <- new_mutex!(Some(call_scratch), "vfio_pgsize::Container::call_scratch"),
+                devices <- Devices::new(),
                 state <- new_mutex!(state, "vfio_pgsize::Container::state"),
             }),
             GFP_KERNEL_ACCOUNT,

@@ -158,21 +158,32 @@ impl Container {
     /// Makes one change. Waits for other calls in its range.
     fn change_slowly(&self, mapping: &Mapping, change: StateChange, pins: &mut Pins) -> Result {
         let range = change.range;
+
+        match change.to {
+            PageState::Private => self.when_unpinned(
+                range,
+                |state| state.check(mapping, range),
+                |state| {
+                    state.check(mapping, range)?;
+                    state.make_private(mapping, range)
+                },
+            ),
+            PageState::Shared => self.share_slowly(mapping, range, pins),
+        }
+    }
+
+    fn share_slowly(&self, mapping: &Mapping, range: IovaRange, pins: &mut Pins) -> Result {
         let (mut state, claim) = self.claim(range, Purpose::Work)?;
         let mut result = state.check(mapping, range);
         // Its memory may have moved.
         let now = state.same(mapping, range).map(Mapping::copy);
 
-        if let Some(mapping) = now {
-            if change.to == PageState::Private {
-                result = state.make_private(&mapping, range);
-            } else {
-                let holes = state.holes_to_share(&mapping, range);
-                // Pinning may sleep: drop the lock.
-                drop(state);
-                result = holes.and_then(|holes| self.share(&mapping, &holes, pins));
-                state = self.state.lock();
-            }
+        if let Some(mapping) = now.filter(|_| result.is_ok()) {
+            let holes = state.holes_to_share(&mapping, range);
+            // Pinning may sleep: drop the lock.
+            drop(state);
+            result = holes.and_then(|holes| self.share(&mapping, &holes, pins));
+            state = self.state.lock();
         }
         state.claims.end(claim);
         result
@@ -221,9 +232,8 @@ impl State {
         room: usize,
     ) -> (usize, usize) {
         // Pages may be pinned already: not those of memory that has moved.
-        let stays = |now: &&Mapping, at| {
-            !now.vaddr_invalid && now.memory_at(at) == mapping.memory_at(at)
-        };
+        let stays =
+            |now: &&Mapping, at| !now.vaddr_invalid && now.memory_at(at) == mapping.memory_at(at);
         let Some(mapping) = changes.first().and_then(|first| {
             let now = self.same(mapping, first.range);
             Some(now.filter(|now| stays(now, first.range.start()))?.copy())
@@ -291,8 +301,11 @@ impl State {
         change: StateChange,
         quick: &mut Quick<'_, '_>,
     ) -> bool {
-        // Another call works there, or waits to unmap.
-        if !mapping.range.covers(change.range) || self.claims.any_in(change.range) {
+        // Another call works there, or waits to unmap; or devices have to be told.
+        if !mapping.range.covers(change.range)
+            || self.claims.any_in(change.range)
+            || self.emulated.first_in(change.range).is_some()
+        {
             return false;
         }
         match change.to {

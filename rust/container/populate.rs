@@ -31,18 +31,22 @@ use crate::{
     },
     policy::Segment,
     rmp::map_contig,
-    sys::testing::{
-        step,
-        Step, //
+    sys::{
+        num::unsupported,
+        testing::{
+            step,
+            Step, //
+        }, //
     }, //
 };
 
 impl State {
     /// Checks that `range` of `mapping`, a copy, still exists: detaching the last group removes
     /// mappings despite claims. Fails with `EINVAL` if the mapping was in progress, else with
-    /// `ENOENT`.
+    /// `ENOENT`; and with `EOPNOTSUPP` if the last domain is gone.
     pub(super) fn check(&self, mapping: &Mapping, range: IovaRange) -> Result {
         match self.same(mapping, range) {
+            Some(_) if self.domains.is_empty() => Err(unsupported()),
             Some(_) => Ok(()),
             None if mapping.in_progress.is_some() => Err(EINVAL),
             None => Err(ENOENT),

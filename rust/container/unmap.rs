@@ -36,11 +36,13 @@ pub(crate) enum Crossing {
 impl Container {
     /// Unmaps what is mapped in `range`, after other calls in the range have ended.
     ///
-    /// Sleeps. Fails as [`State::unmap`], and with `EINTR` on a fatal signal.
+    /// Sleeps. Fails as [`State::unmap`] and [`Container::when_unpinned`].
     pub(crate) fn unmap(&self, range: IovaRange, crossing: Crossing) -> Result<u64> {
-        // A mapping that is unmapped whole may end beyond the range. No claim is there: calls claim
-        // parts of complete mappings only if their pages have a state, and those mappings are split.
-        let (bytes, gone) = self.when_unclaimed(range, |state| {
+        // A mapping that is unmapped whole may end beyond the range. No page is pinned and none is
+        // populated there: emulated devices pin nothing in such a container, and calls claim parts of
+        // complete mappings only if their pages have a state.
+        let check = |state: &State| state.check_unmap(range, crossing);
+        let (bytes, gone) = self.when_unpinned(range, check, |state| {
             let bytes = state.unmap(range, crossing)?;
             Ok((bytes, state.take_removed()))
         })?;
@@ -58,17 +60,27 @@ impl State {
     /// cannot be split, with `ENOSPC` if there are too many mappings, and as
     /// [`State::split_boundaries`]. Nothing is unmapped then.
     pub(crate) fn unmap(&mut self, range: IovaRange, crossing: Crossing) -> Result<u64> {
-        if !self.mappings.crosses_end_of(range) {
-            return Ok(self.unmap_in(range, is_complete));
-        }
+        self.check_unmap(range, crossing)?;
         match crossing {
-            Crossing::Split if self.domains.iter().all(|domain| domain.table().is_some()) => {
-                self.unmap_parts(range)
-            }
-            Crossing::Refuse | Crossing::Split => Err(EINVAL),
+            Crossing::Split if self.mappings.crosses_end_of(range) => self.unmap_parts(range),
             Crossing::Whole if self.begins_before(range) => Ok(0),
-            Crossing::Whole => Ok(self.unmap_in(range, is_complete)),
+            _ => Ok(self.unmap_in(range, is_complete)),
         }
+    }
+
+    /// Fails with `EINVAL` if a mapping crosses an end of `range`, and `crossing` refuses that or the
+    /// mapping cannot be split.
+    fn check_unmap(&self, range: IovaRange, crossing: Crossing) -> Result {
+        let may_cross = match crossing {
+            Crossing::Refuse => false,
+            Crossing::Split => self.domains.iter().all(|domain| domain.table().is_some()),
+            Crossing::Whole => true,
+        };
+
+        if !may_cross && self.mappings.crosses_end_of(range) {
+            return Err(EINVAL);
+        }
+        Ok(())
     }
 
     /// Whether a mapping at the start of `range` begins before it.
@@ -103,6 +115,7 @@ impl State {
                 self.clear(&mapping, mapped);
             }
             self.forget_state(&mapping);
+            self.forget_pins(mapping.range);
             bytes = bytes.wrapping_add(mapping.range.bytes().unwrap_or(0));
             self.avail = self.avail.saturating_add(1);
         }

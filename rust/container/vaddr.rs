@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `VFIO_UPDATE_VADDR`: the memory of a mapping gets another address, of another process perhaps, while
-//! devices go on using it. It is the same memory: whoever gives the address answers for that.
+//! `VFIO_UPDATE_VADDR`: changes the process address of a mapping's memory, possibly to that of another
+//! process, while devices continue to use the pinned pages.
 
 use kernel::prelude::*;
 
@@ -24,26 +24,27 @@ use crate::{
 };
 
 impl Container {
-    /// Takes the address of the memory from all mappings in `range`, once nobody is at work there any
-    /// more. Returns how many bytes they have.
+    /// Invalidates the addresses of all mappings in `range`, when no other call works there. Returns the
+    /// number of bytes.
     ///
-    /// Errors, and nothing has changed then: `EINVAL` the range cuts a mapping, or one has no address
-    /// already; `EINTR` a fatal signal came; and `ENOMEM`.
+    /// Sleeps. Fails with `EBUSY` if there are emulated devices; `EINVAL` if a mapping crosses an end of
+    /// the range and `crossing` refuses or splits it, or an address is invalid already; `EINTR` on a
+    /// fatal signal; and `ENOMEM`. Nothing has changed then.
     pub(crate) fn invalidate_vaddr(&self, range: IovaRange, crossing: Crossing) -> Result<u64> {
         self.when_unclaimed(range, |state| state.invalidate_vaddr(range, crossing))
     }
 
-    /// Gives the mapping of `range`, whose memory has no address, one in the current process, which is
-    /// charged for it from now on.
+    /// Gives the mapping at `range`, whose address is invalid, an address in the current process, and
+    /// charges that instead of the previous one.
     ///
-    /// Errors, and nothing has changed then: `ENOENT` nothing is mapped there; `EINVAL` there is another
-    /// mapping, or it has an address; those of [`Locked::charge`]; `ENOMEM`, and `EINTR` a fatal signal
-    /// came.
+    /// Sleeps. Fails with `ENOENT` if nothing is mapped there; `EINVAL` if the mapping is another one or
+    /// has an address; `ENOMEM`; `EINTR` on a fatal signal; and as [`Locked::charge`]. Nothing has changed
+    /// then.
     pub(crate) fn update_vaddr(&self, range: IovaRange, memory: UserAddr) -> Result {
         let locked = Locked::of_current()?;
         let (mut state, claim) = self.claim(range, Purpose::Work)?;
         let found = state.without_vaddr(range);
-        // mmap_lock is taken to charge.
+        // Charging takes mmap_lock.
         drop(state);
 
         let result = found.and_then(|(mapping, pages)| {
@@ -56,7 +57,7 @@ impl Container {
         let mut state = self.state.lock();
         state.claims.end(claim);
         let updated = result.as_ref().is_ok_and(|(old, _, moves)| {
-            // The last group may have left meanwhile.
+            // The mapping may have gone with the last group.
             let Some(now) = state.same_mut(old, range) else {
                 return false;
             };
@@ -67,7 +68,7 @@ impl Container {
             }
             true
         });
-        // Accounts are settled without it.
+        // Settling takes mmap_lock.
         drop(state);
 
         let (old, pages, moves) = result?;
@@ -84,10 +85,19 @@ impl Container {
 }
 
 impl State {
+    /// Fails with `EBUSY` if there are emulated devices, which can use addresses at any time.
+    pub(crate) fn check_moves(&self) -> Result {
+        if self.emulated.any() {
+            return Err(EBUSY);
+        }
+        Ok(())
+    }
+
     fn invalidate_vaddr(&mut self, range: IovaRange, crossing: Crossing) -> Result<u64> {
         let mut bytes = 0u64;
         let mut left = Some(range);
 
+        self.check_moves()?;
         if self.mappings.crosses_end_of(range) {
             match crossing {
                 Crossing::Refuse | Crossing::Split => return Err(EINVAL),
@@ -113,7 +123,7 @@ impl State {
         Ok(bytes)
     }
 
-    /// The mapping of `range`, whose memory has no address; and how many of its pages are charged.
+    /// The mapping at `range`, whose address is invalid, and the number of its charged pages.
     fn without_vaddr(&mut self, range: IovaRange) -> Result<(Mapping, u64)> {
         let found = self
             .mappings
@@ -129,12 +139,12 @@ impl State {
         Ok((mapping, pages))
     }
 
-    /// How many pages of `mapping` are memory that is mapped: so many are charged.
+    /// The number of charged pages of `mapping`: mapped pages that are memory.
     fn charged_pages(&mut self, mapping: &Mapping) -> Result<u64> {
         if !mapping.stateful && !mapping.mixed {
             return Ok(mapping.range.pages());
         }
-        // What the hook had to unmap is charged, and is in no page table.
+        // Lost leaves are charged, and are not in the page table.
         self.repair_lost()?;
         let source = self.source().and_then(|index| self.domains.get(index));
         let found = &mut self.scratch.contigs;
@@ -157,7 +167,7 @@ impl State {
         Ok(pages)
     }
 
-    /// Whether the memory of a mapping has no address.
+    /// Whether the address of any mapping is invalid.
     pub(super) fn any_vaddr_invalid(&self) -> bool {
         let mut mappings = self.mappings.overlapping(IovaRange::ALL);
 

@@ -11,7 +11,10 @@ use core::sync::atomic::{
 
 use kernel::{
     error::to_result,
-    mm::Mm,
+    mm::{
+        Mm,
+        MmWithUser, //
+    },
     prelude::*,
     sync::{
         aref::ARef,
@@ -74,6 +77,11 @@ impl Locked {
             .is_some_and(|mm| core::ptr::eq(mm.as_raw(), self.mm.as_raw()))
     }
 
+    /// The process, unless it has exited.
+    pub(super) fn process(&self) -> Option<ARef<MmWithUser>> {
+        self.mm.mmget_not_zero()
+    }
+
     /// Charges `pages`. Uses spare pages first.
     ///
     /// Takes mmap_lock for writing. Fails with `ENOMEM` beyond RLIMIT_MEMLOCK (`mm/util.c:
@@ -99,7 +107,7 @@ impl Locked {
     }
 
     /// Charges `pages`, or as many as are spare. Returns their number. Atomic.
-    pub(super) fn charge_spare(&self, pages: u64) -> u64 {
+    pub(crate) fn charge_spare(&self, pages: u64) -> u64 {
         let taken = self.take_spare(pages);
 
         self.pages.fetch_add(taken, Relaxed);
@@ -145,7 +153,7 @@ impl Locked {
 
     /// Changes `locked_vm` of the process. Returns 0 or a negative errno.
     fn account(&self, pages: u64, more: bool) -> Result<c_int> {
-        let mm = self.mm.mmget_not_zero().ok_or(ESRCH)?;
+        let mm = self.process().ok_or(ESRCH)?;
         let _lock = if more {
             WriteLock::killable(&mm)?
         } else {

@@ -8,6 +8,7 @@ mod mmap_lock;
 mod pfnmap;
 mod pin;
 mod pinned;
+mod remote;
 mod user_addr;
 mod user_bitmap;
 
@@ -21,9 +22,14 @@ pub(crate) use self::pin::{
 pub(crate) use self::pinned::{
     memory_pages,
     page_at,
+    phys_of,
     unpin,
     Kind,
     PinnedRun, //
+};
+pub(crate) use self::remote::{
+    copy,
+    pin_pages, //
 };
 pub(crate) use self::user_addr::UserAddr;
 pub(crate) use self::user_bitmap::{

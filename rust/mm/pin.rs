@@ -101,7 +101,7 @@ pub(super) fn pin_present(
 
 /// Pins pages of the process whose mmap_lock is held, from `start` on, up to the length of `pages`.
 /// Faults them in. Returns their number: at least one.
-fn pin_absent(
+pub(super) fn pin_absent(
     lock: &ReadLock<'_>,
     pages: &mut [*mut bindings::page],
     start: UserAddr,

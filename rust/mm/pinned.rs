@@ -63,6 +63,12 @@ impl PinnedRun {
         self.pages
     }
 
+    /// The first page, for memory.
+    pub(crate) fn first_page(&self) -> *mut bindings::page {
+        // SAFETY: It has no requirements.
+        unsafe { bindings::pgsize_pfn_to_page(pfn(self.phys)) }
+    }
+
     /// The IOVA range of the run, if it starts at `start`; `None` on overflow.
     pub(crate) fn range_from(&self, start: Iova) -> Option<IovaRange> {
         IovaRange::with_len(start, self.pages.checked_mul(PAGE_BYTES)?)
@@ -181,7 +187,7 @@ const fn pfn(phys: Phys) -> usize {
 }
 
 /// The physical address of `page`, which GUP returned.
-pub(super) fn phys_of(page: *mut bindings::page) -> Option<Phys> {
+pub(crate) fn phys_of(page: *mut bindings::page) -> Option<Phys> {
     // SAFETY: GUP returned it: a `Buffer` holds nothing else.
     let pfn = to_u64(unsafe { bindings::pgsize_page_to_pfn(page) });
 

@@ -4,6 +4,7 @@
 #include <linux/fs.h>
 #include <linux/io.h>
 #include <linux/kmod.h>
+#include <linux/kthread.h>
 #include <linux/math64.h>
 #include <linux/mem_encrypt.h>
 #include <linux/module.h>
@@ -163,6 +164,23 @@ void pgsize_mmap_write_lock(struct mm_struct *mm)
 void pgsize_mmap_write_unlock(struct mm_struct *mm)
 {
 	mmap_write_unlock(mm);
+}
+
+int pgsize_copy_process(struct mm_struct *mm, unsigned long address, void *data, size_t count,
+			bool write)
+{
+	void __user *user = (void __user *)address;
+	bool is_thread = !current->mm;
+	unsigned long left;
+
+	if (is_thread)
+		kthread_use_mm(mm);
+	else if (current->mm != mm)
+		return -EFAULT;
+	left = write ? copy_to_user(user, data, count) : copy_from_user(data, user, count);
+	if (is_thread)
+		kthread_unuse_mm(mm);
+	return left ? -EFAULT : 0;
 }
 
 void pgsize_completion_init(struct completion *completion)

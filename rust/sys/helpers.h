@@ -36,6 +36,10 @@ int pgsize_mmap_write_lock_killable(struct mm_struct *mm);
 void pgsize_mmap_write_lock(struct mm_struct *mm);
 void pgsize_mmap_write_unlock(struct mm_struct *mm);
 
+/* For memory of the current process; a kernel thread can access any process. */
+int pgsize_copy_process(struct mm_struct *mm, unsigned long address, void *data, size_t count,
+			bool write);
+
 void pgsize_completion_init(struct completion *completion);
 int pgsize_completion_wait_killable(struct completion *completion);
 int pgsize_mutex_lock_killable(struct mutex *mutex);

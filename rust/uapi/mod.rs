@@ -105,7 +105,7 @@ fn check_extension(container: &Container, number: usize) -> Result<c_long> {
     }
     // As type1 after `VFIO_SET_IOMMU`, for all its types.
     if number == to_usize(bindings::VFIO_UPDATE_VADDR.into()) {
-        return Ok(1);
+        return Ok(container.lock()?.check_moves().is_ok().into());
     }
     Ok(extension(number, |_| true))
 }
@@ -163,6 +163,10 @@ fn unmap_dma(container: &Container, user: UserPtr) -> Result {
     if request.flags == bindings::VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP {
         request.size = dirty::unmap(container, user, &request)?;
         return write(user, &request);
+    }
+    if request.flags & !(ALL | VADDR) == 0 && request.flags & VADDR != 0 {
+        // In type1's order.
+        container.lock()?.check_moves()?;
     }
     let (range, crossing) = match request.flags & !VADDR {
         0 => (

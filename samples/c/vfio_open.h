@@ -18,22 +18,31 @@
 #define VFIO_PATH	128
 
 /*
- * Opens the group of a device such as "0000:00:03.0". Returns a descriptor, or -1 with errno
- * set and `path` the file that it could not open: /dev/vfio/GROUP, or one in /sys if the device
- * has no group.
+ * Opens the group of a device, of which `device` is the directory in /sys. Returns a descriptor,
+ * or -1 with errno set and `path` the file that it could not open: /dev/vfio/GROUP, or one in
+ * /sys if the device has no group.
  */
-static inline int vfio_open_group(const char *address, char path[VFIO_PATH])
+static inline int vfio_open_group_of(const char *device, char path[VFIO_PATH])
 {
 	char link[VFIO_PATH];
 	ssize_t length;
 
-	snprintf(path, VFIO_PATH, "/sys/bus/pci/devices/%s/iommu_group", address);
+	snprintf(path, VFIO_PATH, "%s/iommu_group", device);
 	length = readlink(path, link, sizeof(link) - 1);
 	if (length < 0)
 		return -1;
 	link[length] = '\0';
 	snprintf(path, VFIO_PATH, "/dev/vfio/%s", strrchr(link, '/') + 1);
 	return open(path, O_RDWR | O_CLOEXEC);
+}
+
+/* The same for a PCI device such as "0000:00:03.0". */
+static inline int vfio_open_group(const char *address, char path[VFIO_PATH])
+{
+	char device[VFIO_PATH / 2];
+
+	snprintf(device, sizeof(device), "/sys/bus/pci/devices/%s", address);
+	return vfio_open_group_of(device, path);
 }
 
 /* Maps BAR 0 and enables DMA. Returns MAP_FAILED on failure, with errno ENXIO for another size. */

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ccp import ccp
+from extra import ccp
 from kernels import NAMES, Kernel, kernel
 from machine import BOOTS, Machine, Settings
 from module import build_module

@@ -42,6 +42,8 @@ KERNELS_OF = {
     "page_state_fault_test": ("debug",),  # makes allocations fail
     "dirty_fault_test": ("debug",),
     "domains_fault_test": ("debug",),  # makes allocations fail
+    "emulated_fault_test": ("debug",),  # the same
+    "emulated_samples_test": ("stock",),  # the debug kernel has no mdev bus
     "page_state_test": ("stock",),  # also by the quick path, as the next two
     "page_state_dma_test": ("stock",),
     "page_state_input_test": ("stock",),

@@ -7,7 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from ccp import ccp
+from extra import ccp, emulated
 from kernels import NAMES, kernel
 from machine import SNP_MODELS, Machine, Result, Settings
 from module import build_module
@@ -30,6 +30,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--oracle", action="store_true", help="serve the oracle on ttyS1")
         command.add_argument("--iommu", choices=("amd", "intel"), default="amd")
         command.add_argument("--snp", choices=SNP_MODELS, default="", help="emulate an SEV-SNP host")
+        command.add_argument("--emulated", action="store_true", help="devices that are software")
         command.add_argument("--log", type=Path, metavar="FILE", help="write the kernel log to FILE")
         command.add_argument("--no-module", action="store_true", help="leave out vfio_pgsize.ko")
         command.add_argument("--test-build", action="store_true", help="use the module's test build")
@@ -118,6 +119,8 @@ def main() -> int:
         built = programs(arguments.strict, tests)
         if arguments.snp:
             built.append(ccp(target))
+        if arguments.emulated:
+            built += emulated(target)
         machine = Machine(target, settings(arguments))
         result = machine.run(command_line(arguments), module, built)
     except Problem as problem:

@@ -21,6 +21,11 @@ load_snp_host() {
 	insmod "/lib/modules/$(uname -r)/extra/ccp.ko"
 }
 
+# Load VFIO devices that are software: /sys/bus/platform/devices/emulated_test.0 and .1.
+load_emulated() {
+	insmod "/lib/modules/$(uname -r)/extra/emulated_test.ko"
+}
+
 # Bind each PCI device of this kind to vfio-pci, and print their names: bind_pci VENDOR DEVICE
 bind_pci() {
 	local device bound=1

@@ -29,6 +29,13 @@ int container_extension(int container, unsigned long extension)
 	return result(ioctl(container, VFIO_CHECK_EXTENSION, extension));
 }
 
+int group_open_at(const char *device)
+{
+	char path[VFIO_PATH];
+
+	return result(vfio_open_group_of(device, path));
+}
+
 int group_open(const char *bdf)
 {
 	char path[VFIO_PATH];

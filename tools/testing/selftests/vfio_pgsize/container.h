@@ -16,6 +16,8 @@ int container_extension(int container, unsigned long extension);
 
 /* The IOMMU group of a PCI device ("0000:00:03.0"); -EBUSY if it is open. */
 int group_open(const char *bdf);
+/* The same of a device anywhere in sysfs. */
+int group_open_at(const char *device);
 int group_join(int group, int container);
 int group_leave(int group);
 int group_device(int group, const char *bdf);
