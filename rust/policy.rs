@@ -126,11 +126,18 @@ impl Policy {
         Ok(Self { rule, specials })
     }
 
-    /// This policy, with no leaf sizes but `sizes` and 4K.
+    /// This policy, with no leaf sizes but `sizes` and 4K, and 4K alone where leaves follow the RMP: the
+    /// hook changes large leaves under a lock that dirty tracking does not take.
     pub(crate) fn limited(&self, sizes: PageSizes) -> Result<Self> {
-        self.with_rules(|rule| Rule {
-            sizes: rule.sizes.intersect(sizes.union(PageSizes::ONLY_4K)),
-            ..rule
+        self.with_rules(|rule| {
+            let more = match rule.follows() {
+                true => PageSizes::ONLY_4K,
+                false => sizes.union(PageSizes::ONLY_4K),
+            };
+            Rule {
+                sizes: rule.sizes.intersect(more),
+                ..rule
+            }
         })
     }
 

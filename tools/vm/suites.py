@@ -40,7 +40,9 @@ KERNELS_OF = {
     "state_pins_test": ("stock", "debug"),
     "unload_test": ("stock", "debug"),
     "page_state_fault_test": ("debug",),  # makes allocations fail
-    "dirty_fault_test": ("debug",),
+    "dirty_fault_test": ("debug",),  # the same
+    "dirty_test": ("stock",),
+    "dirty_type1_test": ("stock",),
     "domains_fault_test": ("debug",),  # makes allocations fail
     "emulated_fault_test": ("debug",),  # the same
     "emulated_samples_test": ("stock",),  # the debug kernel has no mdev bus

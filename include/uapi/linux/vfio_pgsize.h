@@ -128,7 +128,8 @@ struct vfio_pgsize_info_cap {
  *
  * VFIO_PGSIZE_POLICY_TRACKING (@iova and @size 0, no other flag but APPLY): @pgsizes
  * are the sizes that leaves may have while dirty tracking is on, besides 4096: those
- * that are in the policy, too. It starts with 4096 alone. Takes effect when tracking
+ * that are in the policy, too, and where leaves follow the RMP none. The set starts with
+ * 4096 alone. Takes effect when tracking
  * begins, or, if it is on, for what is mapped from now on, and with APPLY for what is
  * mapped. Has no effect where an IOMMU has no dirty bits. GET_POLICY with this flag
  * returns the set.
