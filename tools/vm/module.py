@@ -5,6 +5,7 @@
 import argparse
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -40,7 +41,12 @@ def build_module(
         tree = tree.with_name(f"{tree.name}-test")
     if clippy:
         tree = tree.with_name(f"{tree.name}-clippy")
+    # There while a build runs. A build that was killed leaves half of a file that make takes for whole.
+    unfinished = tree.with_name(f"{tree.name}.unfinished")
     with locked(tree):
+        if unfinished.exists():
+            shutil.rmtree(tree, ignore_errors=True)
+        unfinished.touch()
         copy(SOURCES, tree, [*(f"--filter=P {name}" for name in MADE), "--exclude=target/"])
         what = "the test build of vfio_pgsize.ko" if test else "vfio_pgsize.ko"
         say(f"{'linting' if clippy else 'building'} {what} for {target.release}")
@@ -56,6 +62,7 @@ def build_module(
         if pedantic:
             command.append(f"KRUSTFLAGS={' '.join(PEDANTIC)}")
         result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False)
+        unfinished.unlink()
     if result.returncode:
         raise Problem("the module does not build: see above")
     return tree / "vfio_pgsize.ko"

@@ -140,9 +140,10 @@ TEST_F_TIMEOUT(concurrent, unmap_waits, TIMEOUT)
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		const bool all = cases[i].flags & ALL;
 		struct call unmap = {
 			.container = self->vmm.container, .what = UNMAP,
-			.iova = cases[i].flags & ALL ? 0 : AT, .size = cases[i].size, .flags = cases[i].flags,
+			.iova = all ? 0 : AT, .size = cases[i].size, .flags = cases[i].flags,
 		};
 		uint64_t size = 0;
 

@@ -108,7 +108,7 @@ TEST_F_TIMEOUT(race, closed, TIMEOUT)
 	int round;
 
 	for (round = 0; round < 4 || goes_on(start) ||
-			((!self->done || !self->late) && wait_more(&wait, 0)); round++) {
+	     ((!self->done || !self->late) && wait_more(&wait, 0)); round++) {
 		struct vmm vmm;
 
 		ASSERT_SOUND(vmm_open(&vmm, VFIO_PGSIZE_IOMMU, 1));
