@@ -363,7 +363,8 @@ TEST_F_TIMEOUT(vaddr, failures, TIMEOUT)
 	for (int n = 1; ret == 0 && n < MOST; n++) {
 		ASSERT_SOUND(fail_nth(file, n));
 		ret = UPDATE(AT, self->new, SIZE);
-		if (!fail_nth_happened(file))
+		/* The kernel survives some failures: a slab takes pages of a lower order. */
+		if (!fail_nth_happened(file) || !ret)
 			break;
 		failed++;
 		EXPECT_TRUE(ret == -ENOMEM || ret == -EFAULT) {
