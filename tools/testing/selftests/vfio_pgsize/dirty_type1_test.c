@@ -125,8 +125,11 @@ TEST_F_TIMEOUT(dirty_type1, what_is_mapped_is_dirty, TIMEOUT)
 	ASSERT_SOUND(map_pieces(self));
 	EXPECT_EQ(-EINVAL, dirty_get(container, AT, SPAN, found));
 	ASSERT_EQ(0, dirty_start(container));
-	/* The pattern last: type1 keeps bits of it, and adds them to later answers. */
-	for (int round = 0; round < 3; round++) {
+	/*
+	 * type1 itself is asked once: it shifts its bitmap in place for a mapping that begins
+	 * within a word, and adds what it shifted out to later answers (update_user_bitmap()).
+	 */
+	for (int round = 0; round < (variant->parameters ? 3 : 1); round++) {
 		uint64_t before = round < 2 ? 0 : BEFORE;
 
 		memset(found, before & 0xff, sizeof(found));
