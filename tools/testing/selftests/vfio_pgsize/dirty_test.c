@@ -309,7 +309,6 @@ TEST_F_TIMEOUT(dirty, attached_meanwhile, TIMEOUT)
 	EXPECT_SOUND(has_tiles(self, variant->size, variant->sizes));
 }
 
-/* Closed while tracking is on: the fixture looks whether anything is left. */
 /* A mapping of more pages than a bitmap has bits, as in type1. It maps nothing yet. */
 TEST_F_TIMEOUT(dirty, mapping_too_large, TIMEOUT)
 {
@@ -319,18 +318,19 @@ TEST_F_TIMEOUT(dirty, mapping_too_large, TIMEOUT)
 
 	if (!is_ours(variant))
 		SKIP(return, "type1 maps only what is there");
-	ASSERT_EQ(0, dma_map(container, GIB(8), (void *)GIB(1), size, flags));
+	ASSERT_EQ(0, dma_map(container, GIB(1024), (void *)GIB(1), size, flags));
 	EXPECT_EQ(-EINVAL, dirty_start(container));
 	EXPECT_SOUND(has_tiles(self, variant->size, variant->sizes));
-	ASSERT_EQ(0, dma_unmap(container, GIB(8), &size, 0));
+	ASSERT_EQ(0, dma_unmap(container, GIB(1024), &size, 0));
 	ASSERT_EQ(0, dirty_start(container));
-	EXPECT_EQ(-EINVAL, dma_map(container, GIB(8), (void *)GIB(1), size, flags));
-	EXPECT_EQ(0, dma_map(container, GIB(8), (void *)GIB(1), size - PAGE, flags));
+	EXPECT_EQ(-EINVAL, dma_map(container, GIB(1024), (void *)GIB(1), size, flags));
+	EXPECT_EQ(0, dma_map(container, GIB(1024), (void *)GIB(1), size - PAGE, flags));
 	ASSERT_EQ(0, dirty_stop(container));
 	size -= PAGE;
-	EXPECT_EQ(0, dma_unmap(container, GIB(8), &size, 0));
+	EXPECT_EQ(0, dma_unmap(container, GIB(1024), &size, 0));
 }
 
+/* Closed while tracking is on: the fixture looks whether anything is left. */
 TEST_F_TIMEOUT(dirty, closed_meanwhile, TIMEOUT)
 {
 	ASSERT_EQ(0, dirty_start(self->vmm.container));
