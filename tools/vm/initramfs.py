@@ -137,7 +137,7 @@ def initramfs(
     """The whole initramfs; programs are (place in the machine, file)."""
     archive = Archive()
     archive.file(Path("/init"), (HERE / "guest/init").read_bytes(), 0o755)
-    for name in ("vm.sh", "tap.sh"):
+    for name in ("vm.sh", "tap.sh", "wait.sh"):
         archive.copy(Path("/lib") / name, HERE / "guest" / name)
     archive.file(Path("/command"), command.encode() + b"\n")
     lines = [f"{name}={shlex.quote(value)}\n" for name, value in parameters.items()]

@@ -169,7 +169,7 @@ def shell(_: argparse.Namespace) -> None:
     }
     inside = [file for file in scripts if str(file.relative_to(SRC)).startswith(IN_BUSYBOX)]
     outside = [file for file, first in scripts.items() if "sh" in first and file not in inside]
-    inside += [SRC / "tools/vm/guest/vm.sh", SRC / "tools/vm/guest/tap.sh"]
+    inside += [SRC / f"tools/vm/guest/{name}.sh" for name in ("vm", "tap", "wait")]
     for dialect, files in (("busybox", inside), ("sh", outside)):
         command = ["shellcheck", f"--shell={dialect}", f"--exclude={','.join(SHELLCHECK_WRONG)}"]
         succeed([*command, *map(str, files)], "shellcheck complains: see above")

@@ -18,18 +18,8 @@ exec </dev/ttyS1 >/dev/ttyS1 2>&1
 # The disk is the passed-through device. Its data: so many MiB at a time.
 disk=/dev/nvme0n1
 mib=4
-# Seconds: the host may be busy.
-patience=300
 
-wait_for() {
-	local left=$((patience * 5))
-
-	until "$@"; do
-		left=$((left - 1))
-		[ $left -gt 0 ] || return 1
-		usleep 200000
-	done
-}
+. /lib/wait.sh
 
 # Or the other way: lacks disk
 lacks() {

@@ -60,8 +60,9 @@ modules_in_order() {
 make_initramfs() {
 	local tree=/tmp/l2 file nr=10
 
-	mkdir -p $tree/bin $tree/dev $tree/proc $tree/sys $tree/tmp $tree/modules
+	mkdir -p $tree/bin $tree/dev $tree/proc $tree/sys $tree/tmp $tree/modules $tree/lib
 	cp "$root/usr/bin/busybox" $tree/bin
+	cp /lib/wait.sh $tree/lib
 	cp /tests/guest-init.sh $tree/init
 	chmod 755 $tree/init
 	for file in $(modules_in_order virtio-iommu nvme); do

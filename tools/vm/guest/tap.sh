@@ -4,8 +4,8 @@
 # results, waiting, pinned pages, the kernel's log.
 # shellcheck disable=SC2034 # the tests read what is set here
 
-# Seconds until what is waited for does not come any more: the host may be busy.
-patience=300
+. /lib/wait.sh
+
 number=0
 failed=0
 
@@ -28,17 +28,6 @@ skip() {
 bail() {
 	echo "Bail out! $1"
 	exit 1
-}
-
-# Wait until a command succeeds.
-wait_for() {
-	local left=$((patience * 5))
-
-	until "$@"; do
-		left=$((left - 1))
-		[ $left -gt 0 ] || return 1
-		usleep 200000
-	done
 }
 
 # Pages that are pinned.
