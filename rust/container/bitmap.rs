@@ -10,11 +10,14 @@ use crate::{
         IovaRange,
         PAGE_BYTES, //
     },
-    sys::num::to_usize, //
+    sys::num::{
+        to_u64,
+        to_usize, //
+    }, //
 };
 
 /// Pages that a word has bits of.
-const WORD: u64 = u64::BITS as u64;
+pub(super) const WORD: u64 = u64::BITS as u64;
 
 /// Maximum number of words of a piece: 1 MiB, for 32 GiB.
 const MOST: usize = 1 << 17;
@@ -85,13 +88,8 @@ impl Piece {
     pub(super) fn add_mapping(&mut self, part: IovaRange) {
         let (start, last) = (self.page(part.start()), self.page(part.last()));
         let (first_word, last_word) = (start / WORD, last / WORD);
-        let is_told = |words: &[u64]| {
-            words
-                .get(to_usize(first_word / WORD))
-                .is_some_and(|word| word >> (first_word % WORD) & 1 != 0)
-        };
 
-        if start % WORD != 0 && !is_told(&self.told) {
+        if start % WORD != 0 && !has_bit(&self.told, first_word) {
             set_bits(&mut self.kept, first_word, first_word);
         }
         set_bits(&mut self.told, first_word, last_word);
@@ -106,11 +104,7 @@ impl Piece {
 
     /// The words to write.
     pub(crate) fn words(&self) -> impl Iterator<Item = Words<'_>> {
-        let has = |words: &[u64], index: usize| {
-            words
-                .get(index / 64)
-                .is_some_and(|word| word >> (index % 64) & 1 != 0)
-        };
+        let has = |words: &[u64], index: usize| has_bit(words, to_u64(index));
         let mut next = 0usize;
 
         core::iter::from_fn(move || {
@@ -142,11 +136,7 @@ impl Piece {
     pub(crate) fn dirty(&self) -> impl Iterator<Item = IovaRange> + '_ {
         let pages = self.range.pages();
         let mut next = 0u64;
-        let bit = |page: u64| {
-            self.bits
-                .get(to_usize(page / WORD))
-                .is_some_and(|word| word >> (page % WORD) & 1 != 0)
-        };
+        let bit = |page: u64| has_bit(&self.bits, page);
 
         core::iter::from_fn(move || {
             while next < pages && !bit(next) {
@@ -171,6 +161,13 @@ impl Piece {
     fn page(&self, iova: Iova) -> u64 {
         iova.above(self.range.start()) / PAGE_BYTES
     }
+}
+
+/// Whether a bit is set. A bit that is not there is not.
+pub(super) fn has_bit(words: &[u64], bit: u64) -> bool {
+    words
+        .get(to_usize(bit / WORD))
+        .is_some_and(|word| word >> (bit % WORD) & 1 != 0)
 }
 
 /// Sets the bits from `first` to `last`, as far as there are any.

@@ -331,8 +331,8 @@ impl State {
 
     /// The parts of `range` that are private.
     ///
-    /// Fails with `EBUSY` if the address of the memory is invalid, `EPERM` if the memory belongs to another process, `ENOMEM`, and `EINTR` on a
-    /// fatal signal.
+    /// Fails with `EBUSY` if the address of the memory is invalid, `EPERM` if the memory belongs to
+    /// another process, `ENOMEM`, and `EINTR` on a fatal signal.
     fn holes_to_share(&mut self, mapping: &Mapping, range: IovaRange) -> Result<KVVec<IovaRange>> {
         if mapping.vaddr_invalid {
             return Err(EBUSY);

@@ -8,21 +8,19 @@ use kernel::{
     rbtree::RBTree, //
 };
 
-use super::bitmap::set_bits;
+use super::bitmap::{
+    has_bit,
+    set_bits,
+    WORD, //
+};
 use crate::{
     pgtable::{
         Iova,
         IovaRange,
         PAGE_BYTES, //
     },
-    sys::{
-        num::to_usize,
-        sched::cond_resched, //
-    }, //
+    sys::sched::cond_resched, //
 };
-
-/// Pages that a word has bits of.
-const WORD: u64 = u64::BITS as u64;
 
 /// Pages that a chunk has bits of: 16 MiB.
 const PAGES: u64 = 4096;
@@ -108,10 +106,7 @@ impl Written {
         while let Some(number) = self.next_chunk(next, last) {
             let (from, to) = within(number, first, last);
             let chunk = self.chunks.get(&number);
-            let is_set = |page: &u64| {
-                let word = chunk.and_then(|words| words.get(to_usize(page / WORD)));
-                word.is_some_and(|word| word >> (page % WORD) & 1 != 0)
-            };
+            let is_set = |page: &u64| chunk.is_some_and(|words| has_bit(words, *page));
             for page in (from..=to).filter(is_set) {
                 let page = number.wrapping_mul(PAGES).wrapping_add(page);
                 let start = Iova::new(page.wrapping_mul(PAGE_BYTES));
