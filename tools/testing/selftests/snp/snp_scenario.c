@@ -164,7 +164,7 @@ static problem run(const struct backend *backend, struct figures *figures)
 	problem wrong, at_end;
 	uint64_t start;
 
-	wrong = backend->parameters ? module_require(backend->parameters) : module_require_none();
+	wrong = module_serve(backend->parameters);
 	if (!wrong)
 		wrong = set_small(backend->small);
 	if (!wrong)

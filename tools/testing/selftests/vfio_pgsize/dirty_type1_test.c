@@ -7,6 +7,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
+#include "backends.h"
 #include "dirty.h"
 #include "harness.h"
 #include "module.h"
@@ -29,21 +30,11 @@ FIXTURE(dirty_type1) {
 	struct memory memory;
 };
 
-FIXTURE_VARIANT(dirty_type1) {
-	const char *parameters;		/* of vfio_pgsize; NULL: it is not loaded */
-	unsigned long type;
-};
-
-FIXTURE_VARIANT_ADD(dirty_type1, type1) { .type = VFIO_TYPE1v2_IOMMU };
-FIXTURE_VARIANT_ADD(dirty_type1, pgsize_as_type1v2) {
-	.parameters = "serve_type1v2=1", .type = VFIO_TYPE1v2_IOMMU
-};
-FIXTURE_VARIANT_ADD(dirty_type1, pgsize) { .parameters = "", .type = VFIO_PGSIZE_IOMMU };
+BACKENDS(dirty_type1);
 
 FIXTURE_SETUP(dirty_type1)
 {
-	ASSERT_SOUND(variant->parameters ? module_require(variant->parameters) :
-					   module_require_none());
+	ASSERT_SOUND(module_serve(variant->parameters));
 	ASSERT_SOUND(memory_alloc(&self->memory, HUGETLB_2M, SIZE));
 	ASSERT_SOUND(vmm_open(&self->vmm, variant->type, 1));
 }

@@ -8,8 +8,9 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 
-#include "container.h"
+#include "backends.h"
 #include "backing.h"
+#include "container.h"
 #include "edu.h"
 #include "emulated.h"
 #include "harness.h"
@@ -29,21 +30,12 @@ FIXTURE(alone) {
 	struct memory memory;
 };
 
-/* Who serves: vfio_pgsize, with these parameters; or type1. */
-FIXTURE_VARIANT(alone) {
-	const char *parameters;
-	unsigned long type;
-};
-
-FIXTURE_VARIANT_ADD(alone, type1) { NULL, VFIO_TYPE1v2_IOMMU };
-FIXTURE_VARIANT_ADD(alone, pgsize_as_type1v2) { "serve_type1v2=1", VFIO_TYPE1v2_IOMMU };
-FIXTURE_VARIANT_ADD(alone, pgsize) { "", VFIO_PGSIZE_IOMMU };
+BACKENDS(alone);
 
 FIXTURE_SETUP(alone)
 {
 	SKIP_TYPE1_UNDER_LOCKDEP();
-	ASSERT_SOUND(variant->parameters ? module_require(variant->parameters) :
-					   module_require_none());
+	ASSERT_SOUND(module_serve(variant->parameters));
 	ASSERT_SOUND(memory_alloc(&self->memory, ANON_4K, SIZE));
 	ASSERT_SOUND(alone_open(&self->vmm, variant->type, 2));
 	self->device = &self->vmm.devices[0];
@@ -386,8 +378,7 @@ FIXTURE_VARIANT_ADD(v1, pgsize) { "serve_type1=1" };
 FIXTURE_SETUP(v1)
 {
 	SKIP_TYPE1_UNDER_LOCKDEP();
-	ASSERT_SOUND(variant->parameters ? module_require(variant->parameters) :
-					   module_require_none());
+	ASSERT_SOUND(module_serve(variant->parameters));
 	ASSERT_SOUND(memory_alloc(&self->memory, ANON_4K, SIZE));
 	ASSERT_SOUND(alone_open(&self->vmm, VFIO_TYPE1_IOMMU, 1));
 	ASSERT_EQ(0, dma_map(self->vmm.container, AT, self->memory.va, SIZE, READ_WRITE));

@@ -5,73 +5,21 @@
  * IOMMU: for type1 all that is mapped is dirty then.
  */
 #include "dirty.h"
-#include "emulated.h"
-#include "harness.h"
-#include "module.h"
-#include "units.h"
-#include "vmm.h"
-
-#define AT	GIB(1)
-#define SIZE	MIB(4)
-#define PAGES	((long)(SIZE / PAGE))
-#define RW	(EMULATED_READ | EMULATED_WRITE)
-
-/* A container with such a device; the memory is mapped as two mappings. */
-FIXTURE(emulated_dirty) {
-	struct alone alone;
-	struct emulated *device;
-	struct vmm vmm;		/* the same container, with devices that come later */
-	struct memory memory;
-};
-
-/* Who serves: vfio_pgsize, with these parameters; or type1. */
-FIXTURE_VARIANT(emulated_dirty) {
-	const char *parameters;
-	unsigned long type;
-};
-
-FIXTURE_VARIANT_ADD(emulated_dirty, type1) { NULL, VFIO_TYPE1v2_IOMMU };
-FIXTURE_VARIANT_ADD(emulated_dirty, pgsize_as_type1v2) { "serve_type1v2=1", VFIO_TYPE1v2_IOMMU };
-FIXTURE_VARIANT_ADD(emulated_dirty, pgsize) { "", VFIO_PGSIZE_IOMMU };
-
-FIXTURE_SETUP(emulated_dirty)
-{
-	SKIP_TYPE1_UNDER_LOCKDEP();
-	ASSERT_SOUND(variant->parameters ? module_require(variant->parameters) :
-					   module_require_none());
-	ASSERT_SOUND(memory_alloc(&self->memory, HUGETLB_2M, SIZE));
-	ASSERT_SOUND(alone_open(&self->alone, variant->type, 1));
-	self->device = &self->alone.devices[0];
-	self->vmm.container = self->alone.container;
-	for (int i = 0; i < MAX_DEVICES; i++)
-		self->vmm.devices[i].group = -1;
-	ASSERT_EQ(0, dma_map(self->vmm.container, AT, self->memory.va, SIZE / 2, READ_WRITE));
-	ASSERT_EQ(0, dma_map(self->vmm.container, AT + SIZE / 2, self->memory.va + SIZE / 2,
-			     SIZE / 2, READ_WRITE));
-}
-
-FIXTURE_TEARDOWN(emulated_dirty)
-{
-	for (int i = 0; i < MAX_DEVICES; i++)
-		vmm_detach(&self->vmm, i);
-	EXPECT_SOUND(alone_close(&self->alone));
-	memory_free(&self->memory);
-	huge_pages_release();
-}
+#include "mixed.h"
 
 #define DIRTY_ARE(runs)	EXPECT_SOUND(dirty_is(self->vmm.container, AT, SIZE, runs))
 
 /* All that is mapped, which only type1 says, or just these. */
 #define JUST(...)	(variant->parameters ? DIRTY(__VA_ARGS__) : DIRTY({ 0, PAGES }))
 
-static int rw(FIXTURE_DATA(emulated_dirty) *self, uint64_t page, uint32_t flags)
+static int rw(FIXTURE_DATA(mixed) *self, uint64_t page, uint32_t flags)
 {
 	char bytes[2 * PAGE] = "from the device";
 
 	return emulated_rw(self->device, AT + page * PAGE + PAGE / 2, bytes, PAGE, flags);
 }
 
-TEST_F_TIMEOUT(emulated_dirty, alone, TIMEOUT)
+TEST_F_TIMEOUT(mixed, alone, TIMEOUT)
 {
 	int container = self->vmm.container;
 
@@ -104,7 +52,7 @@ TEST_F_TIMEOUT(emulated_dirty, alone, TIMEOUT)
 }
 
 /* A bitmap that cannot be written is told another time. */
-TEST_F_TIMEOUT(emulated_dirty, told_again, TIMEOUT)
+TEST_F_TIMEOUT(mixed, told_again, TIMEOUT)
 {
 	int container = self->vmm.container;
 
@@ -115,7 +63,7 @@ TEST_F_TIMEOUT(emulated_dirty, told_again, TIMEOUT)
 	DIRTY_ARE(CLEAN);
 }
 
-TEST_F_TIMEOUT(emulated_dirty, unmapped, TIMEOUT)
+TEST_F_TIMEOUT(mixed, unmapped, TIMEOUT)
 {
 	uint64_t size = SIZE / 2, bitmap[DIRTY_BYTES(SIZE / 2) / 8] = {};
 	int container = self->vmm.container;
@@ -139,7 +87,7 @@ TEST_F_TIMEOUT(emulated_dirty, unmapped, TIMEOUT)
 }
 
 /* A device with an IOMMU comes, writes, and leaves. */
-TEST_F_TIMEOUT(emulated_dirty, mixed, TIMEOUT)
+TEST_F_TIMEOUT(mixed, mixed, TIMEOUT)
 {
 	int container = self->vmm.container;
 	struct edu *edu = &self->vmm.devices[0].edu;

@@ -7,62 +7,10 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 
-#include "emulated.h"
-#include "harness.h"
-#include "module.h"
-#include "units.h"
-#include "vmm.h"
-
-#define AT	GIB(1)
-#define SIZE	MIB(4)
-#define PAGES	((long)(SIZE / PAGE))
-#define RW	(EMULATED_READ | EMULATED_WRITE)
+#include "mixed.h"
 
 /* How often a device is told that does not unpin. */
 #define TRIES	10
-
-/* A container with such a device; the memory is mapped as two mappings. */
-FIXTURE(mixed) {
-	struct alone alone;
-	struct emulated *device;
-	struct vmm vmm;		/* the same container, with devices that come later */
-	struct memory memory;
-};
-
-/* Who serves: vfio_pgsize, with these parameters; or type1. */
-FIXTURE_VARIANT(mixed) {
-	const char *parameters;
-	unsigned long type;
-};
-
-FIXTURE_VARIANT_ADD(mixed, type1) { NULL, VFIO_TYPE1v2_IOMMU };
-FIXTURE_VARIANT_ADD(mixed, pgsize_as_type1v2) { "serve_type1v2=1", VFIO_TYPE1v2_IOMMU };
-FIXTURE_VARIANT_ADD(mixed, pgsize) { "", VFIO_PGSIZE_IOMMU };
-
-FIXTURE_SETUP(mixed)
-{
-	SKIP_TYPE1_UNDER_LOCKDEP();
-	ASSERT_SOUND(variant->parameters ? module_require(variant->parameters) :
-					   module_require_none());
-	ASSERT_SOUND(memory_alloc(&self->memory, HUGETLB_2M, SIZE));
-	ASSERT_SOUND(alone_open(&self->alone, variant->type, 1));
-	self->device = &self->alone.devices[0];
-	self->vmm.container = self->alone.container;
-	for (int i = 0; i < MAX_DEVICES; i++)
-		self->vmm.devices[i].group = -1;
-	ASSERT_EQ(0, dma_map(self->vmm.container, AT, self->memory.va, SIZE / 2, READ_WRITE));
-	ASSERT_EQ(0, dma_map(self->vmm.container, AT + SIZE / 2, self->memory.va + SIZE / 2,
-			     SIZE / 2, READ_WRITE));
-}
-
-FIXTURE_TEARDOWN(mixed)
-{
-	for (int i = 0; i < MAX_DEVICES; i++)
-		vmm_detach(&self->vmm, i);
-	EXPECT_SOUND(alone_close(&self->alone));
-	memory_free(&self->memory);
-	huge_pages_release();
-}
 
 #define MAP(iova, va, size, flags)	dma_map(self->vmm.container, iova, va, size, flags)
 

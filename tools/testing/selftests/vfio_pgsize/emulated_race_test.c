@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 
+#include "backends.h"
 #include "emulated.h"
 #include "harness.h"
 #include "held.h"
@@ -34,21 +35,12 @@ FIXTURE(race) {
 	int answer;		/* of the last call of a thread */
 };
 
-/* Who serves: vfio_pgsize, with these parameters; or type1. */
-FIXTURE_VARIANT(race) {
-	const char *parameters;
-	unsigned long type;
-};
-
-FIXTURE_VARIANT_ADD(race, type1) { NULL, VFIO_TYPE1v2_IOMMU };
-FIXTURE_VARIANT_ADD(race, pgsize_as_type1v2) { "serve_type1v2=1", VFIO_TYPE1v2_IOMMU };
-FIXTURE_VARIANT_ADD(race, pgsize) { "", VFIO_PGSIZE_IOMMU };
+BACKENDS(race);
 
 FIXTURE_SETUP(race)
 {
 	SKIP_TYPE1_UNDER_LOCKDEP();
-	ASSERT_SOUND(variant->parameters ? module_require(variant->parameters) :
-					   module_require_none());
+	ASSERT_SOUND(module_serve(variant->parameters));
 	ASSERT_SOUND(memory_alloc(&self->memory, ANON_4K, SIZE));
 	ASSERT_SOUND(alone_open(&self->alone, variant->type, 2));
 	self->device = &self->alone.devices[0];

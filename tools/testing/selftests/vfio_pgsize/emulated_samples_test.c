@@ -9,6 +9,7 @@
 #include <sys/ioctl.h>
 #include <sys/utsname.h>
 
+#include "backends.h"
 #include "container.h"
 #include "emulated.h"
 #include "harness.h"
@@ -25,20 +26,11 @@ FIXTURE(sample) {
 	struct kernel_log log;
 };
 
-/* Who serves: vfio_pgsize, with these parameters; or type1. */
-FIXTURE_VARIANT(sample) {
-	const char *parameters;
-	unsigned long type;
-};
-
-FIXTURE_VARIANT_ADD(sample, type1) { NULL, VFIO_TYPE1v2_IOMMU };
-FIXTURE_VARIANT_ADD(sample, pgsize_as_type1v2) { "serve_type1v2=1", VFIO_TYPE1v2_IOMMU };
-FIXTURE_VARIANT_ADD(sample, pgsize) { "", VFIO_PGSIZE_IOMMU };
+BACKENDS(sample);
 
 FIXTURE_SETUP(sample)
 {
-	ASSERT_SOUND(variant->parameters ? module_require(variant->parameters) :
-					   module_require_none());
+	ASSERT_SOUND(module_serve(variant->parameters));
 	ASSERT_SOUND(kernel_log_start(&self->log));
 	ASSERT_SOUND(account_read(&self->before));
 }

@@ -192,8 +192,7 @@ FIXTURE_VARIANT_ADD(live_update, pgsize) { "", VFIO_PGSIZE_IOMMU, 8 };
 
 FIXTURE_SETUP(live_update)
 {
-	ASSERT_SOUND(variant->parameters ? module_require(variant->parameters) :
-					   module_require_none());
+	ASSERT_SOUND(module_serve(variant->parameters));
 	ASSERT_SOUND(kernel_log_start(&self->log));
 	ASSERT_SOUND(account_read(&self->before));
 }

@@ -76,3 +76,8 @@ problem module_require_none(void)
 
 	return ret ? problem_is("vfio_pgsize does not unload: %s", strerror(-ret)) : NULL;
 }
+
+problem module_serve(const char *parameters)
+{
+	return parameters ? module_require(parameters) : module_require_none();
+}

@@ -18,5 +18,7 @@ int module_unload(void);
 problem module_require(const char *parameters);
 /* Ensure that it is not loaded: only vfio_iommu_type1 serves. */
 problem module_require_none(void);
+/* The one with parameters, the other with NULL. */
+problem module_serve(const char *parameters);
 
 #endif

@@ -24,11 +24,6 @@ static const struct backend backends[] = {
 	{ "vfio_pgsize", "", VFIO_PGSIZE_IOMMU },
 };
 
-static problem serve(const struct backend *backend)
-{
-	return backend->parameters ? module_require(backend->parameters) : module_require_none();
-}
-
 FIXTURE(type1) {
 	struct vmm vmm;
 	struct memory memory;
@@ -44,7 +39,7 @@ FIXTURE_VARIANT_ADD(type1, pgsize) { .backend = &backends[2] };
 
 FIXTURE_SETUP(type1)
 {
-	ASSERT_SOUND(serve(variant->backend));
+	ASSERT_SOUND(module_serve(variant->backend->parameters));
 	ASSERT_SOUND(memory_alloc(&self->memory, HUGETLB_2M, SIZE));
 	ASSERT_SOUND(vmm_open(&self->vmm, variant->backend->type, 1));
 }
@@ -269,7 +264,7 @@ static problem ask(const struct backend *backend, struct answers *answers)
 {
 	struct memory memory = {};
 	struct vmm vmm;
-	problem wrong = serve(backend);
+	problem wrong = module_serve(backend->parameters);
 
 	if (!wrong)
 		wrong = memory_alloc(&memory, HUGETLB_2M, MIB(4));

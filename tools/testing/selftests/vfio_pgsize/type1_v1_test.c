@@ -34,8 +34,7 @@ FIXTURE_VARIANT_ADD(v1, pgsize_v2) {
 
 FIXTURE_SETUP(v1)
 {
-	ASSERT_SOUND(variant->parameters ? module_require(variant->parameters) :
-					   module_require_none());
+	ASSERT_SOUND(module_serve(variant->parameters));
 	ASSERT_SOUND(memory_alloc(&self->memory, HUGETLB_2M, SIZE));
 	ASSERT_SOUND(vmm_open(&self->vmm, variant->type, 1));
 }

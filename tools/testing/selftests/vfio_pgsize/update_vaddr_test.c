@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 
+#include "backends.h"
 #include "fail_nth.h"
 #include "harness.h"
 #include "module.h"
@@ -29,20 +30,11 @@ FIXTURE(vaddr) {
 	uint8_t *new;
 };
 
-/* Who serves: vfio_pgsize, with these parameters; or type1. */
-FIXTURE_VARIANT(vaddr) {
-	const char *parameters;
-	unsigned long type;
-};
-
-FIXTURE_VARIANT_ADD(vaddr, type1) { NULL, VFIO_TYPE1v2_IOMMU };
-FIXTURE_VARIANT_ADD(vaddr, pgsize_as_type1v2) { "serve_type1v2=1", VFIO_TYPE1v2_IOMMU };
-FIXTURE_VARIANT_ADD(vaddr, pgsize) { "", VFIO_PGSIZE_IOMMU };
+BACKENDS(vaddr);
 
 FIXTURE_SETUP(vaddr)
 {
-	ASSERT_SOUND(variant->parameters ? module_require(variant->parameters) :
-					   module_require_none());
+	ASSERT_SOUND(module_serve(variant->parameters));
 	ASSERT_SOUND(memory_alloc(&self->memory, MEMFD, 2 * SIZE));
 	self->old = self->memory.va;
 	/* Of shared memory, old length 0 duplicates. */

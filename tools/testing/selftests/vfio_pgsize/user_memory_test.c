@@ -49,8 +49,7 @@ FIXTURE_VARIANT_ADD(user_memory, page_states_each) {
 
 FIXTURE_SETUP(user_memory)
 {
-	ASSERT_SOUND(variant->parameters ? module_require(variant->parameters) :
-					   module_require_none());
+	ASSERT_SOUND(module_serve(variant->parameters));
 	ASSERT_SOUND(vmm_open(&self->vmm, variant->type, 1));
 }
 
