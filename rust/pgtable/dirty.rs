@@ -140,9 +140,13 @@ impl<P: TablePages, F: Format> Editor<'_, P, F> {
         wanted: impl Fn(u64) -> bool,
         mut work: impl FnMut(&[AtomicU64], AdBits, IovaRange),
     ) {
+        // The entry of a leaf that is wanted may be outside of the range.
+        let leaf_at = |iova| self.view().leaf_at(iova).map(|leaf| leaf.range());
+        let start = leaf_at(range.start()).map_or(range.start(), |leaf| leaf.start());
+        let last = leaf_at(range.last()).map_or(range.last(), |leaf| leaf.last());
         // Above what the top covers nothing is mapped, and indices would be taken modulo.
-        let last = range.last().min(self.format.reach(self.top.level));
-        let mut next = Some(range.start());
+        let last = last.min(self.format.reach(self.top.level));
+        let mut next = Some(start);
 
         while let Some(at) = next.filter(|at| *at <= last) {
             let (table, level) = self.lowest_table(at);

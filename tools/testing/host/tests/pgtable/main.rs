@@ -8,6 +8,7 @@ mod spec;
 
 mod arena;
 mod convert;
+mod dirty;
 mod encoding;
 mod failure;
 mod hardware;

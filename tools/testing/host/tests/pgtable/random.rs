@@ -12,6 +12,7 @@ use pgtable_host::pgtable::{
 };
 
 use crate::arena::NoMemory;
+use crate::dirty::read_dirty;
 use crate::model::Model;
 use crate::second_stage::SecondStage;
 use crate::spec::{
@@ -304,48 +305,6 @@ fn apply<S: Spec>(world: &mut World<S>, base: u64, op: &Op, memory: Option<usize
             world.arena.accept();
         }
     }
-}
-
-/// The dirty leaves are those of the model; leaves that are taken are clean then, and no others.
-fn read_dirty<S: Spec>(world: &mut World<S>, first: u64, last: u64, take: bool) {
-    let mut found: Vec<(u64, u64)> = Vec::new();
-    let mut add = |part: pgtable_host::pgtable::IovaRange| {
-        let (start, end) = (part.start().get(), part.last().get());
-        match found.last_mut() {
-            Some(before) if before.1.wrapping_add(1) == start => before.1 = end,
-            before => {
-                assert!(before.is_none_or(|before| before.1 < start), "out of order");
-                found.push((start, end));
-            }
-        }
-    };
-    let editor = world.bit_editor();
-    let touched = if take {
-        editor.take_dirty(range(first, last), &mut add)
-    } else {
-        editor.dirty(range(first, last), &mut add);
-        None
-    };
-    world.arena.accept();
-
-    let mut wanted: Vec<(u64, u64)> = Vec::new();
-    let mut hull: Option<(u64, u64)> = None;
-    for tile in world.model.overlapping_mut(first, last) {
-        if tile.ad_bits & S::DIRTY == 0 {
-            continue;
-        }
-        let (start, end) = (tile.iova.max(first), tile.last().min(last));
-        match wanted.last_mut() {
-            Some(before) if before.1 + 1 == start => before.1 = end,
-            _ => wanted.push((start, end)),
-        }
-        if take {
-            tile.ad_bits &= !S::DIRTY;
-            hull = Some((hull.map_or(tile.iova, |hull| hull.0), tile.last()));
-        }
-    }
-    assert_eq!(found, wanted);
-    assert_eq!(touched, hull.map(|(first, last)| range(first, last)));
 }
 
 /// The iterators agree with the model for this range.
