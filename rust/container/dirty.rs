@@ -15,28 +15,19 @@ use kernel::prelude::*;
 use super::{
     bitmap::Piece,
     is_complete,
-    mapping::Mapping,
-    tracking::Tracking,
-    written::Written,
     Container,
     Crossing,
     State, //
 };
 use crate::{
     iommu::Reading,
-    pgtable::{
-        IovaRange,
-        PageSizes, //
-    },
+    pgtable::IovaRange,
     rmp::Domain,
     sys::sched::{
         cond_resched,
         cond_resched_killable, //
     }, //
 };
-
-/// Maximum number of pages of a mapping, as in type1: no bitmap has more bits.
-const MOST_PAGES: u64 = 0x7fff_ffff;
 
 /// Memory of the process that is not present, or not writable.
 pub(crate) struct Missing {
@@ -56,22 +47,6 @@ pub(crate) trait Answer {
 }
 
 impl Container {
-    /// Starts or stops dirty tracking. Does nothing if that is done already.
-    ///
-    /// The start fails with `EINVAL` if a mapping is too large, and as [`State::set_policy`]. The stop
-    /// fails only with `EINTR`: leaves that cannot be merged stay small.
-    pub(crate) fn track(&self, on: bool) -> Result {
-        let mut state = self.lock()?;
-
-        match on {
-            true => state.start_tracking(),
-            false => {
-                state.stop_tracking();
-                Ok(())
-            }
-        }
-    }
-
     /// Reports which pages of `range` were written since the last report, or since tracking started.
     ///
     /// Fails with `EINVAL` if tracking is off, or if a mapping crosses an end of the range and the
@@ -125,180 +100,6 @@ impl Container {
 }
 
 impl State {
-    /// Sets which sizes leaves may have while tracking is on. With `apply`, converts what is mapped.
-    ///
-    /// Fails as [`State::set_policy`].
-    pub(crate) fn set_tracking_sizes(&mut self, sizes: PageSizes, apply: bool) -> Result {
-        let good = sizes == PageSizes::ALL
-            || self.supported().contains(sizes) && sizes.contains(PageSizes::ONLY_4K);
-        if !good {
-            return Err(EINVAL);
-        }
-        let old = core::mem::replace(&mut self.tracking_sizes, sizes);
-        let result = self.in_force(self.chosen_policy()).and_then(|policy| {
-            if apply && self.tracking.as_ref().is_some_and(|now| now.small) {
-                self.convert_all(&policy)?;
-            }
-            self.policy = policy;
-            Ok(())
-        });
-
-        if result.is_err() {
-            self.tracking_sizes = old;
-        }
-        result
-    }
-
-    /// Whether dirty bits say which pages were written.
-    fn is_exact(&self) -> bool {
-        !self.domains.is_empty() && self.domains.iter().all(|domain| domain.can_track())
-    }
-
-    fn start_tracking(&mut self) -> Result {
-        if self.tracking.is_some() {
-            return Ok(());
-        }
-        let mut mappings = self.mappings.overlapping(IovaRange::ALL);
-        if mappings.any(|mapping| is_too_large(mapping.range)) {
-            return Err(EINVAL);
-        }
-        drop(mappings);
-        let chosen = self.policy.with_rule(self.policy.rule())?;
-        let small = self.is_exact();
-
-        if small {
-            // Split before the hardware sets dirty bits: new leaves are clean then.
-            self.make_small()?;
-        }
-        let result = self.start_domains();
-        self.tracking = Some(Tracking { chosen, small });
-        self.emulated.write_pinned(IovaRange::ALL);
-        if result.is_err() {
-            self.stop_tracking();
-        }
-        result
-    }
-
-    /// Checks a new mapping. Fails with `EINVAL` if tracking is on and the mapping is too large for it.
-    pub(super) fn check_trackable(&self, range: IovaRange) -> Result {
-        if self.tracking.is_some() && is_too_large(range) {
-            return Err(EINVAL);
-        }
-        Ok(())
-    }
-
-    /// Puts the policy in force that holds while tracking is on.
-    fn make_small(&mut self) -> Result {
-        let policy = self.policy.limited(self.tracking_sizes)?;
-        let result = self.split_all(&policy);
-
-        match result {
-            Ok(()) => self.policy = policy,
-            // What is small already may stay so.
-            Err(_) => drop(self.restore_sizes()),
-        }
-        result
-    }
-
-    /// Gives all that is mapped the leaves of the policy in force.
-    fn restore_sizes(&mut self) -> Result {
-        let policy = self.policy.with_rule(self.policy.rule())?;
-
-        self.convert_all(&policy)
-    }
-
-    /// Switches dirty tracking on in all domains that can. Clears the dirty bits that are set.
-    fn start_domains(&mut self) -> Result {
-        for domain in self.domains.iter_mut() {
-            domain.track(true)?;
-        }
-        for domain in self.domains.iter().filter(|domain| domain.is_tracking()) {
-            let mappings = self.mappings.overlapping(IovaRange::ALL);
-
-            domain.flushed(|gather| {
-                for mapped in mappings.filter_map(Mapping::mapped) {
-                    domain.dirty(mapped, Reading::Take, gather, |_| {});
-                }
-            });
-        }
-        Ok(())
-    }
-
-    fn stop_tracking(&mut self) {
-        let Some(tracking) = self.tracking.take() else {
-            return;
-        };
-
-        self.emulated.written = Written::new();
-        for domain in self.domains.iter_mut() {
-            // It does not fail if the start did not (`amd/iommu.c: amd_iommu_set_dirty_tracking`).
-            kernel::warn_on!(domain.track(false).is_err());
-        }
-        if !tracking.small {
-            return;
-        }
-        self.policy = tracking.chosen;
-        // Without memory, or after a fatal signal: leaves stay small, which the policy allows.
-        if self.restore_sizes().is_err() {
-            pr_warn!("not all leaves are as large again as they were before dirty tracking\n");
-        }
-        self.keep_reserve();
-    }
-
-    /// Prepares `domain`, which is new and empty, for being one of the container's.
-    pub(super) fn track_in(&self, domain: &mut Domain) -> Result {
-        match self.tracking {
-            Some(_) => domain.track(true),
-            None => Ok(()),
-        }
-    }
-
-    /// Keeps the dirty bits of `domain`, which was removed: another domain gets them. `was_exact` is
-    /// [`State::tracks_exactly`] before that.
-    pub(super) fn inherit_dirty(&mut self, domain: &Domain, was_exact: bool) {
-        if self.tracking.is_none() || !self.is_exact() {
-            return;
-        }
-        let Some(heir) = self.domains.first() else {
-            return;
-        };
-        for mapping in self.mappings.overlapping(IovaRange::ALL) {
-            let Some(mapped) = mapping.mapped() else {
-                continue;
-            };
-            if was_exact {
-                each_note(domain, mapped, Reading::Peek, |part| {
-                    heir.note_written(part)
-                });
-            } else {
-                // It had no dirty bits: devices may have written anything.
-                heir.note_written(mapped);
-            }
-        }
-        self.shrink_leaves();
-    }
-
-    /// A domain has come or gone: if it is known now of each page if it was written, leaves are to be
-    /// small. With larger ones more counts as written than was.
-    pub(super) fn shrink_leaves(&mut self) {
-        let is_large = |tracking: &Tracking| !tracking.small;
-
-        // If this fails, leaves stay large: too much counts as written, never too little.
-        if self.is_exact()
-            && self.tracking.as_ref().is_some_and(is_large)
-            && self.make_small().is_ok()
-        {
-            if let Some(tracking) = &mut self.tracking {
-                tracking.small = true;
-            }
-        }
-    }
-
-    /// Whether tracking is on, and by dirty bits.
-    pub(super) fn tracks_exactly(&self) -> bool {
-        self.tracking.is_some() && self.is_exact()
-    }
-
     /// Fails with `EINVAL` if tracking is off, or if a mapping crosses an end of `range` and must not be
     /// split.
     fn check_tracking(&self, range: IovaRange, crossing: Crossing) -> Result {
@@ -430,11 +231,6 @@ impl State {
     }
 }
 
-/// Whether a mapping of `range` has no bitmap.
-fn is_too_large(range: IovaRange) -> bool {
-    range.pages() > MOST_PAGES
-}
-
 /// Lost leaves in `range`: the hook unmapped them, and whether they were dirty is not known.
 pub(super) fn lost_in(domain: &Domain, range: IovaRange) -> impl Iterator<Item = IovaRange> + '_ {
     let watches = domain.watches();
@@ -443,14 +239,4 @@ pub(super) fn lost_in(domain: &Domain, range: IovaRange) -> impl Iterator<Item =
     followed
         .filter(|followed| watches.lost_in(*followed))
         .filter_map(move |lost| lost.intersect(range))
-}
-
-/// Calls `each` with the dirty parts of `range`, and flushes.
-pub(super) fn each_note(
-    domain: &Domain,
-    range: IovaRange,
-    reading: Reading,
-    each: impl FnMut(IovaRange),
-) {
-    domain.flushed(|gather| domain.dirty(range, reading, gather, each));
 }

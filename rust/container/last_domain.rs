@@ -3,11 +3,9 @@
 //! The last domain of a container that keeps its mappings, because it has emulated devices.
 
 use super::{
-    dirty::{
-        each_note,
-        lost_in, //
-    },
+    dirty::lost_in,
     mapping::Mapping,
+    track::each_note,
     State, //
 };
 use crate::{

@@ -36,6 +36,7 @@ pub(crate) mod registry;
 mod release;
 mod repair;
 mod stats;
+mod track;
 mod tracking;
 mod unmap;
 mod vaddr;
