@@ -56,6 +56,11 @@ problem gates_set(const struct gates *gates)
 	int fd = open(GATES, O_WRONLY | O_CLOEXEC), length = 0;
 	problem wrong = NULL;
 
+	/*
+	 * A thread may be about to wait with mmap_lock.  The vDSO, which tells the time, has no
+	 * pages yet in a process that was forked, and they come in only with that lock.
+	 */
+	wait_now();
 	for (int i = 0; i < gates->nr; i++)
 		length += sprintf(text + length, "%s%d", i ? "," : "", gates->numbers[i]);
 	if (fd < 0 || write(fd, text, length + 1) < 0)
