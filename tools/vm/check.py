@@ -26,7 +26,7 @@ from machine import AGAIN_STATUS, BOOTS
 from paths import CACHE, SRC, Problem, locked, outside, require_build_root, say
 from progress import AT_ONCE, Progress
 from suites import Suite, soaks, suites
-from tally import Tally, judge
+from tally import Tally, judge, why_failed
 
 LOGS = CACHE / "check"
 TIMES = CACHE / "check-times.json"
@@ -219,7 +219,7 @@ class Check:
             for name in named.failed:
                 print(f"    FAILED {name}")
             if tally.failed:
-                print("".join(f"    | {line}\n" for line in text.splitlines()[-60:]), end="")
+                print("".join(f"    | {line}\n" for line in why_failed(text)[-60:]), end="")
             sys.stdout.flush()
 
     def _tell_interrupted(self) -> None:

@@ -10,6 +10,10 @@ from suites import Output, Suite
 
 CARGO_SUM = re.compile(r"test result: \S+ (\d+) passed; (\d+) failed; (\d+) ignored")
 
+# Lines of output: of a test that failed, and behind the last test.
+SAID_BY_A_TEST = 20
+SAID_LAST = 40
+
 
 @dataclass
 class Tally:
@@ -60,6 +64,19 @@ def read_tap(text: str) -> Tally:
     elif seen != planned:
         tally.failed.append(f"{planned} tests planned, {seen} came")
     return tally
+
+
+def why_failed(text: str) -> list[str]:
+    """Lines of TAP that say why tests failed: what each printed since the one before it."""
+    lines: list[str] = []
+    said: list[str] = []
+    for line in text.splitlines():
+        said.append(line)
+        if line.startswith("not ok"):
+            lines += said[-SAID_BY_A_TEST:]
+        if line.startswith(("ok", "not ok")):
+            said = []
+    return [*lines, *said[-SAID_LAST:]]
 
 
 def read_cargo(text: str) -> Tally:

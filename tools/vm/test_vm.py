@@ -28,7 +28,7 @@ from progress import Progress, at_once
 from pulse import Pulse
 from suites import Guest, Suite, canonical
 from suites import Output as Kind
-from tally import judge, read_cargo, read_tap
+from tally import judge, read_cargo, read_tap, why_failed
 
 
 class ReadTap(unittest.TestCase):
@@ -47,6 +47,15 @@ class ReadTap(unittest.TestCase):
 
     def test_bailing_out_is_a_failure(self) -> None:
         self.assertTrue(read_tap("1..1\nok 1 a\nBail out! no device\n").failed)
+
+
+class WhyFailed(unittest.TestCase):
+    def test_is_what_the_test_printed(self) -> None:
+        text = "1..3\nok 1 a\n# b.c:7: 1 != 2\nnot ok 2 b\n# c is fine\nok 3 c\n# oops\n"
+        self.assertEqual(why_failed(text), ["# b.c:7: 1 != 2", "not ok 2 b", "# oops"])
+
+    def test_is_the_end_of_what_is_not_tap(self) -> None:
+        self.assertEqual(why_failed("error: a\nerror: b\n"), ["error: a", "error: b"])
 
 
 class Judge(unittest.TestCase):
