@@ -37,7 +37,7 @@ CRATES = (HOST, "samples/rust")
 SNP_QEMU = SRC / "tools/snp-qemu"
 
 # The Python in tools/.
-PACKAGES = ("vm", "bench", "demo", "oracle")
+PACKAGES = ("vm", "bench", "demo", "oracle", "testing/guests")
 
 # Scripts for the virtual machine.
 IN_BUSYBOX = ("tools/vm/guest/", "tools/demo/", "tools/bench/", "tools/testing/")
@@ -170,6 +170,7 @@ def shell(_: argparse.Namespace) -> None:
     inside = [file for file in scripts if str(file.relative_to(SRC)).startswith(IN_BUSYBOX)]
     outside = [file for file, first in scripts.items() if "sh" in first and file not in inside]
     inside += [SRC / f"tools/vm/guest/{name}.sh" for name in ("vm", "tap", "wait")]
+    inside.append(SRC / "tools/testing/guests/rig.sh")
     for dialect, files in (("busybox", inside), ("sh", outside)):
         command = ["shellcheck", f"--shell={dialect}", f"--exclude={','.join(SHELLCHECK_WRONG)}"]
         succeed([*command, *map(str, files)], "shellcheck complains: see above")

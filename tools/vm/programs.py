@@ -62,7 +62,11 @@ GROUPS = (
     ),
     Group("tools/testing/qemu-l2", "/tests", copied=("qemu-l2.sh",)),
     Group("tools/testing/dpdk", "/tests", copied=("dpdk.sh",)),
-    Group("tools/testing/viommu", "/tests", copied=("viommu.sh", "guest-init.sh")),
+    Group(
+        "tools/testing/guests",
+        "/tests",
+        copied=("guest-init.sh", "rig.sh", "qmp.py", "viommu.sh"),
+    ),
     Group("tools/bench", "/tests"),
     Group("tools/demo", "/demo", copied=("snp.sh", "guest.sh")),
 )

@@ -182,15 +182,15 @@ def lints() -> Iterator[Suite]:
         yield Suite(name, [LINT, name], Output.STATUS, kernel="stock" if name in BUILT else "")
 
 
-def viommu(name: str, *options: str) -> Suite:
-    """QEMU emulates an IOMMU for a guest that drives a passed-through disk."""
+def with_disk(name: str, *options: str) -> Suite:
+    """An unmodified QEMU passes a disk to a Linux guest."""
     guest = Guest("stock", f"--share --edu 0 --qemu='{DISK}'")
-    return Suite(name, ["/tests/viommu.sh", *options], guest=guest)
+    return Suite(name, [f"/tests/{name.partition('@')[0]}.sh", *options], guest=guest)
 
 
 def soaks() -> Iterator[Suite]:
     """What takes too long for each check, but has a target of the Makefile."""
-    yield viommu("viommu", "--rounds", "5")
+    yield with_disk("viommu", "--rounds", "5")
 
 
 def suites() -> Iterator[Suite]:
@@ -214,7 +214,7 @@ def suites() -> Iterator[Suite]:
     yield Suite("qemu-l2@stock", guest, guest=Guest("stock", "--share --oracle"))
     nics = Guest("stock", f"--share --edu 0 --qemu='{NIC_PAIR}'", "load_vfio")
     yield Suite("dpdk@stock", ["/tests/dpdk.sh"], guest=nics)
-    yield viommu("viommu@stock", "--viommu", "virtio", "--backend", "vfio_pgsize")
+    yield with_disk("viommu@stock", "--viommu", "virtio", "--backend", "vfio_pgsize")
     nic = Guest("stock", NIC, "load_vfio")
     yield Suite("vfio-selftests@stock", ["/tests/vfio_selftests.sh"], guest=nic)
     yield from snp_selftests("stock")

@@ -1,7 +1,7 @@
 #!/bin/busybox sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# /init of the guest (L2) of viommu.sh: loads its modules, and executes the lines
+# /init of the guest (L2) of rig.sh: loads its modules, and executes the lines
 # that arrive on the second serial port. To each it answers
 #
 #	l2: NUMBER ended: STATUS
