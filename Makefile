@@ -13,6 +13,7 @@ help:
 	@echo "make check      run all tests; ONLY='NAME...' runs some, LIST=1 lists them,"
 	@echo "                BUSY=N runs N endless loops on each processor meanwhile"
 	@echo "make soak-viommu  run a long test of QEMU's emulated IOMMUs, see Documentation/testing.rst"
+	@echo "make soak-cpr   the same of QEMU's live update"
 	@echo "make modules    build vfio_pgsize.ko for Debian's kernel, into build/<release>/"
 	@echo "                KDIR=DIR: for the kernel whose full, prepared source is DIR"
 	@echo "make vm         open a shell in the virtual machine; ARGS= options of tools/vm/vm.py"
@@ -36,8 +37,13 @@ check:
 	@$(INSIDE) tools/vm/check.py $(if $(LIST),--list) $(if $(ONLY),--only '$(ONLY)') \
 		$(if $(BUSY),--busy '$(BUSY)')
 
+SOAK = @$(INSIDE) tools/vm/check.py --soak --only $(@:soak-%=%)
+
+soak-cpr:
+	$(SOAK)
+
 soak-viommu:
-	@$(INSIDE) tools/vm/check.py --soak --only viommu
+	$(SOAK)
 
 ifdef KDIR
 modules:
@@ -82,4 +88,4 @@ clean:
 distclean: clean
 	rm -rf --one-file-system "$(CACHE)"
 
-.PHONY: help demo check soak-viommu modules vm snp-qemu bench fmt lint clippy doc clean distclean
+.PHONY: help demo check soak-cpr soak-viommu modules vm snp-qemu bench fmt lint clippy doc clean distclean

@@ -65,7 +65,7 @@ GROUPS = (
     Group(
         "tools/testing/guests",
         "/tests",
-        copied=("guest-init.sh", "rig.sh", "qmp.py", "viommu.sh"),
+        copied=("guest-init.sh", "rig.sh", "qmp.py", "viommu.sh", "cpr.sh"),
     ),
     Group("tools/bench", "/tests"),
     Group("tools/demo", "/demo", copied=("snp.sh", "guest.sh")),

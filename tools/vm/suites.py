@@ -191,6 +191,7 @@ def with_disk(name: str, *options: str) -> Suite:
 def soaks() -> Iterator[Suite]:
     """What takes too long for each check, but has a target of the Makefile."""
     yield with_disk("viommu", "--rounds", "5")
+    yield with_disk("cpr", "--rounds", "5")
 
 
 def suites() -> Iterator[Suite]:
@@ -215,6 +216,7 @@ def suites() -> Iterator[Suite]:
     nics = Guest("stock", f"--share --edu 0 --qemu='{NIC_PAIR}'", "load_vfio")
     yield Suite("dpdk@stock", ["/tests/dpdk.sh"], guest=nics)
     yield with_disk("viommu@stock", "--viommu", "virtio", "--backend", "vfio_pgsize")
+    yield with_disk("cpr@stock", "--backend", "vfio_pgsize")
     nic = Guest("stock", NIC, "load_vfio")
     yield Suite("vfio-selftests@stock", ["/tests/vfio_selftests.sh"], guest=nic)
     yield from snp_selftests("stock")
