@@ -6,9 +6,9 @@
 //! so leaves are small while tracking is on. If one IOMMU has none, all that is mapped counts as
 //! written, as in type1.
 //!
-//! Only page tables have dirty bits. Before the lock is released, bits that were cleared are reported,
-//! or set again: if userspace's memory is not present, the call faults it in without the lock, and
-//! starts again.
+//! Only page tables have dirty bits. A report is made piece by piece. The lock is held while the bits of a
+//! piece are cleared and copied to userspace. If userspace's memory is not present, the bits are set again;
+//! the call faults the memory in without the lock, and repeats the piece.
 
 use kernel::prelude::*;
 
@@ -50,30 +50,54 @@ impl Container {
     /// Reports which pages of `range` were written since the last report, or since tracking started.
     ///
     /// Fails with `EINVAL` if tracking is off, or if a mapping crosses an end of the range and the
-    /// container does not split mappings; `EFAULT`; `ENOMEM`; `EINTR`.
+    /// container does not split mappings; `EFAULT`; `ENOMEM`; `EINTR`. The next report then has all that
+    /// this one was to have.
     pub(crate) fn read_dirty(&self, range: IovaRange, answer: &mut impl Answer) -> Result {
         let mut piece = Piece::new(range)?;
         let mut left = Some(range);
 
         while let Some(todo) = left {
+            match self.read_piece(range, todo, &mut piece, answer) {
+                Ok(rest) => left = rest,
+                Err(error) => {
+                    let told = todo.start().before();
+                    let told = told.and_then(|last| IovaRange::new(range.start(), last));
+                    // Userspace ignores the pieces before this one, too.
+                    told.into_iter()
+                        .for_each(|told| self.state.lock().note_all(told));
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reports the piece of `range` at the start of `todo`. Returns what is left.
+    fn read_piece(
+        &self,
+        range: IovaRange,
+        todo: IovaRange,
+        piece: &mut Piece,
+        answer: &mut impl Answer,
+    ) -> Result<Option<IovaRange>> {
+        loop {
+            cond_resched_killable()?;
             let mut state = self.lock()?;
             state.check_tracking(range, self.kind.crossing())?;
             let part = piece.begin(range, todo);
-            state.collect(part, Reading::Take, &mut piece);
-            match answer.put(&piece) {
+            state.collect(part, Reading::Take, piece);
+            match answer.put(piece) {
                 Ok(()) => {
                     state.told(part);
-                    left = todo.behind(part.last());
+                    return Ok(todo.behind(part.last()));
                 }
                 Err(missing) => {
-                    state.put_back(&piece);
+                    state.put_back(piece);
                     drop(state);
                     answer.fetch(missing)?;
                 }
             }
-            cond_resched_killable()?;
         }
-        Ok(())
     }
 
     /// Unmaps as [`Container::unmap`], and reports which pages were written until then. All or nothing.
@@ -156,10 +180,32 @@ impl State {
         }
     }
 
-    /// Sets the dirty bits again that `piece` has. The next report has them.
+    /// Sets the dirty bits of `piece` again, for the next report.
     fn put_back(&self, piece: &Piece) {
         if let Some(domain) = self.domains.first().filter(|_| self.is_exact()) {
             piece.dirty().for_each(|dirty| domain.note_written(dirty));
+        }
+    }
+
+    /// All pages of `range` count as written: a report was lost, and its bits are not known any more.
+    fn note_all(&mut self, range: IovaRange) {
+        let Self {
+            domains,
+            mappings,
+            emulated,
+            tracking: Some(_),
+            ..
+        } = self
+        else {
+            return;
+        };
+
+        for mapping in mappings.overlapping(range).filter(is_complete) {
+            match (domains.first(), mapping.range.intersect(range)) {
+                (Some(domain), Some(part)) => domain.note_written(part),
+                (None, Some(part)) => emulated.written.add(part),
+                (_, None) => {}
+            }
         }
     }
 

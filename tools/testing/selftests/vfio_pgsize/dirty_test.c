@@ -179,6 +179,37 @@ TEST_F_TIMEOUT(dirty, unmap_without_a_bitmap_fails, TIMEOUT)
 	munmap(nothing, bytes);
 }
 
+/*
+ * A bitmap of more than 1 MiB is made in pieces. A later one cannot be written: what those
+ * before it told is told again, and more than that.
+ */
+TEST_F_TIMEOUT(dirty, pieces, TIMEOUT)
+{
+	const uint64_t far = GIB(32), piece = far / PAGE / 8;
+	struct edu *edu = &self->vmm.devices[0].edu;
+	int container = self->vmm.container;
+	uint64_t *bitmap = mmap(NULL, piece + PAGE, PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint64_t *last = bitmap + piece / 8;
+
+	ASSERT_NE(MAP_FAILED, bitmap);
+	ASSERT_SOUND(vmm_map(&self->vmm, AT + far, self->memory.va, 64 * PAGE, READ_WRITE));
+	ASSERT_EQ(0, dirty_start(container));
+	ASSERT_SOUND(dirty_store(edu, AT, PAGES(self)));
+	ASSERT_SOUND(dirty_store(edu, AT + far, DIRTY({ 7, 1 })));
+	ASSERT_EQ(0, mprotect(last, PAGE, PROT_READ));
+	EXPECT_EQ(-EFAULT, dirty_get(container, AT, far + 64 * PAGE, bitmap));
+	ASSERT_EQ(0, mprotect(last, PAGE, PROT_READ | PROT_WRITE));
+	memset(bitmap, 0, piece);
+	EXPECT_EQ(0, dirty_get(container, AT, far + 64 * PAGE, bitmap));
+	EXPECT_SOUND(dirty_bits_are(bitmap, variant->size, DIRTY({ 0, self->last + 1 })));
+	EXPECT_SOUND(dirty_bits_are(last, 64 * PAGE, DIRTY({ 7, 1 })));
+	/* It has all been told. */
+	EXPECT_SOUND(dirty_is(container, AT, variant->size, CLEAN));
+	EXPECT_SOUND(dirty_is(container, AT + far, 64 * PAGE, CLEAN));
+	munmap(bitmap, piece + PAGE);
+}
+
 /* What is mapped while tracking is on is clean, and has small leaves. */
 TEST_F_TIMEOUT(dirty, mapped_meanwhile, TIMEOUT)
 {
