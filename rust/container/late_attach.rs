@@ -55,7 +55,7 @@ impl Container {
         });
         self.state.lock().claims.end(claim);
         if result.is_err() {
-            self.settle_all();
+            self.settle(IovaRange::ALL);
         }
         result
     }
@@ -63,7 +63,7 @@ impl Container {
     /// Detaches `group`, as [`State::detach`]. Sleeps.
     pub(crate) fn detach(&self, group: Group) {
         if self.with_state(|state| state.detach(group)) {
-            self.settle_all();
+            self.settle(IovaRange::ALL);
         }
     }
 
@@ -103,9 +103,9 @@ impl Container {
         Ok(())
     }
 
-    /// Settles the accounts of all mappings. Takes mmap_lock.
-    fn settle_all(&self) {
-        let mut left = Some(IovaRange::ALL);
+    /// Settles the accounts of all mappings in `range`. Takes mmap_lock.
+    pub(super) fn settle(&self, range: IovaRange) {
+        let mut left = Some(range);
         let next = |left| {
             let state = self.state.lock();
             state.mappings.first_in(left).map(Mapping::copy)
@@ -113,7 +113,7 @@ impl Container {
 
         while let Some(mapping) = left.and_then(next) {
             mapping.locked.settle();
-            left = IovaRange::ALL.behind(mapping.range.last());
+            left = range.behind(mapping.range.last());
         }
     }
 }

@@ -107,9 +107,7 @@ impl Container {
         if result.is_ok() {
             result = state.note_pins(&mut job, rooms, alone);
         }
-        if result.is_err() {
-            state.take_back_pins(&job);
-        }
+        let uncharged = result.is_err() && state.take_back_pins(&job);
         state.claims.end(claim);
         drop(state);
 
@@ -117,6 +115,9 @@ impl Container {
             job.undo();
         }
         job.settle(result.is_ok() && alone);
+        if uncharged {
+            self.settle(range);
+        }
         result
     }
 
@@ -307,19 +308,23 @@ impl State {
         Ok(())
     }
 
-    /// Puts the references that [`State::look_at_pages`] took.
-    fn take_back_pins(&mut self, job: &Job<'_>) {
+    /// Puts the references that [`State::look_at_pages`] took. Returns whether a page was uncharged: the
+    /// caller then settles.
+    fn take_back_pins(&mut self, job: &Job<'_>) -> bool {
         let is_new = |index: usize| {
             let mut new = job.new.iter();
             new.any(|new| (new.first..new.first.saturating_add(new.count)).contains(&index))
         };
 
+        let mut uncharged = false;
+
         for index in (0..job.known).filter(|index| !is_new(*index)) {
             if let Some(iova) = job.iova(index) {
                 // It may be the last reference by now.
-                self.unpin(page_of(iova).start());
+                uncharged |= self.unpin(page_of(iova).start()).is_some();
             }
         }
+        uncharged
     }
 
     /// Unpins a page once. Returns the account if the page was uncharged.

@@ -159,6 +159,41 @@ TEST_F_TIMEOUT(race, unmap_during_read, TIMEOUT)
 	ROSE(0, 0);
 }
 
+static void *pin_two(void *arg)
+{
+	FIXTURE_DATA(race) *self = arg;
+
+	while (!__atomic_load_n(&self->stop, __ATOMIC_ACQUIRE))
+		usleep(1000);
+	self->answer = emulated_pin(&self->alone.devices[1], AT + 5 * PAGE, 2, RW, NULL);
+	return NULL;
+}
+
+/*
+ * A page that is pinned already is unpinned while another pin of it waits for mmap_lock. That
+ * pin fails, since the next page has no memory: it has had the last reference.
+ */
+TEST_F_TIMEOUT(race, unpin_during_pin_that_fails, TIMEOUT)
+{
+	pthread_t holder, pinner;
+
+	if (!variant->parameters)
+		SKIP(return, "type1 unpins nothing while it pins");
+	ASSERT_EQ(0, munmap(self->memory.va + 6 * PAGE, PAGE));
+	ASSERT_EQ(0, emulated_pin(self->device, AT + 5 * PAGE, 1, RW, NULL));
+	ROSE(1, 1);
+	ASSERT_EQ(0, pthread_create(&pinner, NULL, pin_two, self));
+	ASSERT_EQ(0, pthread_create(&holder, NULL, hold, self));
+	usleep(WAITS);
+	__atomic_store_n(&self->stop, 1, __ATOMIC_RELEASE);
+	usleep(WAITS);
+	EXPECT_EQ(0, emulated_unpin(self->device, AT + 5 * PAGE, 1));
+	pthread_join(pinner, NULL);
+	pthread_join(holder, NULL);
+	EXPECT_EQ(-EFAULT, self->answer);
+	ROSE(0, 0);
+}
+
 /* --- without end ------------------------------------------------------------------------- */
 
 static void *pin_and_unpin(void *arg)
