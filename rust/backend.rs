@@ -287,6 +287,7 @@ unsafe extern "C" fn pin_pages(
     prot: c_int,
     pages: *mut *mut bindings::page,
 ) -> c_int {
+    const KNOWN: u32 = bindings::IOMMU_READ | bindings::IOMMU_WRITE;
     let wants = |flag| u32::try_from(prot).is_ok_and(|prot| prot & flag != 0);
     let access = Access {
         read: wants(bindings::IOMMU_READ),
@@ -300,6 +301,10 @@ unsafe extern "C" fn pin_pages(
         }
         let range = pages_at(iova, npage).ok_or(EOVERFLOW)?;
         let container = registry::find(data).ok_or(EINVAL)?;
+        // No mapping permits anything else.
+        if wants(!KNOWN) {
+            return Err(EPERM);
+        }
         // SAFETY: By the requirement.
         let pages = unsafe { core::slice::from_raw_parts_mut(pages, count) };
 
