@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Dirty tracking is switched on and off, and domains come and go meanwhile.
+//! Starts and stops dirty tracking, and keeps it exact when a domain is added or removed.
 
 use kernel::prelude::*;
 
@@ -24,7 +24,7 @@ use crate::{
 const MOST_PAGES: u64 = 0x7fff_ffff;
 
 impl Container {
-    /// Starts or stops dirty tracking. Does nothing if that is done already.
+    /// Starts or stops dirty tracking. Does nothing if it is started or stopped already.
     ///
     /// The start fails with `EINVAL` if a mapping is too large, and as [`State::set_policy`]. The stop
     /// fails only with `EINTR`: leaves that cannot be merged stay small.
@@ -43,6 +43,8 @@ impl Container {
 
 impl State {
     /// Sets which sizes leaves may have while tracking is on. With `apply`, converts what is mapped.
+    ///
+    /// Watches stay as they are: leaves that follow the RMP are of 4K meanwhile, whatever the sizes.
     ///
     /// Fails as [`State::set_policy`].
     pub(crate) fn set_tracking_sizes(&mut self, sizes: PageSizes, apply: bool) -> Result {
@@ -104,7 +106,7 @@ impl State {
         Ok(())
     }
 
-    /// Puts the policy in force that holds while tracking is on.
+    /// Splits leaves, and puts the policy in force that holds while tracking is on.
     fn make_small(&mut self) -> Result {
         let policy = self.policy.limited(self.tracking_sizes)?;
         let result = self.split_all(&policy);
@@ -162,7 +164,7 @@ impl State {
         self.keep_reserve();
     }
 
-    /// Prepares `domain`, which is new and empty, for being one of the container's.
+    /// Starts tracking in `domain`, which is new and empty, if tracking is on in the container.
     pub(super) fn track_in(&self, domain: &mut Domain) -> Result {
         match self.tracking {
             Some(_) => domain.track(true),
@@ -170,8 +172,8 @@ impl State {
         }
     }
 
-    /// Keeps the dirty bits of `domain`, which was removed: another domain gets them. `was_exact` is
-    /// [`State::tracks_exactly`] before that.
+    /// Copies the dirty bits of `domain`, which was removed, to another domain. `was_exact` is the value of
+    /// [`State::tracks_exactly`] before it was removed.
     pub(super) fn inherit_dirty(&mut self, domain: &Domain, was_exact: bool) {
         if self.tracking.is_none() || !self.is_exact() {
             return;
@@ -188,19 +190,19 @@ impl State {
                     heir.note_written(part)
                 });
             } else {
-                // It had no dirty bits: devices may have written anything.
+                // It had no dirty bits: devices may have written any page.
                 heir.note_written(mapped);
             }
         }
         self.shrink_leaves();
     }
 
-    /// A domain has come or gone: if it is known now of each page if it was written, leaves are to be
-    /// small. With larger ones more counts as written than was.
+    /// A domain was added or removed. If all domains have dirty bits now, splits the leaves that are
+    /// large.
     pub(super) fn shrink_leaves(&mut self) {
         let is_large = |tracking: &Tracking| !tracking.small;
 
-        // If this fails, leaves stay large: too much counts as written, never too little.
+        // If this fails, leaves stay large: more pages count as written than were, never fewer.
         if self.is_exact()
             && self.tracking.as_ref().is_some_and(is_large)
             && self.make_small().is_ok()

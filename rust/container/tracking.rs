@@ -6,8 +6,8 @@ use crate::policy::Policy;
 
 /// The state of a container while tracking is on.
 pub(super) struct Tracking {
-    /// The VMM's policy.
+    /// The VMM's policy, which is in force again when tracking stops.
     pub(super) chosen: Policy,
-    /// Leaves are small. They are not if an IOMMU has no dirty bits.
+    /// Leaves were split. They are not as long as an IOMMU has no dirty bits.
     pub(super) small: bool,
 }
