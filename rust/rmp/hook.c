@@ -47,7 +47,7 @@ enum pgsize_recheck pgsize_missed_take(void)
 	bool off = pgsize_rmp_take_off();
 
 	if (off)
-		pr_warn_ratelimited("vfio_pgsize: SNP was switched off: leaves do not follow the RMP\n");
+		pr_warn_ratelimited("vfio_pgsize: SNP was disabled (SYSCFG.SNP_EN is clear): IOMMU leaf sizes ignore the RMP until SNP is enabled again; DMA continues\n");
 	if (atomic64_xchg(&known, missed) == missed) {
 		if (off)
 			return PGSIZE_RECHECK_NOTIFY;

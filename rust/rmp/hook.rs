@@ -69,7 +69,7 @@ pub(crate) enum Recheck {
     No,
     /// Yes: missed calls may have taken effect later, or SNP is on again.
     Silent,
-    /// Yes, and notify the VMM: a call was missed, or SNP was switched off.
+    /// Yes, and notify the VMM: a call was missed, or SNP was disabled.
     Notify,
 }
 

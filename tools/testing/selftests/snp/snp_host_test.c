@@ -151,7 +151,7 @@ TEST_F_TIMEOUT(host, off_and_on, TIMEOUT)
 	SWITCH(SNP_HOST_CPU_OFF);
 	ASSERT_SOUND(guest_switch(&self->guest, SNP_HOST_IOMMU_OFF, 0));
 	EXPECT_EQ(1, signals(self->event, SOON));
-	EXPECT_TRUE(is_logged(self->log, "SNP was switched off"));
+	EXPECT_TRUE(is_logged(self->log, "SNP was disabled"));
 	EXPECT_EQ(0, said_of(container, AT + PAGE_OF(3, 1)));
 	EXPECT_SOUND(follow_agrees(&self->vmm, 1));
 	SMALL(BIT(3));
