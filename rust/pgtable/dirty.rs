@@ -184,13 +184,14 @@ impl<P: TablePages, F: Format> Editor<'_, P, F> {
         let mut at = ends.0;
 
         while at <= last {
-            if level == Level::ZERO {
+            let mut raw = self.slot(table, level, at)?.load(Ordering::Acquire);
+            if level == Level::ZERO && !wanted(raw) {
                 at = self.pass_unwanted(table, at, last, wanted)?;
                 if at > last {
                     break;
                 }
+                raw = self.slot(table, level, at)?.load(Ordering::Acquire);
             }
-            let raw = self.slot(table, level, at)?.load(Ordering::Acquire);
             let end = match self.format.decode(raw, level) {
                 Entry::Table(_) => return Some(at),
                 Entry::Absent => at.align_last(level.entry_size()),
