@@ -14,6 +14,7 @@ mod failure;
 mod hardware;
 mod iterate;
 mod meddle;
+mod merge;
 mod model;
 mod pages;
 mod random;
