@@ -6,7 +6,8 @@
  *   memory.c     memory of a known physical layout, prefaulted
  *   container.c  backends behind /dev/vfio/vfio: type1, vfio_pgsize
  *   iommufd.c    the backend behind /dev/iommu
- *   main.c       options, the measurements, one JSON line for each
+ *   dirty.c      what dirty tracking costs
+ *   main.c       options, the other measurements, one JSON line for each
  */
 #ifndef PGSIZE_BENCH_H
 #define PGSIZE_BENCH_H
@@ -80,6 +81,12 @@ struct backend {
 	void (*map)(void *memory, uint64_t size);
 	void (*unmap)(uint64_t size);
 
+	/* Dirty tracking: the bitmap has a bit for each 4K page. */
+	void (*track)(bool on);
+	void (*read_dirty)(uint64_t size, uint64_t *bitmap);
+	/* A descriptor of the device, which the caller closes. */
+	int (*open_device)(const char *device);
+
 	/* vfio_pgsize only, otherwise NULL: */
 
 	/* Leaf sizes for later maps; with @apply also for mapped memory. */
@@ -90,10 +97,45 @@ struct backend {
 	int type;		/* argument of VFIO_SET_IOMMU */
 	uint64_t pgsizes;	/* initial policy; 0: none */
 	bool small;		/* the backend's own option for 4K leaves only */
+	bool all_dirty;		/* all that is mapped is dirty, always */
 };
 
 extern const struct backend type1_backend, type1_small_backend;
 extern const struct backend pgsize_backend, pgsize_small_backend;
 extern const struct backend iommufd_backend, iommufd_small_backend;
+
+/* --- main.c --- */
+
+#define MAX_ROUNDS	100
+
+/* Where an operation was measured, for its JSON line. */
+struct setting {
+	const struct backend *backend;
+	enum memory_kind kind;
+	struct memory memory;
+	const char *device;
+	unsigned int rounds;
+};
+
+struct series {
+	uint64_t counts[MAX_ROUNDS];
+	unsigned int length;
+};
+
+#define COUNT(series, work)							\
+	do {									\
+		uint64_t start_ = instructions();				\
+		work;								\
+		(series).counts[(series).length++] = instructions() - start_;	\
+	} while (0)
+
+/* @tables: pages of page tables, or -1. */
+void print_series(const struct setting *setting, const char *work, const struct series *series,
+		  long tables);
+
+/* --- dirty.c --- */
+
+/* START, STOP, and bitmaps of the whole mapping: of a clean one, and if all pages were written. */
+void measure_dirty(const struct setting *setting);
 
 #endif

@@ -3,8 +3,9 @@
 """Measure VFIO's IOMMU backends against each other, in guest instructions.
 
 Boots the bench kernel, which has all backends, in a virtual machine that counts
-instructions. Runs pgsize-bench there, and pgsize-states in a second machine. Prints
-the results as tables, with their targets. Runs in the build root.
+instructions. Runs pgsize-bench there, pgsize-states in a second machine, and what
+dirty tracking costs in a third one. Prints the results as tables, with their targets.
+Runs in the build root.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from pathlib import Path
 import following
 import report
 from results import ResultError, Results
-from targets import STOCK_MIB
+from targets import DIRTY_MIB, STOCK_MIB
 
 HERE = Path(__file__).resolve().parent
 VM = HERE.parent / "vm" / "vm.py"
@@ -31,7 +32,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "input",
         nargs="?",
-        help="use this output of the two programs, or - for standard input, and do not run them",
+        help="use this output of the programs, or - for standard input, and do not run them",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to FILE")
     parser.add_argument("--rst", type=Path, metavar="FILE", help="write the tables to FILE")
@@ -86,7 +87,7 @@ def run_machine(
 
 
 def run_machines(arguments: argparse.Namespace) -> list[str]:
-    """The lines of both programs."""
+    """The lines of all programs."""
     backends = run_machine(
         arguments, ["--mem", "2G"], "pgsize-bench",
         "--mib", arguments.mib, "--rounds", arguments.rounds,
@@ -95,7 +96,12 @@ def run_machines(arguments: argparse.Namespace) -> list[str]:
         arguments, ["--mem", "4G", "--oracle"], "pgsize-states",
         "--changes", arguments.changes, "--type1-changes", arguments.type1_changes,
     )  # fmt: skip
-    return backends + states
+    # The IOMMU of Debian's QEMU has no dirty bits.
+    dirty = run_machine(
+        arguments, ["--mem", "2G", "--snp", "off", "--dirty"], "pgsize-bench", "--dirty",
+        "--memory", "hugetlb", "--mib", DIRTY_MIB, "--rounds", arguments.rounds,
+    )  # fmt: skip
+    return backends + states + dirty
 
 
 def read_lines(arguments: argparse.Namespace) -> list[str]:

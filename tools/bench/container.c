@@ -84,6 +84,43 @@ static void container_unmap(uint64_t size)
 		die("VFIO_IOMMU_UNMAP_DMA: %llu bytes gone", (unsigned long long)unmap.size);
 }
 
+static void container_track(bool on)
+{
+	struct vfio_iommu_type1_dirty_bitmap request = {
+		.argsz = sizeof(request),
+		.flags = on ? VFIO_IOMMU_DIRTY_PAGES_FLAG_START : VFIO_IOMMU_DIRTY_PAGES_FLAG_STOP,
+	};
+
+	if (ioctl(container, VFIO_IOMMU_DIRTY_PAGES, &request))
+		die("VFIO_IOMMU_DIRTY_PAGES: %s", on ? "START" : "STOP");
+}
+
+static void container_read_dirty(uint64_t size, uint64_t *bitmap)
+{
+	struct {
+		struct vfio_iommu_type1_dirty_bitmap head;
+		struct vfio_iommu_type1_dirty_bitmap_get get;
+	} request = {
+		.head = {
+			.argsz = sizeof(request),
+			.flags = VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP,
+		},
+		.get = {
+			.iova = IOVA,
+			.size = size,
+			.bitmap = { .pgsize = PAGE, .size = size / PAGE / 8, .data = (void *)bitmap },
+		},
+	};
+
+	if (ioctl(container, VFIO_IOMMU_DIRTY_PAGES, &request))
+		die("VFIO_IOMMU_DIRTY_PAGES: GET_BITMAP");
+}
+
+static int container_open_device(const char *device)
+{
+	return ioctl(group, VFIO_GROUP_GET_DEVICE_FD, device);
+}
+
 static uint64_t query(uint64_t size, uint64_t *in_4k)
 {
 	static struct vfio_pgsize_run runs[1024];
@@ -113,10 +150,14 @@ static uint64_t query(uint64_t size, uint64_t *in_4k)
 	.open = container_open,		\
 	.close = container_close,	\
 	.map = container_map,		\
-	.unmap = container_unmap
+	.unmap = container_unmap,	\
+	.track = container_track,	\
+	.read_dirty = container_read_dirty, \
+	.open_device = container_open_device
 
 #define TYPE1				\
 	CONTAINER,			\
+	.all_dirty = true,		\
 	.type = VFIO_TYPE1v2_IOMMU,	\
 	.file = TYPE1_SWITCH
 

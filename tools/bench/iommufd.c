@@ -15,6 +15,8 @@
 static int iommufd = -1;
 static int cdev = -1;
 static uint32_t ioas;
+static uint32_t device_id;
+static uint32_t tracked;	/* a domain of ioas with dirty tracking, or 0 */
 
 static int open_cdev(const char *device)
 {
@@ -60,6 +62,8 @@ static void iommufd_open(const struct backend *backend, const char *device)
 		die("iommufd does not take %s", device);
 	if (ioctl(iommufd, IOMMU_IOAS_ALLOC, &alloc))
 		die("IOMMU_IOAS_ALLOC");
+	device_id = bind.out_devid;
+	tracked = 0;
 	ioas = option.object_id = alloc.out_ioas_id;
 	if (backend->small && ioctl(iommufd, IOMMU_OPTION, &option))
 		die("IOMMU_OPTION_HUGE_PAGES");
@@ -103,11 +107,67 @@ static void iommufd_unmap(uint64_t size)
 		die("IOMMU_IOAS_UNMAP");
 }
 
+/* Replaces the domain, which was allocated without dirty tracking. */
+static void attach_tracked(void)
+{
+	struct iommu_hwpt_alloc alloc = {
+		.size = sizeof(alloc),
+		.flags = IOMMU_HWPT_ALLOC_DIRTY_TRACKING,
+		.dev_id = device_id,
+		.pt_id = ioas,
+	};
+	struct vfio_device_attach_iommufd_pt attach = { .argsz = sizeof(attach) };
+
+	if (ioctl(iommufd, IOMMU_HWPT_ALLOC, &alloc))
+		die("IOMMU_HWPT_ALLOC: does the IOMMU have dirty bits?");
+	attach.pt_id = tracked = alloc.out_hwpt_id;
+	if (ioctl(cdev, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach))
+		die("VFIO_DEVICE_ATTACH_IOMMUFD_PT");
+}
+
+static void iommufd_track(bool on)
+{
+	struct iommu_hwpt_set_dirty_tracking request = {
+		.size = sizeof(request),
+		.flags = on ? IOMMU_HWPT_DIRTY_TRACKING_ENABLE : 0,
+		.hwpt_id = tracked,
+	};
+
+	if (ioctl(iommufd, IOMMU_HWPT_SET_DIRTY_TRACKING, &request))
+		die("IOMMU_HWPT_SET_DIRTY_TRACKING");
+}
+
+static void iommufd_read_dirty(uint64_t size, uint64_t *bitmap)
+{
+	struct iommu_hwpt_get_dirty_bitmap request = {
+		.size = sizeof(request),
+		.hwpt_id = tracked,
+		.iova = IOVA,
+		.length = size,
+		.page_size = PAGE,
+		.data = (uintptr_t)bitmap,
+	};
+
+	if (ioctl(iommufd, IOMMU_HWPT_GET_DIRTY_BITMAP, &request))
+		die("IOMMU_HWPT_GET_DIRTY_BITMAP");
+}
+
+/* Its domain can track from now on. */
+static int iommufd_open_device(const char *device)
+{
+	(void)device;
+	attach_tracked();
+	return dup(cdev);
+}
+
 #define IOMMUFD				\
 	.open = iommufd_open,		\
 	.close = iommufd_close,		\
 	.map = iommufd_map,		\
 	.unmap = iommufd_unmap,		\
+	.track = iommufd_track,		\
+	.read_dirty = iommufd_read_dirty, \
+	.open_device = iommufd_open_device, \
 	.file = "/dev/iommu"
 
 const struct backend iommufd_backend = { IOMMUFD, .name = "iommufd" };

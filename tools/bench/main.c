@@ -14,8 +14,6 @@
 
 #include "bench.h"
 
-#define MAX_ROUNDS	100
-
 static const struct backend *const backends[] = {
 	&type1_backend, &type1_small_backend,
 	&iommufd_backend, &iommufd_small_backend,
@@ -27,6 +25,7 @@ static const struct backend *const backends[] = {
 static unsigned int rounds = 5;
 static uint64_t size = 256 << 20;
 static const char *device = "0000:00:03.0";
+static bool dirty;
 
 void die(const char *format, ...)
 {
@@ -70,20 +69,8 @@ static long table_pages(void)
 
 /* --- measurements --------------------------------------------------------- */
 
-/* Where an operation was measured, for its JSON line. */
-struct setting {
-	const struct backend *backend;
-	enum memory_kind kind;
-	struct memory memory;
-};
-
-struct series {
-	uint64_t counts[MAX_ROUNDS];
-	unsigned int length;
-};
-
-static void print_series(const struct setting *setting, const char *work,
-			 const struct series *series, long tables)
+void print_series(const struct setting *setting, const char *work, const struct series *series,
+		  long tables)
 {
 	printf("{\"kind\": \"result\", \"backend\": \"%s\", \"memory\": \"%s\", "
 	       "\"work\": \"%s\", \"bytes\": %" PRIu64 ", \"runs\": %" PRIu64 ", ",
@@ -97,13 +84,6 @@ static void print_series(const struct setting *setting, const char *work,
 	printf("]}\n");
 	fflush(stdout);
 }
-
-#define COUNT(series, work)							\
-	do {									\
-		uint64_t start_ = instructions();				\
-		work;								\
-		(series).counts[(series).length++] = instructions() - start_;	\
-	} while (0)
 
 static void measure_map_unmap(const struct setting *setting)
 {
@@ -171,6 +151,11 @@ static void measure(const struct setting *setting)
 	bool huge = setting->kind == MEMORY_HUGETLB || setting->kind == MEMORY_THP;
 
 	backend->open(backend, device);
+	if (dirty) {
+		measure_dirty(setting);
+		backend->close();
+		return;
+	}
 	measure_map_unmap(setting);
 	if (backend->query && (huge || backend->pgsizes)) {
 		backend->map(setting->memory.start, size);
@@ -213,6 +198,8 @@ static unsigned int measure_backends(enum memory_kind kind, const char *only)
 	struct setting setting = {
 		.kind = kind,
 		.memory = allocate_memory(kind, size),
+		.device = device,
+		.rounds = rounds,
 	};
 	unsigned int measured = 0;
 
@@ -228,7 +215,7 @@ static unsigned int measure_backends(enum memory_kind kind, const char *only)
 		measure(&setting);
 		measured++;
 	}
-	if (is_chosen(only, pinning_alone.name)) {
+	if (!dirty && is_chosen(only, pinning_alone.name)) {
 		setting.backend = &pinning_alone;
 		measure_pinning(&setting);
 	}
@@ -241,10 +228,10 @@ static void print_machine(void)
 	struct utsname name;
 
 	uname(&name);
-	printf("{\"kind\": \"machine\", \"kernel\": \"%s\", \"processors\": %ld, "
+	printf("{\"kind\": \"%s\", \"kernel\": \"%s\", \"processors\": %ld, "
 	       "\"loop_instructions\": %llu, \"loop_counted\": %" PRIu64 "}\n",
-	       name.release, sysconf(_SC_NPROCESSORS_ONLN), LOOP_INSTRUCTIONS,
-	       count_known_loop());
+	       dirty ? "dirty-machine" : "machine", name.release,
+	       sysconf(_SC_NPROCESSORS_ONLN), LOOP_INSTRUCTIONS, count_known_loop());
 	fflush(stdout);
 }
 
@@ -252,14 +239,15 @@ static void print_machine(void)
 
 static void usage(FILE *out)
 {
-	fputs("Usage: pgsize-bench [--backend NAME] [--memory KIND] [--mib N] [--rounds N]\n"
-	      "                    [--device PCI-ADDRESS]\n"
+	fputs("Usage: pgsize-bench [--dirty] [--backend NAME] [--memory KIND] [--mib N]\n"
+	      "                    [--rounds N] [--device PCI-ADDRESS]\n"
 	      "\n"
 	      "Maps and unmaps memory for a device that is bound to vfio-pci, with each of\n"
 	      "the kernel's backends, and prints the cost of each call: a JSON object a line.\n"
 	      "Costs are instructions, if QEMU runs with -icount shift=0; the first line,\n"
 	      "with the count of a loop of known length, verifies that.\n"
 	      "\n"
+	      "  --dirty    measure dirty tracking instead, of an IOMMU that has dirty bits\n"
 	      "  --backend  type1, type1-4k (disable_hugepages=1), iommufd, iommufd-4k\n"
 	      "             (IOMMU_OPTION_HUGE_PAGES=0), pgsize, pgsize-4k (4K policy),\n"
 	      "             pinning (no backend: pin_user_pages_fast alone);\n"
@@ -285,6 +273,7 @@ static unsigned long number(const char *text, unsigned long min, unsigned long m
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
+		{ "dirty", no_argument, NULL, 't' },
 		{ "backend", required_argument, NULL, 'b' },
 		{ "memory", required_argument, NULL, 'k' },
 		{ "mib", required_argument, NULL, 'm' },
@@ -299,6 +288,9 @@ int main(int argc, char **argv)
 
 	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1)
 		switch (option) {
+		case 't':
+			dirty = true;
+			break;
 		case 'b':
 			only_backend = optarg;
 			break;

@@ -10,10 +10,14 @@ from targets import (
     COLUMNS,
     COMPARISONS,
     CONVERSIONS,
+    DIRTY,
+    DIRTY_COLUMNS,
+    DIRTY_MIB,
     OURS,
     STATES,
     TABLE_COLUMNS,
     TABLES,
+    Comparison,
     verdicts,
 )
 
@@ -30,9 +34,11 @@ def _ratio(theirs: float | None, ours: float | None) -> str:
     return "-" if not theirs or not ours else f"{theirs / ours:.1f}x"
 
 
-def _cost_rows(results: Results) -> Iterator[Row]:
-    yield ("per 4K page", *COLUMNS, "reach", "", "type1 /", "iommufd /")
-    for row in COMPARISONS:
+def _compared(
+    results: Results, unit: str, rows: tuple[Comparison, ...], columns: tuple[str, ...]
+) -> Iterator[Row]:
+    yield (unit, *columns, "reach", "", "type1 /", "iommufd /")
+    for row in rows:
         costs = row.costs(results)
         ours, target = costs.get(OURS), row.target(results)
         reached = ""
@@ -40,7 +46,7 @@ def _cost_rows(results: Results) -> Iterator[Row]:
             reached = "yes" if round(ours, 1) <= round(target, 1) else "NO"
         yield (
             row.text,
-            *(_figure(costs.get(column)) for column in COLUMNS),
+            *(_figure(costs.get(column)) for column in columns),
             "" if target is None else f"<= {target:.0f}",
             reached,
             _ratio(costs.get("type1"), ours),
@@ -109,10 +115,13 @@ def _state_tables(results: Results) -> list[tuple[str, list[Row]]]:
 
 def _tables(results: Results) -> list[tuple[str, list[Row]]]:
     tables = [
-        ("Instructions per 4K page", list(_cost_rows(results))),
+        ("Instructions per 4K page", list(_compared(results, "per 4K page", COMPARISONS, COLUMNS))),
         ("What vfio_pgsize alone can do: instructions per 2M", list(_conversion_rows(results))),
         ("Pages that the IOMMU's page tables take", list(_table_rows(results))),
     ]
+    if results.of_kind("dirty-machine"):
+        rows = list(_compared(results, "per 4K page, or per 2M", DIRTY, DIRTY_COLUMNS))
+        tables.append(("Dirty tracking: instructions", rows))
     return tables + (_state_tables(results) if results.of_kind("checkpoint") else [])
 
 
@@ -194,6 +203,12 @@ pages it is most of the cost, and the target is the cost of iommufd.
 iommufd, and a policy of 4K for vfio_pgsize. QEMU's AMD IOMMU announces NpCache, so the
 driver also flushes the IOTLB when it maps. This affects all backends.
 
+Dirty tracking (in its own machine, whose IOMMU has dirty bits): {dirty} MiB of huge pages. A bitmap
+of the whole mapping is read while no page is dirty, and after a device wrote each page. vfio_pgsize
+splits leaves to 4K when tracking starts and merges them when it stops. iommufd changes no leaves:
+its bitmaps are read with 4K leaves, its START and STOP are those with large leaves. type1 reports all
+pages as dirty, always.
+
 Page states (``pgsize-states``, in its own machine): 512 pieces of 2M, of huge pages, are
 spread evenly over one mapping of 16 GiB. A guest makes {changes:,} changes, with one call
 for each: pieces of 4K to 2M, with equal bytes for each size, at random places, shared or
@@ -252,6 +267,7 @@ def rst(results: Results, command: str, cost_test: str) -> Iterator[str]:
         counted=results.clock.counted,
         kernel=results.kernel,
         size=results.size() >> 20,
+        dirty=DIRTY_MIB,
         changes=max((p["changes"] for p in results.of_kind("checkpoint")), default=0),
         type1=max((p["changes"] for p in results.of_kind("piecewise")), default=0),
         **{m: _runs(results, m) for m in ("hugetlb", "thp", "sequential", "scattered")},
@@ -280,7 +296,7 @@ def as_dict(results: Results) -> dict[str, Any]:
                 "reach": row.target(results),
                 "instructions": row.costs(results),
             }
-            for row in COMPARISONS + CONVERSIONS
+            for row in COMPARISONS + CONVERSIONS + DIRTY
         ],
         "table_pages": [
             {"memory": row.memory, "text": row.text, "pages": row.pages(results)}

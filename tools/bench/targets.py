@@ -11,6 +11,9 @@ LEAF = 512 * PAGE
 # Name of the figures of the stock kernel.
 STOCK_MIB = 64
 
+# Dirty tracking: a device writes each page in each round.
+DIRTY_MIB = 64
+
 # The backends' columns: with their own leaf sizes, and with 4K leaves only.
 # pin_user_pages_fast alone, which all backends pay.
 PINNING = "pinning"
@@ -29,8 +32,8 @@ class Comparison:
     memory: str
     backends: dict[str, str]
     reach: int | None = None
-    # The target on Debian's kernel with its default options, for STOCK_MIB: the measured value
-    # plus ten percent.
+    # The target on Debian's kernel with its default options, for STOCK_MIB (or DIRTY_MIB): the
+    # measured value plus ten percent.
     stock: int | None = None
     # The target there if it depends on the physical layout of memory, which differs at each boot:
     # a fraction of type1's cost in the same run.
@@ -87,6 +90,17 @@ CONVERSIONS = (
     Comparison("query 2M as one leaf", "query-2m", "hugetlb", ALONE, unit=LEAF),
     Comparison("query 2M as 512 leaves", "query-4k", "hugetlb", ALONE, unit=LEAF),
 )
+
+# In a machine of their own. iommufd changes no leaves: they are as its option says.
+READ = {"type1": "type1", "iommufd": "iommufd-4k", OURS: "pgsize"}
+SWITCH = {"type1": "type1", "iommufd": "iommufd", OURS: "pgsize"}
+DIRTY = (
+    Comparison("GET_BITMAP, clean pages", "dirty-clean", "hugetlb", READ, stock=7),
+    Comparison("GET_BITMAP, written pages", "dirty-written", "hugetlb", READ, stock=275),
+    Comparison("START, a 2M", "start", "hugetlb", SWITCH, stock=6900, unit=LEAF),
+    Comparison("STOP, a 2M", "stop", "hugetlb", SWITCH, stock=8200, unit=LEAF),
+)
+DIRTY_COLUMNS = tuple(READ)
 
 
 @dataclass(frozen=True)
@@ -166,12 +180,6 @@ class Verdict:
 
 def state_verdicts(results: Results) -> Iterator[Verdict]:
     """The targets of pgsize-states, if it ran."""
-    for machine in results.of_kind("states-machine"):
-        clock = Clock(machine["loop_instructions"], machine["loop_counted"])
-        yield Verdict(
-            f"page states: the clock counts instructions: {clock.counted} for {clock.expected}",
-            clock.counts_instructions(),
-        )
     points = results.of_kind("checkpoint")
     if not points:
         return
@@ -199,11 +207,19 @@ def verdicts(results: Results) -> Iterator[Verdict]:
         f"the clock counts instructions: {clock.counted} for a loop of {clock.expected}",
         clock.counts_instructions(),
     )
-    for row in COMPARISONS:
+    for what in ("states", "dirty"):
+        for machine in results.of_kind(f"{what}-machine"):
+            clock = Clock(machine["loop_instructions"], machine["loop_counted"])
+            yield Verdict(
+                f"{what}: the clock counts instructions: {clock.counted} for {clock.expected}",
+                clock.counts_instructions(),
+            )
+    for row in COMPARISONS + (DIRTY if results.of_kind("dirty-machine") else ()):
         if not row.is_held(results):
             continue
         ours, target = row.costs(results).get(OURS), row.target(results)
-        said = "not measured" if ours is None else f"{ours:.1f} instructions per 4K page"
+        each = "2M" if row.unit == LEAF else "4K page"
+        said = "not measured" if ours is None else f"{ours:.1f} instructions per {each}"
         wanted = "what it is held against was not measured" if target is None else f"{target:.0f} to reach"
         yield Verdict(
             f"{row.text}: {said}, {wanted}",
