@@ -39,12 +39,14 @@ KERNELS_OF = {
     "type1_claims_test": ("stock", "debug"),
     "state_pins_test": ("stock", "debug"),
     "unload_test": ("stock", "debug"),
+    "dirty_unmap_test": ("stock", "debug"),
     "page_state_fault_test": ("debug",),  # makes allocations fail
     "dirty_fault_test": ("debug",),  # the same
     "dirty_test": ("stock",),
     "dirty_type1_test": ("stock",),
     "domains_fault_test": ("debug",),  # makes allocations fail
     "emulated_fault_test": ("debug",),  # the same
+    "type1_fault_test": ("debug",),  # the same
     "emulated_samples_test": ("stock",),  # the debug kernel has no mdev bus
     "page_state_test": ("stock",),  # also by the quick path, as the next two
     "page_state_dma_test": ("stock",),

@@ -82,7 +82,9 @@ static int pin_and_note(struct emulated *emulated, const struct emulated_pages *
 			struct pinned **noted, struct page **pages)
 {
 	bool strict = READ_ONCE(emulated->flags) & EMULATED_STRICT;
-	int prot = (request->prot & EMULATED_READ ? IOMMU_READ : 0) |
+	/* Bits that are not known are passed on. */
+	int prot = (request->prot & ~(EMULATED_READ | EMULATED_WRITE)) |
+		   (request->prot & EMULATED_READ ? IOMMU_READ : 0) |
 		   (request->prot & EMULATED_WRITE ? IOMMU_WRITE : 0);
 	int ret;
 

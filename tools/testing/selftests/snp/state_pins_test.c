@@ -327,4 +327,30 @@ TEST_F_TIMEOUT(state_pins, second_domain, TIMEOUT)
 	EXPECT_SOUND(was_done(self));
 }
 
+/* The mapping's memory gets another address, and is other memory. */
+static problem move(Pins *self, uint64_t iova, uint64_t size, uint8_t *va)
+{
+	uint64_t bytes = size;
+	int ret = dma_unmap(self->vmm.container, iova, &bytes, VFIO_DMA_UNMAP_FLAG_VADDR);
+
+	if (!ret)
+		ret = dma_map(self->vmm.container, iova, va, size, VFIO_DMA_MAP_FLAG_VADDR);
+	return ret ? problem_is("the memory does not move: %s", strerror(-ret)) : NULL;
+}
+
+/* What was pinned before is not what is mapped. */
+TEST_F_TIMEOUT(state_pins, memory_moves, TIMEOUT)
+{
+	struct memory moved;
+
+	ASSERT_SOUND(memory_alloc(&moved, variant->backing, SIZE));
+	HOLD();
+	ASSERT_SOUND(move(self, AT, SIZE, moved.va));
+	LET_GO();
+	self->pages.va = moved.va;
+	EXPECT_SOUND(was_done(self));
+	ASSERT_SOUND(dma_unmap_exactly(self->vmm.container, AT, SIZE));
+	memory_free(&moved);
+}
+
 TEST_PROGRAM("Holds a call that pins pages of quick changes, and makes others meanwhile.")

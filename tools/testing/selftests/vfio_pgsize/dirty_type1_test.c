@@ -11,6 +11,7 @@
 #include "dirty.h"
 #include "harness.h"
 #include "module.h"
+#include "refused.h"
 #include "units.h"
 #include "vmm.h"
 
@@ -237,7 +238,7 @@ TEST_F_TIMEOUT(dirty_type1, wrong_gets, TIMEOUT)
 TEST_F_TIMEOUT(dirty_type1, wrong_flags, TIMEOUT)
 {
 	static const uint32_t flags[] = { 0, 3, 5, 6, 7, 8, 1U << 31, 9 };
-	struct vfio_iommu_type1_dirty_bitmap request = { .argsz = sizeof(request) };
+	struct vfio_iommu_type1_dirty_bitmap request = { .argsz = sizeof(request) }, *head;
 	int container = self->vmm.container;
 
 	for (size_t i = 0; i < ARRAY_SIZE(flags); i++) {
@@ -250,6 +251,13 @@ TEST_F_TIMEOUT(dirty_type1, wrong_flags, TIMEOUT)
 	EXPECT_EQ(-1, ioctl(container, VFIO_IOMMU_DIRTY_PAGES, &request));
 	EXPECT_EQ(EINVAL, errno);
 	EXPECT_EQ(-1, ioctl(container, VFIO_IOMMU_DIRTY_PAGES, NULL));
+	EXPECT_EQ(EFAULT, errno);
+	/* The head can be read, and nothing behind it. */
+	head = (void *)(edge_of_memory() - sizeof(*head));
+	*head = request;
+	head->argsz = ARGSZ_GET;
+	head->flags = VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP;
+	EXPECT_EQ(-1, ioctl(container, VFIO_IOMMU_DIRTY_PAGES, head));
 	EXPECT_EQ(EFAULT, errno);
 	/* None of these has begun anything. */
 	EXPECT_EQ(-EINVAL, dirty_get_with(container, ARGSZ_GET, AT, SIZE, PAGE, 256, &request));
@@ -288,10 +296,17 @@ static const struct wrong_unmap wrong_unmaps[] = {
 TEST_F_TIMEOUT(dirty_type1, wrong_unmaps, TIMEOUT)
 {
 	int container = self->vmm.container;
+	struct vfio_iommu_type1_dma_unmap *head = (void *)(edge_of_memory() - sizeof(*head));
 	static uint64_t bitmap[512];
 
 	ASSERT_SOUND(vmm_map(&self->vmm, AT, self->memory.va, SIZE, READ_WRITE));
 	ASSERT_EQ(0, dirty_start(container));
+	*head = (struct vfio_iommu_type1_dma_unmap){
+		.argsz = ARGSZ_UNMAP, .flags = UNMAP, .iova = AT, .size = SIZE
+	};
+	EXPECT_EQ(-1, ioctl(container, VFIO_IOMMU_UNMAP_DMA, head));
+	EXPECT_EQ(EFAULT, errno);
+	EXPECT_SOUND(account_rose(&self->vmm.before, SIZE / PAGE, SIZE / PAGE));
 	for (size_t i = 0; i < ARRAY_SIZE(wrong_unmaps); i++) {
 		const struct wrong_unmap *unmap = &wrong_unmaps[i];
 		const void *place = unmap->bitmap ? (void *)unmap->bitmap : bitmap;

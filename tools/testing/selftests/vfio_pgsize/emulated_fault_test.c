@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "dirty.h"
 #include "emulated.h"
 #include "fail_nth.h"
 #include "harness.h"
@@ -117,6 +118,49 @@ TEST_F_TIMEOUT(emulated_fault, unmap, TIMEOUT)
 	EXPECT_LT(1, self->failures);
 }
 
+/* Another of them comes. */
+TEST_F_TIMEOUT(emulated_fault, join, TIMEOUT)
+{
+	struct emulated *other = &self->alone.devices[1];
+
+	FAIL_EACH(emulated_join(other, self->alone.container, 1)) {
+		EXPECT_TRUE(ret == -ENOMEM || ret == -EFAULT);
+		EXPECT_EQ(0, emulated_pin(self->device, AT, 1, RW, NULL));
+		ROSE(1, 1);
+		EXPECT_EQ(0, emulated_unpin(self->device, AT, 1));
+	}
+	EXPECT_LT(0, self->failures);
+	ASSERT_SOUND(emulated_open(other, 1));
+	EXPECT_EQ(0, emulated_pin(other, AT, 8, RW, NULL));
+	ROSE(8, 8);
+}
+
+/* The leaves of the huge pages at 2G. */
+static problem has_leaves(int container, uint8_t *va, uint64_t sizes)
+{
+	struct leaves expected = {}, found = {};
+	problem wrong = leaves_tile(&expected, GIB(2), va, SIZE, sizes, READ_WRITE);
+
+	if (!wrong)
+		wrong = leaves_query(&found, container, 0, GIB(2), SIZE);
+	if (!wrong)
+		wrong = leaves_differ(&expected, &found);
+	leaves_free(&expected);
+	leaves_free(&found);
+	return wrong;
+}
+
+/* A group comes. Goes again if it has come though an allocation failed: the next one is to fail. */
+static int join(FIXTURE_DATA(emulated_fault) *self, int group)
+{
+	int ret = group_join(group, self->alone.container);
+
+	if (ret || !fail_nth_happened(self->nth))
+		return ret;
+	ret = group_leave(group);
+	return ret ? ret : -EAGAIN;
+}
+
 /* The IOMMU that comes late. */
 TEST_F_TIMEOUT(emulated_fault, attach, TIMEOUT)
 {
@@ -127,7 +171,7 @@ TEST_F_TIMEOUT(emulated_fault, attach, TIMEOUT)
 	group = group_open(bdf);
 	ASSERT_LE(0, group);
 	ASSERT_EQ(0, emulated_pin(self->device, AT, 8, RW, NULL));
-	FAIL_EACH(group_join(group, self->alone.container)) {
+	FAIL_EACH(join(self, group)) {
 		ROSE(8, 8);
 		EXPECT_EQ(0, emulated_pin(self->device, AT + SIZE - PAGE, 1, RW, NULL));
 		ROSE(9, 9);
@@ -137,6 +181,44 @@ TEST_F_TIMEOUT(emulated_fault, attach, TIMEOUT)
 	EXPECT_LT(5, self->failures);
 	close(group);
 	ROSE(8, 8);
+}
+
+/* The same while dirty tracking is on: what was written is told, and leaves are small until it ends. */
+TEST_F_TIMEOUT(emulated_fault, attach_tracked, TIMEOUT)
+{
+	int container = self->alone.container, group;
+	struct info info;
+	char bdf[BDF_SIZE], byte = 1;
+	struct memory huge;
+
+	ASSERT_SOUND(memory_alloc(&huge, HUGETLB_2M, SIZE));
+	ASSERT_EQ(0, dma_map(container, GIB(2), huge.va, SIZE, READ_WRITE));
+	ASSERT_SOUND(edu_find(0, bdf));
+	group = group_open(bdf);
+	ASSERT_LE(0, group);
+	ASSERT_EQ(0, emulated_pin(self->device, AT, 8, RW, NULL));
+	ASSERT_EQ(0, dirty_start(container));
+	ASSERT_EQ(0, emulated_rw(self->device, GIB(2) + 700 * PAGE, &byte, 1, EMULATED_WRITE));
+	FAIL_EACH(join(self, group)) {
+		ROSE(8, 8);
+		EXPECT_SOUND(dirty_is(container, AT, SIZE, DIRTY({ 0, 8 })));
+		EXPECT_SOUND(dirty_is(container, GIB(2), SIZE, DIRTY({ 700, 1 })));
+		EXPECT_SOUND(dirty_is(container, GIB(2), SIZE, CLEAN));
+		ASSERT_EQ(0, emulated_rw(self->device, GIB(2) + 700 * PAGE, &byte, 1,
+					 EMULATED_WRITE));
+	}
+	EXPECT_LT(5, self->failures);
+	ROSE(2 * PAGES, 2 * PAGES + 8);
+	EXPECT_SOUND(dirty_is(container, AT, SIZE, DIRTY({ 0, 8 })));
+	EXPECT_SOUND(dirty_is(container, GIB(2), SIZE, DIRTY({ 700, 1 })));
+	EXPECT_SOUND(has_leaves(container, huge.va, ONLY_4K));
+	ASSERT_EQ(0, dirty_stop(container));
+	ASSERT_SOUND(container_info(container, &info));
+	EXPECT_SOUND(has_leaves(container, huge.va, info.policy.supported));
+	close(group);
+	ROSE(8, 8);
+	memory_free(&huge);
+	huge_pages_release();
 }
 
 TEST_PROGRAM("Each allocation of what devices that are software ask for fails in turn.")

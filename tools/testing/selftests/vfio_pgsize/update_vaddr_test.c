@@ -153,6 +153,31 @@ TEST_F_TIMEOUT(vaddr, refused, TIMEOUT)
 	EXPECT_SOUND(is_untouched(&self->vmm, self->new));
 }
 
+TEST_F_TIMEOUT(vaddr, bad_arguments, TIMEOUT)
+{
+	struct vfio_iommu_type1_dma_unmap short_unmap = {
+		.argsz = sizeof(short_unmap) - 1, .flags = UNMAP_VADDR, .iova = AT, .size = SIZE,
+	};
+	struct vfio_iommu_type1_dma_map short_map = {
+		.argsz = sizeof(short_map) - 1, .flags = MAP_VADDR, .iova = AT, .size = SIZE,
+		.vaddr = (uintptr_t)self->new,
+	};
+	int container = self->vmm.container;
+
+	EXPECT_EQ(-1, ioctl(container, VFIO_IOMMU_UNMAP_DMA, &short_unmap));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(-EINVAL, UNMAP(AT, SIZE, UNMAP_VADDR | 1 << 3));
+	EXPECT_EQ(-EINVAL, UNMAP(AT, SIZE, UNMAP_VADDR | 1U << 31));
+	EXPECT_EQ(SIZE, UNMAP(AT, SIZE, UNMAP_VADDR));
+	EXPECT_EQ(-1, ioctl(container, VFIO_IOMMU_MAP_DMA, &short_map));
+	EXPECT_EQ(EINVAL, errno);
+	for (int bit = 3; bit < 32; bit++)
+		EXPECT_EQ(-EINVAL, dma_map(container, AT, self->new, SIZE, MAP_VADDR | 1U << bit));
+	EXPECT_EQ(-EFAULT, ioctl(container, VFIO_IOMMU_MAP_DMA, NULL) ? -errno : 0);
+	/* It still has no address. */
+	EXPECT_EQ(0, UPDATE(AT, self->new, SIZE));
+}
+
 /* What goes on while a mapping has no address, and what does not. */
 TEST_F_TIMEOUT(vaddr, meanwhile, TIMEOUT)
 {
