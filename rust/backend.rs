@@ -20,7 +20,8 @@ use crate::{
         registry,
         Container,
         Device,
-        Kind, //
+        Kind,
+        Settings, //
     },
     debugfs,
     iommu::{
@@ -152,6 +153,24 @@ fn served(kind: usize) -> Option<Kind> {
     }
 }
 
+fn joins_mappings() -> bool {
+    // SAFETY: It has no requirements.
+    unsafe { bindings::pgsize_join_mappings() }
+}
+
+/// The settings of a new container.
+fn settings(kind: Kind) -> Settings {
+    Settings {
+        kind,
+        // A VMM that knows `VFIO_PGSIZE_IOMMU` says which mappings to join.
+        joins: kind != Kind::Pgsize && joins_mappings(),
+        // SAFETY: It has no requirements.
+        entry_limit: unsafe { bindings::pgsize_dma_entry_limit() },
+        // SAFETY: As above.
+        joined_entry_limit: unsafe { bindings::pgsize_joined_entry_limit() },
+    }
+}
+
 /// The return value of an ioctl that fails.
 fn errno(error: Error) -> c_long {
     from_i32(error.to_errno())
@@ -163,11 +182,9 @@ fn errno(error: Error) -> c_long {
 ///
 /// No requirements; unsafe as the type of the operations requires.
 unsafe extern "C" fn open(kind: c_ulong) -> *mut c_void {
-    // SAFETY: It has no requirements.
-    let limit = unsafe { bindings::pgsize_dma_entry_limit() };
     let container = served(kind)
         .ok_or(EINVAL)
-        .and_then(|kind| Container::new(kind, limit));
+        .and_then(|kind| Container::new(settings(kind)));
 
     match container.and_then(|container| registry::add(&container).map(|()| container)) {
         Ok(container) => {

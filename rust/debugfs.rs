@@ -189,6 +189,8 @@ unsafe extern "C" fn pgsize_debug_counters(
         seq_print!(seq, "mismatches {}\n", stats.mismatches);
         seq_print!(seq, "shared {}\n", stats.shared);
         seq_print!(seq, "stateful {}\n", stats.stateful);
+        seq_print!(seq, "joined {}\n", stats.joined);
+        seq_print!(seq, "joined_entries {}\n", stats.joined_entries);
         Ok(())
     };
 

@@ -5,6 +5,7 @@
 use kernel::prelude::*;
 
 use super::{
+    joined::Grain,
     mapping::Mapping,
     State, //
 };
@@ -46,6 +47,7 @@ impl State {
             self.repair_lost()?;
             self.replay(&mut domain)?;
             self.domains.push(domain, GFP_KERNEL_ACCOUNT)?;
+            self.choose_grain();
             self.shrink_leaves();
         }
         self.windows = windows;
@@ -73,7 +75,7 @@ impl State {
         if windows.as_slice().is_empty() {
             return Err(EINVAL);
         }
-        let mut mappings = self.mappings.overlapping(IovaRange::ALL);
+        let mut mappings = self.mappings.parts(IovaRange::ALL, Grain::Runs);
         if mappings.any(|mapping| !windows.admit(mapping.range)) {
             return Err(EINVAL);
         }
@@ -107,30 +109,40 @@ impl State {
 
     /// Maps all mappings in `domain`, in which nothing is mapped. On failure nothing is.
     fn replay(&self, domain: &mut Domain) -> Result {
+        let mut found = KVVec::with_capacity(1024, GFP_KERNEL_ACCOUNT)?;
+        // Leaves that can not be cut must not cross the ends of pieces.
+        let grain = match domain.table() {
+            Some(_) => self.mappings.grain,
+            None => Grain::Pieces,
+        };
         let mut done = 0usize;
         let mut result = Ok(());
 
-        for mapping in self.mappings.overlapping(IovaRange::ALL) {
-            result = self.replay_mapping(mapping, domain);
+        for mapping in self.mappings.parts(IovaRange::ALL, grain) {
+            result = self.replay_mapping(&mapping, domain, &mut found);
             if result.is_err() {
                 break;
             }
             done = done.saturating_add(1);
         }
         if result.is_err() {
-            let mappings = self.mappings.overlapping(IovaRange::ALL);
-            for mapped in mappings.take(done).filter_map(Mapping::mapped) {
+            let mappings = self.mappings.parts(IovaRange::ALL, grain);
+            for mapped in mappings.take(done).filter_map(|mapping| mapping.mapped()) {
                 domain.unmap_present(mapped);
             }
         }
         result
     }
 
-    fn replay_mapping(&self, mapping: &Mapping, domain: &mut Domain) -> Result {
+    fn replay_mapping(
+        &self,
+        mapping: &Mapping,
+        domain: &mut Domain,
+        found: &mut KVVec<ContigRun>,
+    ) -> Result {
         let Some(source) = self.source().and_then(|index| self.domains.get(index)) else {
             return Ok(());
         };
-        let mut found = KVVec::with_capacity(1024, GFP_KERNEL_ACCOUNT)?;
         let mut left = mapping.mapped();
         // A contiguous run may continue in the next piece.
         let mut held: Option<ContigRun> = None;
@@ -150,8 +162,8 @@ impl State {
 
         let mut result = Ok(());
         'all: while let Some(todo) = left.and_then(|left| source.skip_holes(left)) {
-            let seen = source.contig_runs(todo, &mut found);
-            for contig in &found {
+            let seen = source.contig_runs(todo, found);
+            for contig in found.iter() {
                 if let Some(before) = &mut held {
                     if before.is_followed_by(contig) {
                         before.range = before.range.hull(contig.range);
@@ -214,10 +226,11 @@ impl State {
                 self.inherit_dirty(&domain, exact);
                 // Unmap before freeing: IOMMU_DEBUG_PAGEALLOC counts mapped pages.
                 let mappings = self.mappings.overlapping(IovaRange::ALL);
-                for mapped in mappings.filter_map(Mapping::mapped) {
+                for mapped in mappings.filter_map(|mapping| mapping.mapped()) {
                     domain.unmap_present(mapped);
                 }
             }
+            self.choose_grain();
         }
         if self.domains.is_empty() && !stay {
             self.windows = Windows::none();
@@ -259,6 +272,18 @@ impl State {
             self.unmap_at_end();
         }
         true
+    }
+}
+
+impl State {
+    /// Chooses how joined mappings are taken apart: without holes if a page table cannot be read.
+    fn choose_grain(&mut self) {
+        let readable = self.domains.iter().all(|domain| domain.table().is_some());
+
+        self.mappings.grain = match readable {
+            true => Grain::Spans,
+            false => Grain::Runs,
+        };
     }
 }
 

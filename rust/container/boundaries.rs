@@ -15,19 +15,19 @@ use crate::{
         Leaf,
         PageSize,
         PageSizes, //
-    },
-    sys::num::unsupported, //
+    }, //
 };
 
 impl State {
-    /// Splits leaves and watches at the ends of `range`, in all domains. No translation changes.
+    /// Splits leaves and watches at the ends of `range`, in all domains that can be edited. The new
+    /// leaves have sizes of `sizes` that the policy allows. No translation changes.
     ///
     /// Sleeps. Fails with `ENOMEM`; the leaves that were split are merged again then, except
     /// followed leaves of more than 2M.
-    pub(super) fn split_boundaries(&mut self, range: IovaRange) -> Result {
+    pub(super) fn split_boundaries(&mut self, range: IovaRange, sizes: PageSizes) -> Result {
         self.repair_lost()?;
         let large = self.large_across(range)?;
-        let result = ends_of(range).try_for_each(|at| self.split_at(at));
+        let result = ends_of(range).try_for_each(|at| self.split_at(at, sizes));
 
         if result.is_err() {
             for (index, leaf) in large {
@@ -37,7 +37,9 @@ impl State {
                 }
             }
             for at in [range.start(), range.last()] {
-                if let Some(bounds) = self.mappings.at(at).map(|mapping| mapping.range) {
+                let single = self.mappings.at(at).map(|mapping| mapping.range);
+                let bounds = single.or_else(|| self.mappings.joined.whole_block(at));
+                if let Some(bounds) = bounds {
                     self.try_merge_block(bounds, at);
                 }
             }
@@ -52,7 +54,10 @@ impl State {
         let mut found = KVec::with_capacity(room, GFP_KERNEL_ACCOUNT)?;
 
         for (index, domain) in self.domains.iter().enumerate() {
-            let view = domain.table().ok_or_else(unsupported)?.view();
+            let Some(table) = domain.table() else {
+                continue;
+            };
+            let view = table.view();
             let large = ends_of(range).filter_map(|at| {
                 view.leaf_at(at)
                     .filter(|leaf| leaf.iova != at && leaf.size() > PageSize::SIZE_2M)
@@ -66,11 +71,13 @@ impl State {
         Ok(found)
     }
 
-    fn split_at(&mut self, at: Iova) -> Result {
+    fn split_at(&mut self, at: Iova, sizes: PageSizes) -> Result {
         for index in 0..self.domains.len() {
             let cut = |state: &mut Self| {
+                // In a domain that cannot be edited no leaf crosses an end of what a call mapped.
                 let domain = state.domains.get_mut(index);
-                domain.map_or(Ok(true), |domain| domain.split_at(at, &state.policy))
+                let editable = domain.filter(|domain| domain.table().is_some());
+                editable.map_or(Ok(true), |domain| domain.split_at(at, &state.policy, sizes))
             };
             if !cut(self)? {
                 // A leaf that is repaired is small, and cannot be lost again.

@@ -15,6 +15,7 @@ use kernel::prelude::*;
 use super::{
     bitmap::Piece,
     is_complete,
+    joined::Grain,
     Container,
     Crossing,
     State, //
@@ -137,13 +138,13 @@ impl State {
 
     /// The parts of mappings in `range`, and for each whether all of it is mapped.
     fn parts_in(&self, range: IovaRange) -> impl Iterator<Item = (IovaRange, bool)> + '_ {
-        let made = self.mappings.overlapping(range);
+        // As far as pages are mapped: a word of the bitmap in which nothing is mapped is not written.
+        let made = self.mappings.parts(range, Grain::Runs);
 
-        made.filter(|mapping| is_complete(mapping))
-            .filter_map(move |mapping| {
-                cond_resched();
-                Some((mapping.range.intersect(range)?, !mapping.stateful))
-            })
+        made.filter(is_complete).filter_map(move |mapping| {
+            cond_resched();
+            Some((mapping.range.intersect(range)?, !mapping.stateful))
+        })
     }
 
     /// Adds to `piece` what was written in `range`. What emulated devices wrote stays until it is
@@ -242,9 +243,7 @@ impl State {
         if !self.is_exact() {
             return self.unmap(range, crossing).map(Ok);
         }
-        if self.mappings.crosses_end_of(range) {
-            self.split_boundaries(range)?;
-        }
+        self.split_for_unmap(range)?;
         // After this no device writes, and all dirty bits are set.
         self.allow_writes(range, false);
         let result = match self.tell(range, piece, answer) {

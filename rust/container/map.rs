@@ -13,6 +13,8 @@ use super::{
         NewClaim,
         Purpose, //
     },
+    joined::JoinedReservation,
+    map_request::MapRequest,
     mapping::{
         InProgress,
         Mapping,
@@ -22,12 +24,7 @@ use super::{
     State, //
 };
 use crate::{
-    iommu::Access,
-    mm::{
-        Locked,
-        UserAddr, //
-    },
-    pgtable::IovaRange,
+    mm::Locked,
     sys::{
         num::unsupported,
         testing::{
@@ -37,20 +34,6 @@ use crate::{
     }, //
 };
 
-/// A map request.
-pub(crate) struct MapRequest {
-    /// The IOVA range.
-    pub(crate) range: IovaRange,
-    /// The process address of its start.
-    pub(crate) memory: UserAddr,
-    /// DMA permissions.
-    pub(crate) access: Access,
-    /// Pages have a state.
-    pub(crate) stateful: bool,
-    /// Pin and map all pages now. Always set if not stateful.
-    pub(crate) shared: bool,
-}
-
 impl Container {
     /// Maps memory of the current process. All or nothing.
     ///
@@ -59,12 +42,21 @@ impl Container {
     /// which is on, or if the last group was detached meanwhile; `EOPNOTSUPP` if it is stateful and a page table cannot be edited; `ENOMEM`; and
     /// as [`Container::populate`].
     pub(crate) fn map(&self, request: &MapRequest) -> Result {
+        let is_piece = request.is_piece();
+        if is_piece && self.map_quickly(request)? {
+            return Ok(());
+        }
         let reservation = NodeReservation::new()?;
         let new = NewClaim::new()?;
-        let locked = Locked::of_current()?;
+        let mut locked = Locked::of_current()?;
+        let mut joined = None;
+        if is_piece {
+            locked = self.payer(locked)?;
+            joined = Some(JoinedReservation::new()?);
+        }
         let begun = self
             .lock_to_map()?
-            .begin_map(request, reservation, new, locked);
+            .begin_map(request, reservation, new, locked, is_piece);
         let (mapping, claim) = begun?;
         let Some(claim) = claim else {
             return Ok(());
@@ -73,7 +65,7 @@ impl Container {
         let result = self.with_call_scratch(|call_scratch| {
             self.populate(&mapping, mapping.range, &mut call_scratch.pins)
         });
-        let result = self.with_state(|state| state.end_map(&mapping, claim, result));
+        let result = self.with_state(|state| state.end_map(&mapping, claim, result, joined));
         // If the last domain went meanwhile, the mapping is not charged.
         mapping.locked.settle();
         result
@@ -90,12 +82,21 @@ impl State {
         reservation: NodeReservation,
         new: NewClaim,
         locked: Arc<Locked>,
+        is_piece: bool,
     ) -> Result<(Mapping, Option<ClaimId>)> {
-        if self.mappings.first_in(request.range).is_some() {
+        if self.mappings.any_in(request.range) {
             return Err(EEXIST);
         }
-        let avail = self.avail.checked_sub(1).ok_or(ENOSPC)?;
         let with_domain = !self.domains.is_empty();
+        let joined = &self.mappings.joined;
+        let joins = is_piece
+            && with_domain
+            && !self.emulated.any()
+            && joined.take(&request.piece(&locked), self.joined_limit);
+        let avail = match joins {
+            true => self.avail,
+            false => self.avail.checked_sub(1).ok_or(ENOSPC)?,
+        };
         if with_domain && !self.windows.admit(request.range) {
             return Err(EINVAL);
         }
@@ -118,6 +119,7 @@ impl State {
             vaddr_invalid: false,
             in_progress: claim.map(|claim| InProgress {
                 claim,
+                joins,
                 mapped: None,
             }),
             locked,
@@ -132,8 +134,17 @@ impl State {
         Ok((mapping, claim))
     }
 
-    /// Ends a map request with `result`: completes the mapping, or removes it.
-    fn end_map(&mut self, mapping: &Mapping, claim: ClaimId, result: Result<bool>) -> Result {
+    /// Ends a map request with `result`: completes the mapping and joins it, or removes it.
+    ///
+    /// Fails as `result`; with `EINVAL` if the mapping is gone; and with `ENOSPC` if it was to be
+    /// joined, cannot be, and there are too many mappings.
+    fn end_map(
+        &mut self,
+        mapping: &Mapping,
+        claim: ClaimId,
+        result: Result<bool>,
+        reservation: Option<JoinedReservation>,
+    ) -> Result {
         self.claims.end(claim);
         let Some(made) = self.mappings.in_progress_at(mapping.range.start(), claim) else {
             return result.and(Err(EINVAL));
@@ -151,13 +162,27 @@ impl State {
                 made.mixed = mixed;
                 made.in_progress = None;
                 step(Step::MapInserted);
-                Ok(())
             }
             Err(error) => {
                 self.removed.take(&mut self.mappings, mapping.range);
-                self.forget_state(mapping);
-                self.avail = self.avail.saturating_add(1);
-                Err(error)
+                self.forget(mapping);
+                return Err(error);
+            }
+        }
+        if !mapping.joins() || self.join_mapping(mapping.range, reservation) {
+            return Ok(());
+        }
+        // It stays a mapping of its own.
+        match self.avail.checked_sub(1) {
+            Some(avail) => {
+                self.avail = avail;
+                Ok(())
+            }
+            None => {
+                self.removed.take(&mut self.mappings, mapping.range);
+                self.clear(mapping, mapping.range);
+                self.forget(mapping);
+                Err(ENOSPC)
             }
         }
     }

@@ -11,7 +11,14 @@ use kernel::{
     sync::Arc, //
 };
 
-use super::claims::ClaimId;
+use super::{
+    claims::ClaimId,
+    joined::{
+        Grain,
+        JoinedMappings,
+        Part, //
+    }, //
+};
 use crate::{
     iommu::Access,
     mm::{
@@ -46,11 +53,29 @@ pub(crate) struct Mapping {
     pub(crate) locked: Arc<Locked>,
 }
 
+impl From<Part> for Mapping {
+    /// A part of a joined mapping, as a mapping that is complete.
+    fn from(part: Part) -> Self {
+        Self {
+            range: part.range,
+            memory: part.memory,
+            access: part.access,
+            stateful: false,
+            mixed: false,
+            vaddr_invalid: false,
+            in_progress: None,
+            locked: part.locked,
+        }
+    }
+}
+
 /// How far a map request is.
 #[derive(Clone, Copy)]
 pub(crate) struct InProgress {
     /// The claim of the request.
     pub(crate) claim: ClaimId,
+    /// It is to be joined, and is not counted as a mapping.
+    pub(crate) joins: bool,
     /// What is mapped so far, from the start of the mapping on.
     pub(crate) mapped: Option<IovaRange>,
 }
@@ -62,10 +87,26 @@ impl Mapping {
             .map_or(Some(self.range), |in_progress| in_progress.mapped)
     }
 
+    /// Whether it is in progress and to be joined.
+    pub(crate) fn joins(&self) -> bool {
+        self.in_progress
+            .is_some_and(|in_progress| in_progress.joins)
+    }
+
     /// The process address of `iova`, which is in the mapping.
     pub(crate) fn memory_at(&self, iova: Iova) -> UserAddr {
         self.memory
             .after(iova.above(self.range.start()) / PAGE_BYTES)
+    }
+
+    /// As a part of a joined mapping.
+    pub(crate) fn as_part(&self) -> Part {
+        Part {
+            range: self.range,
+            memory: self.memory,
+            access: self.access,
+            locked: self.locked.clone(),
+        }
     }
 
     /// A copy.
@@ -98,23 +139,34 @@ impl NodeReservation {
 ///
 /// # Invariants
 ///
-/// No two overlap. The key of each is its last address: the first key from an address on is that of
-/// the only mapping that can contain it.
-pub(crate) struct Mappings(RBTree<Iova, Mapping>);
+/// No two of `single` overlap. The key of each is its last address: the first key from an address
+/// on is that of the only mapping that can contain it. No page of `joined` is in one of them.
+pub(crate) struct Mappings {
+    /// All but joined mappings. The functions are about these unless they say otherwise.
+    single: RBTree<Iova, Mapping>,
+    /// The joined mappings.
+    pub(crate) joined: JoinedMappings,
+    /// How [`Self::overlapping`] takes joined mappings apart.
+    pub(crate) grain: Grain,
+}
 
 impl Mappings {
     /// No mappings.
     pub(crate) fn new() -> Self {
         // INVARIANT: There is none.
-        Self(RBTree::new())
+        Self {
+            single: RBTree::new(),
+            joined: JoinedMappings::new(),
+            grain: Grain::Spans,
+        }
     }
 
     /// The first mapping that overlaps `range`.
     pub(crate) fn first_in(&self, range: IovaRange) -> Option<&Mapping> {
         // Copied out and looked up again: a cursor's borrow ends with the cursor.
-        let key = *self.0.cursor_lower_bound(&range.start())?.current().0;
+        let key = *self.single.cursor_lower_bound(&range.start())?.current().0;
 
-        self.0
+        self.single
             .get(&key)
             .filter(|mapping| mapping.range.start() <= range.last())
     }
@@ -123,19 +175,63 @@ impl Mappings {
     pub(super) fn first_in_mut(&mut self, range: IovaRange) -> Option<&mut Mapping> {
         let key = self.first_in(range)?.range.last();
 
-        self.0.get_mut(&key)
+        self.single.get_mut(&key)
     }
 
-    /// The mappings that overlap `range`, in ascending order.
-    pub(crate) fn overlapping(&self, range: IovaRange) -> impl Iterator<Item = &Mapping> {
-        let mut left = Some(range);
+    /// The mappings that overlap `range`, and parts of joined mappings, in ascending order.
+    pub(crate) fn overlapping(&self, range: IovaRange) -> impl Iterator<Item = Mapping> + '_ {
+        self.parts(range, self.grain)
+    }
 
-        core::iter::from_fn(move || {
+    /// As [`Self::overlapping`], with joined mappings taken apart as `grain` says.
+    pub(crate) fn parts(
+        &self,
+        range: IovaRange,
+        grain: Grain,
+    ) -> impl Iterator<Item = Mapping> + '_ {
+        let mut left = Some(self.joined.around(range));
+
+        core::iter::from_fn(move || loop {
             let todo = left?;
-            let found = self.first_in(todo)?;
-            left = todo.behind(found.range.last());
-            Some(found)
+            let single = self.first_in(todo);
+            let free = match single {
+                Some(single) => single
+                    .range
+                    .start()
+                    .before()
+                    .and_then(|last| IovaRange::new(todo.start(), last)),
+                None => Some(todo),
+            };
+            let joined = free.and_then(|free| self.joined.next_in(free, grain));
+            let found = joined
+                .map(Mapping::from)
+                .or_else(|| single.map(Mapping::copy))?;
+            left = todo
+                .behind(found.range.last())
+                .filter(|_| found.range.start() <= range.last());
+            if found.range.intersect(range).is_some() {
+                return Some(found);
+            }
         })
+    }
+
+    /// The first part of a joined mapping in `range`, limited to the range.
+    pub(crate) fn next_joined(&self, range: IovaRange) -> Option<Mapping> {
+        let part = self.joined.next_in(range, self.grain)?;
+        let single = self.first_in(part.range);
+        let last = single
+            .and_then(|single| single.range.start().before())
+            .unwrap_or(part.range.last());
+
+        Some(Mapping::from(Part {
+            range: IovaRange::new(part.range.start(), last)?,
+            ..part
+        }))
+    }
+
+    /// Whether a mapping overlaps `range`, or a page of a joined mapping is in it.
+    pub(crate) fn any_in(&self, range: IovaRange) -> bool {
+        self.first_in(range).is_some() || self.joined.any_in(range)
     }
 
     /// The mapping that contains `iova`.
@@ -143,7 +239,8 @@ impl Mappings {
         self.first_in(IovaRange::block(iova, PageSize::SIZE_4K))
     }
 
-    /// Whether a mapping that is not in progress crosses an end of `range`.
+    /// Whether a mapping that is not in progress, or a piece of a joined mapping, crosses an end of
+    /// `range`.
     pub(crate) fn crosses_end_of(&self, range: IovaRange) -> bool {
         let crosses = |iova| {
             self.at(iova).is_some_and(|mapping| {
@@ -151,13 +248,35 @@ impl Mappings {
             })
         };
 
-        crosses(range.start()) || crosses(range.last())
+        crosses(range.start()) || crosses(range.last()) || self.joined.are_cut_by(range)
+    }
+
+    /// Whether a mapping that is not in progress, or a piece of a joined mapping, begins before `iova`
+    /// and contains it.
+    pub(super) fn go_on_at(&self, iova: Iova) -> bool {
+        let goes_on =
+            |mapping: &Mapping| mapping.in_progress.is_none() && mapping.range.start() < iova;
+
+        self.at(iova).is_some_and(goes_on) || self.joined.go_on_at(iova)
+    }
+
+    /// `range`, and the rest of what crosses its last address: a mapping that is not in progress, or a
+    /// piece of a joined mapping.
+    pub(super) fn to_end_of_last(&self, range: IovaRange) -> IovaRange {
+        let single = self
+            .at(range.last())
+            .filter(|mapping| mapping.in_progress.is_none())
+            .map(|mapping| mapping.range.last());
+        let last = single.or_else(|| self.joined.last_of_piece(range.last()));
+
+        last.and_then(|last| IovaRange::new(range.start(), last))
+            .unwrap_or(range)
     }
 
     /// Adds `mapping`, which overlaps no other.
     pub(crate) fn insert(&mut self, reservation: NodeReservation, mapping: Mapping) {
         // INVARIANT: The key is the last address.
-        self.0
+        self.single
             .insert(reservation.0.into_node(mapping.range.last(), mapping));
     }
 
@@ -175,9 +294,9 @@ impl Mappings {
             return false;
         };
 
-        if let Some(node) = self.0.remove_node(&right.range.last()) {
+        if let Some(node) = self.single.remove_node(&right.range.last()) {
             // INVARIANT: The key is the last address, and they do not overlap.
-            self.0
+            self.single
                 .insert(node.into_reservation().into_node(left.range.last(), left));
             self.insert(reservation, right);
         }
@@ -194,14 +313,14 @@ impl Mappings {
         };
         let key = self.at(iova).filter(|mapping| is_it(mapping))?.range.last();
 
-        self.0.get_mut(&key)
+        self.single.get_mut(&key)
     }
 
     /// Moves the mapping at `mapping` to `others`, where it overlaps none.
     pub(crate) fn move_to(&mut self, others: &mut Self, mapping: IovaRange) {
-        if let Some(node) = self.0.remove_node(&mapping.last()) {
+        if let Some(node) = self.single.remove_node(&mapping.last()) {
             // INVARIANT: The key is what it was.
-            others.0.insert(node);
+            others.single.insert(node);
         }
     }
 }
@@ -219,12 +338,20 @@ impl RemovedMappings {
     pub(crate) fn take(&mut self, mappings: &mut Mappings, mapping: IovaRange) {
         mappings.move_to(&mut self.0, mapping);
     }
+
+    /// Removes the pages of `part`, of a joined mapping of `mappings`. Returns their number.
+    pub(crate) fn take_joined(&mut self, mappings: &mut Mappings, part: &Part) -> u64 {
+        mappings.joined.remove(part, &mut self.0.joined)
+    }
 }
 
 impl Drop for RemovedMappings {
     fn drop(&mut self) {
-        for mapping in self.0 .0.values() {
+        for mapping in self.0.single.values() {
             mapping.locked.settle();
+        }
+        for payer in self.0.joined.payers() {
+            payer.settle();
         }
     }
 }

@@ -4,8 +4,9 @@
 //!
 //! Calls come from `uapi` ([`map`](Container::map), [`unmap`], [`vaddr`], [`apply`] for policies,
 //! [`page_state`], [`dirty`] tracking, [`query`], [`mod@stats`]), from VFIO ([`attach`],
-//! [`registry`], [`close`]) and from the worker ([`worker`], [`repair`]). They share [`mapping`],
-//! [`claims`], [`populate`] (pin and map), [`batch`] and [`release`] (unmap and unpin).
+//! [`registry`], [`close`]) and from the worker ([`worker`], [`repair`]). [`join_map`] and
+//! [`join_unmap`] are for pieces of [`joined`] mappings. They share [`mapping`], [`claims`],
+//! [`populate`] (pin and map), [`batch`] and [`release`] (unmap and unpin).
 
 mod apply;
 mod attach;
@@ -16,18 +17,25 @@ mod change;
 mod claiming;
 mod claims;
 mod close;
+mod crossing;
 mod devices;
 mod dirty;
 mod dma_rw;
 mod emulated;
 mod in_force;
+mod join_map;
+mod join_unmap;
+mod joined;
 mod last_domain;
 mod late_attach;
 mod map;
+mod map_request;
 mod mapping;
 mod number;
 mod page_state;
 mod page_state_quick;
+mod payers;
+mod pieces;
 mod pin_pages;
 mod pins;
 mod populate;
@@ -50,19 +58,19 @@ pub(crate) use self::change::{
     PageState,
     StateChange, //
 };
+pub(crate) use self::crossing::Crossing;
 pub(crate) use self::devices::Device;
 pub(crate) use self::dirty::{
     Answer,
     Missing, //
 };
-pub(crate) use self::map::MapRequest;
+pub(crate) use self::map_request::MapRequest;
 pub(crate) use self::query::{
     QueryOptions,
     Run,
     Wanted, //
 };
 pub(crate) use self::stats::stats;
-pub(crate) use self::unmap::Crossing;
 pub(crate) use self::worker::init;
 
 use core::sync::atomic::AtomicU32;
@@ -87,6 +95,7 @@ use self::{
         RemovedMappings, //
     },
     number::Number,
+    payers::Payers,
     pins::Emulated,
     tracking::Tracking, //
 };
@@ -137,6 +146,18 @@ impl Kind {
     }
 }
 
+/// Settings that a container keeps.
+pub(crate) struct Settings {
+    /// See [`Container::kind`].
+    pub(crate) kind: Kind,
+    /// See [`Container::joins`].
+    pub(crate) joins: bool,
+    /// Limit of mappings that are not joined.
+    pub(crate) entry_limit: u32,
+    /// Limit of joined mappings.
+    pub(crate) joined_entry_limit: u32,
+}
+
 /// A container.
 #[pin_data]
 pub(crate) struct Container {
@@ -144,6 +165,8 @@ pub(crate) struct Container {
     pub(crate) number: Number,
     /// Its VFIO IOMMU type.
     pub(crate) kind: Kind,
+    /// Join all mappings that can be joined, whether they ask for it or not.
+    pub(crate) joins: bool,
     /// A pending [`crate::rmp::Recheck`] that the worker could not do because the state was locked.
     pub(crate) recheck: AtomicU32,
     /// Buffers for a call that pins; `None` while a call uses them.
@@ -199,6 +222,10 @@ pub(crate) struct State {
     pub(crate) event: Option<Event>,
     /// Number of further mappings that are allowed (`dma_entry_limit`).
     pub(crate) avail: u32,
+    /// Limit of joined mappings.
+    joined_limit: u32,
+    /// Processes that are charged for joined mappings.
+    payers: Payers,
     /// Number of pages of stateful mappings.
     pub(crate) stateful: u64,
     /// Number of shared pages of stateful mappings.
@@ -250,9 +277,9 @@ fn open(state: StateGuard<'_>) -> Result<StateGuard<'_>> {
 }
 
 impl Container {
-    /// A container without groups, with at most `limit` mappings. Fails with `ENOMEM`, and `ENOSPC`
+    /// A container without groups. Fails with `ENOMEM`, and `ENOSPC`
     /// as [`Number::new`].
-    pub(crate) fn new(kind: Kind, limit: u32) -> Result<Arc<Self>> {
+    pub(crate) fn new(settings: Settings) -> Result<Arc<Self>> {
         let number = Number::new()?;
         let state = State {
             closed: false,
@@ -269,7 +296,9 @@ impl Container {
             follower: Follower::new(number.get())?,
             repaired: 0,
             event: None,
-            avail: limit,
+            avail: settings.entry_limit,
+            joined_limit: settings.joined_entry_limit,
+            payers: Payers::new(),
             stateful: 0,
             shared: 0,
             scratch: Scratch {
@@ -282,7 +311,8 @@ impl Container {
         Arc::pin_init(
             pin_init!(Self {
                 number,
-                kind,
+                kind: settings.kind,
+                joins: settings.joins,
                 recheck: AtomicU32::new(0),
                 call_scratch <- new_mutex!(Some(call_scratch), "vfio_pgsize::Container::call_scratch"),
                 devices <- Devices::new(),
@@ -290,6 +320,11 @@ impl Container {
             }),
             GFP_KERNEL_ACCOUNT,
         )
+    }
+
+    /// Whether it can have joined mappings.
+    fn may_join(&self) -> bool {
+        self.joins || self.kind == Kind::Pgsize
     }
 
     /// Locks the state, for an ioctl. Sleeps. Fails with `EINVAL` if the container is closed, as

@@ -30,7 +30,8 @@ use crate::{
     pgtable::{
         first_piece,
         IovaRange,
-        PageSize, //
+        PageSize,
+        PageSizes, //
     },
     sys::{
         num::to_u64,
@@ -327,7 +328,7 @@ impl State {
     /// Makes all pages of `range` private. Fails as [`State::split_boundaries`]; nothing has
     /// changed then.
     fn make_private(&mut self, mapping: &Mapping, range: IovaRange) -> Result {
-        self.split_boundaries(range)?;
+        self.split_boundaries(range, PageSizes::ALL)?;
         self.clear(mapping, range);
         Ok(())
     }

@@ -52,19 +52,27 @@ pub(super) struct Quick<'q, 'b> {
     layout: Option<Layout>,
     /// The policy at the last change.
     segment: Option<Segment>,
-    /// Pages to share, pinned before the lock was taken.
-    pins: &'q mut EarlyPins<'b>,
+    /// Pages to map, pinned before the lock was taken. `None`: nothing can be mapped.
+    pins: Option<&'q mut EarlyPins<'b>>,
 }
 
 impl<'q, 'b> Quick<'q, 'b> {
     /// Shares the pages of `pins`, in their order.
     pub(super) fn new(pins: &'q mut EarlyPins<'b>) -> Self {
         Self {
+            pins: Some(pins),
+            ..Self::without_pins()
+        }
+    }
+
+    /// Can only unmap.
+    pub(super) fn without_pins() -> Self {
+        Self {
             filled: None,
             taken: None,
             layout: None,
             segment: None,
-            pins,
+            pins: None,
         }
     }
 
@@ -98,7 +106,7 @@ fn add(place: &mut Option<IovaRange>, range: IovaRange) {
 }
 
 /// Whether `range` is within one level-0 table.
-fn is_small(range: IovaRange) -> bool {
+pub(super) fn is_small(range: IovaRange) -> bool {
     QUICK && IovaRange::block(range.start(), PageSize::SIZE_2M).covers(range)
 }
 
@@ -130,30 +138,42 @@ impl State {
         range: IovaRange,
         quick: &mut Quick<'_, '_>,
     ) -> bool {
+        let Some(whole) = self.fill_quickly(mapping, range, quick) else {
+            return false;
+        };
+
+        self.shared = self.shared.saturating_add(range.pages());
+        if whole {
+            self.try_merge_block(mapping.range, range.start());
+        }
+        true
+    }
+
+    /// Maps the next pages that are pinned at `range`, of `mapping`, in which nothing is mapped, if
+    /// that can be done quickly. Returns whether the 2M block around it may be whole now; `None`: it
+    /// did nothing.
+    pub(super) fn fill_quickly(
+        &mut self,
+        mapping: &Mapping,
+        range: IovaRange,
+        quick: &mut Quick<'_, '_>,
+    ) -> Option<bool> {
         let pages = range.pages();
 
         if !is_small(range) || !quick.suits(range, &self.policy) {
-            return false;
+            return None;
         }
-        let filled = quick.table(&self.domains).and_then(|table| {
-            let frames = quick.pins.next(pages)?;
-            table.fill(range, mapping.access, frames)
-        });
-        let Some(whole) = filled else {
-            return false;
-        };
-        quick.pins.keep(pages);
+        let table = quick.table(&self.domains)?;
+        let pins = quick.pins.as_mut()?;
+        let whole = table.fill(range, mapping.access, pins.next(pages)?)?;
+        pins.keep(pages);
         // All of a block that is followed is mapped, or is lost and has no table: nothing comes twice.
         let followed = |domain: &Domain| domain.watches().first_in(range).is_some();
         if cfg!(VFIO_PGSIZE_TEST) && self.domains.iter().any(followed) {
             kernel::warn_on!(true);
         }
-        self.shared = self.shared.saturating_add(pages);
         add(&mut quick.filled, range);
-        if whole {
-            self.try_merge_block(mapping.range, range.start());
-        }
-        true
+        Some(whole)
     }
 
     /// Unmaps `range`, of `mapping`, if that can be done quickly. Returns whether it did. The pages
@@ -229,6 +249,8 @@ impl State {
         }
         found.clear();
         mapping.locked.release(pages);
-        self.shared = self.shared.saturating_sub(pages);
+        if mapping.stateful {
+            self.shared = self.shared.saturating_sub(pages);
+        }
     }
 }

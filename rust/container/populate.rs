@@ -55,8 +55,13 @@ impl State {
 
     /// The mapping that contains `range`, if it is `mapping` or a part of it.
     pub(super) fn same(&self, mapping: &Mapping, range: IovaRange) -> Option<&Mapping> {
-        let is_same =
-            |now: &&Mapping| now.range.covers(range) && Arc::ptr_eq(&now.locked, &mapping.locked);
+        let claim = |mapping: &Mapping| mapping.in_progress.map(|in_progress| in_progress.claim);
+        // Pieces of one process share one `Locked`.
+        let is_same = |now: &&Mapping| {
+            now.range.covers(range)
+                && Arc::ptr_eq(&now.locked, &mapping.locked)
+                && (mapping.in_progress.is_none() || claim(now) == claim(mapping))
+        };
 
         self.mappings.at(range.start()).filter(is_same)
     }

@@ -34,8 +34,16 @@ use crate::{
 };
 
 impl State {
+    /// Updates the counters after `mapping` was removed and nothing of it is mapped.
+    pub(super) fn forget(&mut self, mapping: &Mapping) {
+        self.forget_state(mapping);
+        if !mapping.joins() {
+            self.avail = self.avail.saturating_add(1);
+        }
+    }
+
     /// Frees empty tables of a stateful mapping that is gone, and updates its count of pages.
-    pub(super) fn forget_state(&mut self, mapping: &Mapping) {
+    fn forget_state(&mut self, mapping: &Mapping) {
         if !mapping.stateful {
             return;
         }

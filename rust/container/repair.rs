@@ -31,7 +31,10 @@ impl State {
     pub(crate) fn repair(&mut self) -> Result {
         let mut well = true;
         let mappings = &self.mappings;
-        let access_of = |range| mappings.first_in(range).map(|mapping| mapping.access);
+        let access_of = |range| {
+            let mapping = mappings.overlapping(range).next()?;
+            Some(mapping.access)
+        };
 
         for domain in self.domains.iter_mut() {
             well &= domain.repair(access_of);

@@ -28,6 +28,8 @@ pub(crate) fn stats(state: &State) -> bindings::vfio_pgsize_stats {
         missed: missed(),
         shared: state.shared.wrapping_mul(PAGE_BYTES),
         stateful: state.stateful.wrapping_mul(PAGE_BYTES),
+        joined: state.mappings.joined.pages().wrapping_mul(PAGE_BYTES),
+        joined_entries: state.mappings.joined.count().into(),
         ..Default::default()
     }
 }

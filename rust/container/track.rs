@@ -5,7 +5,6 @@
 use kernel::prelude::*;
 
 use super::{
-    mapping::Mapping,
     tracking::Tracking,
     written::Written,
     Container,
@@ -135,7 +134,7 @@ impl State {
             let mappings = self.mappings.overlapping(IovaRange::ALL);
 
             domain.flushed(|gather| {
-                for mapped in mappings.filter_map(Mapping::mapped) {
+                for mapped in mappings.filter_map(|mapping| mapping.mapped()) {
                     domain.dirty(mapped, Reading::Take, gather, |_| {});
                 }
             });

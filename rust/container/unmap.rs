@@ -5,6 +5,7 @@
 use kernel::prelude::*;
 
 use super::{
+    crossing::Crossing,
     is_complete,
     mapping::{
         Mapping,
@@ -14,33 +15,35 @@ use super::{
     State, //
 };
 use crate::{
-    pgtable::IovaRange,
+    pgtable::{
+        IovaRange,
+        PageSize,
+        PageSizes, //
+    },
     sys::testing::{
         step,
         Step, //
     }, //
 };
 
-/// What an unmap does to a mapping that crosses an end of its range.
-#[derive(Clone, Copy)]
-pub(crate) enum Crossing {
-    /// The unmap fails with `EINVAL`.
-    Refuse,
-    /// It splits the mapping. The part outside stays.
-    Split,
-    /// It unmaps the whole mapping if that begins in the range. If it begins before the range, the
-    /// unmap succeeds and unmaps nothing at all.
-    Whole,
-}
+/// Sizes of the leaves that remain of a split leaf of a joined mapping: below 2M only 4K, since its
+/// neighbours follow, and 4K leaves are unmapped the quick way.
+const PIECE_SIZES: PageSizes =
+    PageSizes::from_bits(!PageSize::SIZE_2M.mask()).union(PageSizes::ONLY_4K);
 
 impl Container {
     /// Unmaps what is mapped in `range`, after other calls in the range have ended.
     ///
     /// Sleeps. Fails as [`State::unmap`] and [`Container::when_unpinned`].
     pub(crate) fn unmap(&self, range: IovaRange, crossing: Crossing) -> Result<u64> {
-        // A mapping that is unmapped whole may end beyond the range. No page is pinned and none is
-        // populated there: emulated devices pin nothing in such a container, and calls claim parts of
-        // complete mappings only if their pages have a state.
+        if self.may_join() {
+            if let Some(bytes) = self.unmap_quickly(range, crossing)? {
+                return Ok(bytes);
+            }
+        }
+        // What is unmapped whole may end beyond the range. No page is pinned and none is populated
+        // there: emulated devices pin nothing in such a container, and calls claim parts of complete
+        // mappings only if their pages have a state.
         let check = |state: &State| state.check_unmap(range, crossing);
         let (bytes, gone) = self.when_unpinned(range, check, |state| {
             let bytes = state.unmap(range, crossing)?;
@@ -48,6 +51,9 @@ impl Container {
         })?;
 
         drop(gone);
+        if self.may_join() {
+            self.settle_payers();
+        }
         Ok(bytes)
     }
 }
@@ -60,12 +66,19 @@ impl State {
     /// cannot be split, with `ENOSPC` if there are too many mappings, and as
     /// [`State::split_boundaries`]. Nothing is unmapped then.
     pub(crate) fn unmap(&mut self, range: IovaRange, crossing: Crossing) -> Result<u64> {
+        let mut range = range;
+
         self.check_unmap(range, crossing)?;
-        match crossing {
-            Crossing::Split if self.mappings.crosses_end_of(range) => self.unmap_parts(range),
-            Crossing::Whole if self.begins_before(range) => Ok(0),
-            _ => Ok(self.unmap_in(range, is_complete)),
+        if self.mappings.crosses_end_of(range) {
+            match crossing {
+                Crossing::Split => return self.unmap_parts(range),
+                Crossing::Whole if self.mappings.go_on_at(range.start()) => return Ok(0),
+                Crossing::Whole => range = self.mappings.to_end_of_last(range),
+                Crossing::Refuse => {}
+            }
         }
+        self.split_for_unmap(range)?;
+        Ok(self.unmap_in(range, is_complete))
     }
 
     /// Fails with `EINVAL` if a mapping crosses an end of `range`, and `crossing` refuses that or the
@@ -81,14 +94,6 @@ impl State {
             return Err(EINVAL);
         }
         Ok(())
-    }
-
-    /// Whether a mapping at the start of `range` begins before it.
-    pub(super) fn begins_before(&self, range: IovaRange) -> bool {
-        let begins_before =
-            |mapping: &Mapping| is_complete(mapping) && mapping.range.start() < range.start();
-
-        self.mappings.at(range.start()).is_some_and(begins_before)
     }
 
     /// Unmaps all mappings, including those in progress, whose calls then fail.
@@ -114,12 +119,26 @@ impl State {
             if let Some(mapped) = mapping.mapped() {
                 self.clear(&mapping, mapped);
             }
-            self.forget_state(&mapping);
+            self.forget(&mapping);
             self.forget_pins(mapping.range);
             bytes = bytes.wrapping_add(mapping.range.bytes().unwrap_or(0));
-            self.avail = self.avail.saturating_add(1);
         }
-        bytes
+        bytes.wrapping_add(self.unmap_joined(range))
+    }
+
+    /// Splits leaves that cross an end of `range`: those of joined mappings, and of mappings that cross
+    /// it, too.
+    ///
+    /// Fails as [`State::split_boundaries`].
+    pub(super) fn split_for_unmap(&mut self, range: IovaRange) -> Result {
+        if self.mappings.crosses_end_of(range) {
+            self.split_boundaries(range, PageSizes::ALL)
+        } else if self.mappings.joined.count() != 0 {
+            // Leaves may cross the ends of pieces.
+            self.split_boundaries(range, PIECE_SIZES)
+        } else {
+            Ok(())
+        }
     }
 
     /// As [`Self::unmap`], where mappings cross an end of the range.
@@ -134,7 +153,7 @@ impl State {
         }
         let reservations = [NodeReservation::new()?, NodeReservation::new()?];
 
-        self.split_boundaries(range)?;
+        self.split_for_unmap(range)?;
         // Nothing fails from here on: mappings end where the range does, and then are unmapped.
         let mut cuts = 0u32;
         for (at, reservation) in [Some(range.start()), range.last().next()]

@@ -59,8 +59,7 @@ impl Locked {
         let locked = Self {
             mm: mm.into(),
             task: current.group_leader().into(),
-            // SAFETY: `capable` may be called in process context.
-            unlimited: unsafe { bindings::capable(bindings::CAP_IPC_LOCK as i32) },
+            unlimited: has_no_limit(),
             pages: AtomicU64::new(0),
             spare: AtomicU64::new(0),
         };
@@ -80,6 +79,11 @@ impl Locked {
     /// The process, unless it has exited.
     pub(super) fn process(&self) -> Option<ARef<MmWithUser>> {
         self.mm.mmget_not_zero()
+    }
+
+    /// Whether the current process is charged, and has CAP_IPC_LOCK or not as then.
+    pub(crate) fn pays_for_current(&self) -> bool {
+        self.is_of_current() && self.unlimited == has_no_limit()
     }
 
     /// Charges `pages`. Uses spare pages first.
@@ -174,6 +178,12 @@ impl Locked {
             )
         })
     }
+}
+
+/// Whether the current process has CAP_IPC_LOCK.
+fn has_no_limit() -> bool {
+    // SAFETY: `capable` may be called in process context.
+    unsafe { bindings::capable(bindings::CAP_IPC_LOCK as i32) }
 }
 
 impl Drop for Locked {

@@ -17,7 +17,8 @@ use crate::{
         ContigRun,
         Iova,
         IovaRange,
-        PageSize, //
+        PageSize,
+        PageSizes, //
     },
     policy::{
         Policy,
@@ -27,19 +28,20 @@ use crate::{
 };
 
 impl Domain {
-    /// Splits the leaf and the watch that cross `at`. The new leaves have sizes of `policy`.
+    /// Splits the leaf and the watch that cross `at`. The new leaves have sizes of `policy` and of
+    /// `sizes`; 4K is always among them.
     ///
     /// Returns `false` if the hook has unmapped the leaf at `at`: repair it and try again. Sleeps.
     /// Fails with `ENOMEM`, and with `EOPNOTSUPP` if the page table cannot be edited; nothing has
     /// changed then.
-    pub(crate) fn split_at(&mut self, at: Iova, policy: &Policy) -> Result<bool> {
+    pub(crate) fn split_at(&mut self, at: Iova, policy: &Policy, sizes: PageSizes) -> Result<bool> {
         let table = self.table().ok_or_else(unsupported)?;
         let page = IovaRange::block(at, PageSize::SIZE_4K);
 
         if self.watches().first_in(page).is_some() {
             return self.split_followed_at(at);
         }
-        let sizes = |iova| self.usable(policy.at(iova).rule.sizes);
+        let sizes = |iova| self.usable(policy.at(iova).rule.sizes.intersect(sizes));
         let left = at.before().map_or(sizes(at), sizes);
         table.edit(|editor| editor.split_boundary(at, left, sizes(at)))?;
         Ok(true)

@@ -27,6 +27,16 @@ static unsigned int dma_entry_limit = U16_MAX;
 module_param(dma_entry_limit, uint, 0644);
 MODULE_PARM_DESC(dma_entry_limit, "Mappings that a container can have (default: 65535)");
 
+static bool join_mappings;
+module_param(join_mappings, bool, 0644);
+MODULE_PARM_DESC(join_mappings,
+		 "Join mappings of up to 32M in containers of type1v2 (default: N)");
+
+static unsigned int joined_entry_limit = U16_MAX;
+module_param(joined_entry_limit, uint, 0644);
+MODULE_PARM_DESC(joined_entry_limit,
+		 "Joined mappings that a container can have (default: 65535)");
+
 static int set_reserve_tables(const char *text, const struct kernel_param *param)
 {
 	return param_set_uint_minmax(text, param, 0, PGSIZE_RESERVE_MAX);
@@ -61,6 +71,16 @@ bool pgsize_allow_unsafe_interrupts(void)
 unsigned int pgsize_dma_entry_limit(void)
 {
 	return READ_ONCE(dma_entry_limit);
+}
+
+bool pgsize_join_mappings(void)
+{
+	return READ_ONCE(join_mappings);
+}
+
+unsigned int pgsize_joined_entry_limit(void)
+{
+	return READ_ONCE(joined_entry_limit);
 }
 
 unsigned int pgsize_reserve_tables(void)

@@ -9,6 +9,8 @@ bool pgsize_serve_type1(void);
 bool pgsize_serve_type1v2(void);
 bool pgsize_allow_unsafe_interrupts(void);
 unsigned int pgsize_dma_entry_limit(void);
+bool pgsize_join_mappings(void);
+unsigned int pgsize_joined_entry_limit(void);
 
 /* Maximum of reserve_tables (4 MiB); loading fails above it. */
 #define PGSIZE_RESERVE_MAX	1024

@@ -108,7 +108,7 @@ pub(super) fn get_info(container: &Container, user: UserPtr) -> Result {
         return Err(EINVAL);
     }
     let state = container.lock()?;
-    let chain = capabilities(&state)?;
+    let chain = capabilities(&state, container.joins)?;
     let needed = WHOLE.saturating_add(chain.bytes.len());
     let mut info = bindings::vfio_iommu_type1_info {
         argsz,
@@ -130,7 +130,7 @@ pub(super) fn get_info(container: &Container, user: UserPtr) -> Result {
 }
 
 /// The capabilities of type1 that apply, and the policy.
-fn capabilities(state: &State) -> Result<Chain> {
+fn capabilities(state: &State, joins: bool) -> Result<Chain> {
     let mut chain = Chain::new();
     let header = |id: u32| -> Result<_> {
         Ok(bindings::vfio_info_cap_header {
@@ -153,7 +153,10 @@ fn capabilities(state: &State) -> Result<Chain> {
     ])?;
     let avail = AvailCap {
         header: header(bindings::VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL)?,
-        avail: state.avail,
+        avail: match joins {
+            true => state.avail_if_joined(),
+            false => state.avail,
+        },
     };
     chain.add(&[avail.as_bytes()])?;
     if !windows.is_empty() {

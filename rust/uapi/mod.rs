@@ -119,14 +119,18 @@ fn map_dma(container: &Container, user: UserPtr) -> Result {
     let stateful = request.flags & bindings::VFIO_PGSIZE_MAP_STATEFUL != 0;
     let shared = request.flags & bindings::VFIO_PGSIZE_MAP_SHARED != 0;
     let moves = request.flags & bindings::VFIO_DMA_MAP_FLAG_VADDR != 0;
+    let joined = request.flags & bindings::VFIO_PGSIZE_MAP_JOINED != 0;
     let mut known = bindings::VFIO_DMA_MAP_FLAG_READ
         | bindings::VFIO_DMA_MAP_FLAG_WRITE
         | bindings::VFIO_DMA_MAP_FLAG_VADDR;
 
     if container.kind == Kind::Pgsize {
-        known |= bindings::VFIO_PGSIZE_MAP_STATEFUL | bindings::VFIO_PGSIZE_MAP_SHARED;
+        known |= bindings::VFIO_PGSIZE_MAP_STATEFUL
+            | bindings::VFIO_PGSIZE_MAP_SHARED
+            | bindings::VFIO_PGSIZE_MAP_JOINED;
     }
-    if request.flags & !known != 0 || shared && !stateful || stateful && moves {
+    let has_wrong_flags = shared && !stateful || stateful && (joined || moves) || joined && moves;
+    if request.flags & !known != 0 || has_wrong_flags {
         return Err(EINVAL);
     }
     // As type1, check for overflow before alignment.
@@ -148,6 +152,7 @@ fn map_dma(container: &Container, user: UserPtr) -> Result {
         access,
         stateful,
         shared: shared || !stateful,
+        joined: joined || container.joins,
     };
 
     container.map(&request)
@@ -354,6 +359,6 @@ kernel::static_assert!(size_of::<bindings::vfio_pgsize_query>() == 40);
 
 kernel::static_assert!(size_of::<bindings::vfio_pgsize_run>() == 32);
 
-kernel::static_assert!(size_of::<bindings::vfio_pgsize_stats>() == 72);
+kernel::static_assert!(size_of::<bindings::vfio_pgsize_stats>() == 88);
 
 kernel::static_assert!(size_of::<bindings::vfio_pgsize_event>() == 16);

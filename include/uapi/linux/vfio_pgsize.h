@@ -279,8 +279,11 @@ struct vfio_pgsize_query {
  *	VFIO_PGSIZE_QUERY_MISMATCH or after a missed call
  * @shared: shared bytes of mappings with VFIO_PGSIZE_MAP_STATEFUL
  * @stateful: all bytes of such mappings
+ * @joined: mapped bytes of joined mappings (VFIO_PGSIZE_MAP_JOINED, or the module
+ *	parameter join_mappings)
+ * @joined_entries: number of joined mappings
  *
- * All except @missed, @shared and @stateful count from VFIO_SET_IOMMU. For a
+ * All except @missed and those from @shared on count from VFIO_SET_IOMMU. For a
  * notification of @fallbacks, @missed and @mismatches see VFIO_PGSIZE_SET_EVENT.
  *
  * Return: 0, or -EINVAL: bad @argsz or flag; -EFAULT: @arg is not accessible.
@@ -296,6 +299,8 @@ struct vfio_pgsize_stats {
 	__aligned_u64 mismatches;
 	__aligned_u64 shared;
 	__aligned_u64 stateful;
+	__aligned_u64 joined;
+	__aligned_u64 joined_entries;
 };
 
 #define VFIO_PGSIZE_GET_STATS	_IO(VFIO_TYPE, VFIO_BASE + 103)
@@ -359,6 +364,25 @@ struct vfio_pgsize_event {
  * have no state.
  */
 #define VFIO_PGSIZE_MAP_SHARED		(1 << 17)
+
+/**
+ * VFIO_PGSIZE_MAP_JOINED - flag of VFIO_IOMMU_MAP_DMA: join this mapping with others
+ *
+ * For VMMs that map memory in many small pieces. All pieces in one aligned 1G of IOVAs
+ * become one mapping if they have this flag, the same process and access, and the
+ * same difference between IOVA and @vaddr. They need not be adjacent. A joined
+ * mapping counts against the module parameter joined_entry_limit, not against
+ * dma_entry_limit. When all pages of an aligned 2M are mapped, and contiguous in
+ * memory, their leaves are merged while devices use them.
+ *
+ * A piece of more than 32M, one that crosses a multiple of 1G, and device
+ * registers are mapped as without the flag, and so is a piece that would exceed
+ * joined_entry_limit.
+ *
+ * -EINVAL with VFIO_PGSIZE_MAP_STATEFUL, and in containers of VFIO_TYPE1_IOMMU and
+ * VFIO_TYPE1v2_IOMMU, where the module parameter join_mappings joins all pieces.
+ */
+#define VFIO_PGSIZE_MAP_JOINED		(1 << 18)
 
 /**
  * struct vfio_pgsize_state - one change of VFIO_PGSIZE_SET_STATE

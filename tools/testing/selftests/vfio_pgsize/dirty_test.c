@@ -29,6 +29,7 @@ FIXTURE_VARIANT(dirty) {
 	uint64_t size;
 	uint64_t sizes;
 	unsigned long type;
+	bool joined;	/* all mappings are pieces of joined ones */
 };
 
 FIXTURE_VARIANT_ADD(dirty, leaf_4k) {
@@ -48,6 +49,11 @@ FIXTURE_VARIANT_ADD(dirty, leaf_1g) {
 	.backing = HUGETLB_1G, .size = GIB(1), .sizes = ANY_SIZE, .type = VFIO_TYPE1v2_IOMMU
 };
 
+FIXTURE_VARIANT_ADD(dirty, joined) {
+	.backing = HUGETLB_2M, .size = MIB(8), .sizes = ANY_SIZE, .type = VFIO_TYPE1v2_IOMMU,
+	.joined = true
+};
+
 FIXTURE_VARIANT_ADD(dirty, mixed) {
 	.backing = MIXED, .size = MIB(16), .sizes = UPTO_2M, .type = VFIO_PGSIZE_IOMMU
 };
@@ -59,7 +65,8 @@ static bool is_ours(const FIXTURE_VARIANT(dirty) *variant)
 
 FIXTURE_SETUP(dirty)
 {
-	ASSERT_SOUND(module_require("serve_type1v2=1"));
+	ASSERT_SOUND(module_require(variant->joined ? "serve_type1v2=1 join_mappings=1" :
+						      "serve_type1v2=1"));
 	ASSERT_SOUND(memory_alloc(&self->memory, variant->backing, variant->size));
 	self->last = variant->size / PAGE - 1;
 	ASSERT_SOUND(vmm_open(&self->vmm, variant->type, 1));

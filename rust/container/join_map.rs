@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Maps pieces of joined mappings: a few pages the quick way; any other piece is a mapping until it
+//! is complete, and is joined then.
+
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
+
+use super::{
+    joined::{
+        JoinedReservation,
+        Part, //
+    },
+    map_request::MapRequest,
+    mapping::Mapping,
+    page_state_quick::{
+        is_small,
+        Quick, //
+    },
+    payers::Payers,
+    pieces,
+    Container,
+    State, //
+};
+use crate::{
+    mm::{
+        EarlyPins,
+        Locked,
+        Plain, //
+    },
+    pgtable::{
+        Iova,
+        IovaRange, //
+    }, //
+};
+
+/// Pieces that one more joined mapping has room for.
+const PIECES: u64 = pieces::PAGES as u64;
+
+/// Maximum that `VFIO_IOMMU_GET_INFO` reports: a program may take it for a signed number.
+const MOST_AVAIL: u64 = 0x7fff_ffff;
+
+impl Container {
+    /// Maps a piece if that can be done quickly. Returns whether it did.
+    ///
+    /// Sleeps. Fails with `EEXIST`, and as [`Container::lock`].
+    pub(super) fn map_quickly(&self, request: &MapRequest) -> Result<bool> {
+        let range = request.range;
+        if !is_small(range) {
+            return Ok(false);
+        }
+        let state = self.lock()?;
+        state.check_free(range)?;
+        let Some(piece) = state.piece_with_room(request) else {
+            return Ok(false);
+        };
+        drop(state);
+        // Takes mmap_lock.
+        piece.locked.reserve(range.pages());
+
+        let mapped = self.with_call_scratch(|scratch| {
+            let mut pins =
+                EarlyPins::new(&mut scratch.pins.pages, &piece.locked, piece.access.write);
+            pins.charge(range.pages());
+            if !pins.pin(piece.memory, range.pages(), &mut Plain::default()) {
+                return Ok(false);
+            }
+            let mut state = self.lock()?;
+
+            // Other calls may have changed it meanwhile.
+            state.check_free(range)?;
+            let is_same = |now: Part| Arc::ptr_eq(&now.locked, &piece.locked);
+            let mapped = state.piece_with_room(request).is_some_and(is_same)
+                && state.map_piece_quickly(&piece, &mut pins);
+            Ok(mapped)
+        });
+        if mapped != Ok(true) {
+            piece.locked.settle();
+        }
+        mapped
+    }
+
+    /// Who is charged for pieces of the current process: `new`, unless it has mapped pieces before.
+    ///
+    /// Fails with `ENOMEM`, and as [`Container::lock`].
+    pub(super) fn payer(&self, new: Arc<Locked>) -> Result<Arc<Locked>> {
+        let mut idle = Payers::new();
+        let payer = {
+            let mut state = self.lock()?;
+            let State {
+                payers, mappings, ..
+            } = &mut *state;
+            payers.current_or(new, |locked| mappings.joined.has_payer(locked), &mut idle)
+        };
+
+        drop(idle);
+        payer
+    }
+}
+
+impl State {
+    /// Number of further mappings that are allowed, if all of them can be joined.
+    pub(crate) fn avail_if_joined(&self) -> u32 {
+        let left = self
+            .joined_limit
+            .saturating_sub(self.mappings.joined.count());
+        let pieces = u64::from(left).saturating_mul(PIECES);
+        let all = pieces.saturating_add(u64::from(self.avail));
+
+        u32::try_from(all.min(MOST_AVAIL)).unwrap_or(u32::MAX)
+    }
+
+    /// Fails with `EEXIST` if something in `range` is mapped.
+    fn check_free(&self, range: IovaRange) -> Result {
+        if self.mappings.any_in(range) {
+            return Err(EEXIST);
+        }
+        Ok(())
+    }
+
+    /// The piece of a request, if there is a joined mapping with room for it.
+    fn piece_with_room(&self, request: &MapRequest) -> Option<Part> {
+        let piece = request.piece(self.payers.current()?);
+
+        (self.windows.admit(piece.range) && self.mappings.joined.have_room(&piece)).then_some(piece)
+    }
+
+    /// Maps `piece`, for which there is room, and whose pages are pinned. Returns whether it did.
+    fn map_piece_quickly(&mut self, piece: &Part, pins: &mut EarlyPins<'_>) -> bool {
+        let range = piece.range;
+        if self.claims.any_in(range) {
+            return false;
+        }
+        let mut quick = Quick::new(pins);
+        let mapping = Mapping::from(piece.clone());
+        let filled = self.fill_quickly(&mapping, range, &mut quick);
+
+        self.flush_quick(&mapping, &mut quick);
+        let Some(may_be_whole) = filled else {
+            return false;
+        };
+        // There is room.
+        let added = self.mappings.joined.add(piece, None, u32::MAX);
+        if kernel::warn_on!(!added) {
+            self.clear(&mapping, range);
+            return false;
+        }
+        if may_be_whole {
+            self.merge_joined_block(range.start());
+        }
+        true
+    }
+
+    /// Makes the mapping at `range`, which is complete, a piece of a joined mapping if possible.
+    /// Returns whether it did.
+    pub(super) fn join_mapping(
+        &mut self,
+        range: IovaRange,
+        reservation: Option<JoinedReservation>,
+    ) -> bool {
+        let mapping = self.mappings.at(range.start());
+        let Some(mapping) = mapping.filter(|mapping| !mapping.mixed) else {
+            return false;
+        };
+        let piece = mapping.as_part();
+
+        if !self
+            .mappings
+            .joined
+            .add(&piece, reservation, self.joined_limit)
+        {
+            return false;
+        }
+        self.removed.take(&mut self.mappings, range);
+        self.merge_joined_block(range.start());
+        self.merge_joined_block(range.last());
+        true
+    }
+
+    /// Merges the 2M block that contains `at`, if all of it is mapped.
+    fn merge_joined_block(&mut self, at: Iova) {
+        if let Some(block) = self.mappings.joined.whole_block(at) {
+            self.try_merge_block(block, at);
+        }
+    }
+}

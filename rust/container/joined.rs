@@ -1,0 +1,441 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Joined mappings: one entry for all pieces of a process's memory within a gigabyte of IOVAs that are
+//! mapped alike.
+//!
+//! Pieces go into one entry if IOVA and memory are equally far from each other, devices may do the same
+//! with them, and the same process pays. What lies between them is not the entry's: others may be
+//! mapped there, other joined mappings, too.
+
+use kernel::{
+    prelude::*,
+    rbtree::{
+        RBTree,
+        RBTreeNodeReservation, //
+    },
+    sync::Arc, //
+};
+
+use super::pieces::{
+    Pages,
+    PieceReservation,
+    Pieces,
+    MOST, //
+};
+use crate::{
+    iommu::Access,
+    mm::{
+        Locked,
+        UserAddr, //
+    },
+    pgtable::{
+        Iova,
+        IovaRange,
+        PageSize,
+        PAGE_BYTES, //
+    }, //
+};
+
+/// What a joined mapping spans.
+const BLOCK: PageSize = PageSize::SIZE_1G;
+
+/// Joined mappings of one block, at most. Where more would be wanted IOVA and memory have little to do
+/// with each other, and there is nothing to be joined.
+const MOST_IN_BLOCK: usize = 8;
+
+/// Memory that is mapped alike, or to be: a piece, several of them, or what lies between them.
+#[derive(Clone)]
+pub(crate) struct Part {
+    /// The IOVA range.
+    pub(crate) range: IovaRange,
+    /// Where the process has the memory of `range.start()`.
+    pub(crate) memory: UserAddr,
+    /// DMA permissions.
+    pub(crate) access: Access,
+    /// Who pays.
+    pub(crate) locked: Arc<Locked>,
+}
+
+/// How what is joined is taken apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Grain {
+    /// As far as nothing else is mapped: there may be holes.
+    Spans,
+    /// As far as it is mapped.
+    Runs,
+    /// Piece by piece.
+    Pieces,
+}
+
+/// One entry.
+///
+/// # Invariants
+///
+/// `block` is an aligned block of [`BLOCK`].
+struct Joined {
+    block: IovaRange,
+    /// Where the process would have the memory of the block's start.
+    memory: UserAddr,
+    access: Access,
+    locked: Arc<Locked>,
+    pieces: Pieces,
+}
+
+impl Joined {
+    /// None yet, but for what is mapped like `piece`.
+    fn of(piece: &Part) -> Self {
+        let block = IovaRange::block(piece.range.start(), BLOCK);
+
+        Self {
+            block,
+            memory: memory_of_block(piece),
+            access: piece.access,
+            locked: piece.locked.clone(),
+            pieces: Pieces::new(),
+        }
+    }
+
+    /// Whether `piece` can be a part of it.
+    fn takes(&self, piece: &Part) -> bool {
+        self.block.covers(piece.range)
+            && self.memory == memory_of_block(piece)
+            && self.access == piece.access
+            && Arc::ptr_eq(&self.locked, &piece.locked)
+    }
+
+    /// The pages of `range` that are in the block.
+    fn pages_of(&self, range: IovaRange) -> Option<Pages> {
+        let here = self.block.intersect(range)?;
+        let page = |iova: Iova| (iova.above(self.block.start()) / PAGE_BYTES) as usize;
+
+        Some(Pages {
+            first: page(here.start()),
+            last: page(here.last()),
+        })
+    }
+
+    fn range_of(&self, pages: Pages) -> Option<IovaRange> {
+        let at = |page: usize| {
+            let bytes = (page as u64).wrapping_mul(PAGE_BYTES);
+            self.block.start().checked_add(bytes)
+        };
+
+        Some(
+            IovaRange::block(at(pages.first)?, PageSize::SIZE_4K)
+                .hull(IovaRange::block(at(pages.last)?, PageSize::SIZE_4K)),
+        )
+    }
+
+    /// The first address in `range` that is mapped.
+    fn next_mapped(&self, range: IovaRange) -> Option<Iova> {
+        let first = self.pieces.first_in(self.pages_of(range)?)?;
+        let page = self.range_of(Pages { first, last: first });
+
+        page.map(IovaRange::start)
+    }
+
+    /// How far it goes from `iova` on, which is mapped, if nobody else is in the way.
+    fn last_from(&self, iova: Iova, grain: Grain) -> Option<Iova> {
+        let first = self
+            .pages_of(IovaRange::block(iova, PageSize::SIZE_4K))?
+            .first;
+        let last = match grain {
+            Grain::Spans => return Some(self.block.last()),
+            Grain::Runs => self.pieces.last_mapped(first),
+            Grain::Pieces => self.pieces.last_of_piece(first),
+        };
+
+        self.range_of(Pages { first, last }).map(IovaRange::last)
+    }
+
+    fn part(&self, range: IovaRange) -> Part {
+        let pages = range.start().above(self.block.start()) / PAGE_BYTES;
+
+        Part {
+            range,
+            memory: self.memory.after(pages),
+            access: self.access,
+            locked: self.locked.clone(),
+        }
+    }
+}
+
+/// Where the process would have the memory of the start of the block that a piece lies in.
+fn memory_of_block(piece: &Part) -> UserAddr {
+    let start = piece.range.start();
+    let pages = start.above(start.align_down(BLOCK)) / PAGE_BYTES;
+
+    piece.memory.after(pages.wrapping_neg())
+}
+
+/// Whether a piece is joined with others. One that is larger, or lies in two blocks, is a mapping of its
+/// own: there cannot be many of them.
+pub(crate) fn can_be_joined(range: IovaRange) -> bool {
+    range.pages() <= MOST as u64 && IovaRange::block(range.start(), BLOCK).covers(range)
+}
+
+/// Room for one more joined mapping, and for a piece.
+pub(crate) struct JoinedReservation {
+    node: RBTreeNodeReservation<Key, Joined>,
+    pieces: PieceReservation,
+}
+
+impl JoinedReservation {
+    /// Fails with `ENOMEM`.
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self {
+            node: RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?,
+            pieces: PieceReservation::new()?,
+        })
+    }
+}
+
+/// The start of a block, and a number that no other entry has.
+type Key = (Iova, u64);
+
+/// The joined mappings of a container.
+///
+/// # Invariants
+///
+/// None is empty. No page is mapped by two of them. The key of each begins with its block's start.
+pub(crate) struct JoinedMappings {
+    tree: RBTree<Key, Joined>,
+    next: u64,
+    count: u32,
+    pages: u64,
+}
+
+impl JoinedMappings {
+    /// No joined mappings.
+    pub(crate) fn new() -> Self {
+        // INVARIANT: There is none.
+        Self {
+            tree: RBTree::new(),
+            next: 0,
+            count: 0,
+            pages: 0,
+        }
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// How many pages are mapped in all of them.
+    pub(crate) fn pages(&self) -> u64 {
+        self.pages
+    }
+
+    /// The entry whose key is `key` or the first behind it.
+    fn from(&self, key: Key) -> Option<(Key, &Joined)> {
+        // Copied out and looked up again: a cursor's borrow ends with the cursor.
+        let key = *self.tree.cursor_lower_bound(&key)?.current().0;
+
+        Some((key, self.tree.get(&key)?))
+    }
+
+    /// Those whose blocks overlap `range`, in rising order of these.
+    fn over(&self, range: IovaRange) -> impl Iterator<Item = (Key, &Joined)> {
+        let mut next = Some((range.start().align_down(BLOCK), 0));
+
+        core::iter::from_fn(move || {
+            let (key, joined) = self.from(next?)?;
+            next = key.1.checked_add(1).map(|number| (key.0, number));
+            (joined.block.start() <= range.last()).then_some((key, joined))
+        })
+    }
+
+    /// Whether anything in `range` is mapped.
+    pub(crate) fn any_in(&self, range: IovaRange) -> bool {
+        self.count != 0
+            && self
+                .over(range)
+                .any(|(_, joined)| joined.next_mapped(range).is_some())
+    }
+
+    /// Whether a piece lies in part in `range` and in part outside.
+    pub(crate) fn are_cut_by(&self, range: IovaRange) -> bool {
+        let is_cut = |(_, joined): (Key, &Joined)| {
+            let pages = joined.pages_of(range);
+            pages.is_some_and(|pages| joined.pieces.are_cut_by(pages))
+        };
+
+        self.count != 0 && self.over(range).any(is_cut)
+    }
+
+    /// Whether a piece begins before `iova` and contains it.
+    pub(super) fn go_on_at(&self, iova: Iova) -> bool {
+        let page = IovaRange::block(iova, PageSize::SIZE_4K);
+        let goes_on = |(_, joined): (Key, &Joined)| {
+            let pages = joined.pages_of(page);
+            pages.is_some_and(|pages| joined.pieces.goes_on_at(pages.first))
+        };
+
+        self.over(page).any(goes_on)
+    }
+
+    /// The last address of the piece that contains `iova`.
+    pub(crate) fn last_of_piece(&self, iova: Iova) -> Option<Iova> {
+        let page = IovaRange::block(iova, PageSize::SIZE_4K);
+
+        self.over(page).find_map(|(_, joined)| {
+            let mapped = joined.next_mapped(page)?;
+            joined.last_from(mapped, Grain::Pieces)
+        })
+    }
+
+    /// Whether somebody pays for any of them.
+    pub(super) fn has_payer(&self, locked: &Arc<Locked>) -> bool {
+        self.tree
+            .values()
+            .any(|joined| Arc::ptr_eq(&joined.locked, locked))
+    }
+
+    /// The one that `piece` goes into.
+    fn of(&self, piece: &Part) -> Option<(Key, &Joined)> {
+        self.over(piece.range)
+            .find(|(_, joined)| joined.takes(piece))
+    }
+
+    /// Whether there is one for `piece`, or may be one, if there are to be `limit` at most.
+    pub(crate) fn take(&self, piece: &Part, limit: u32) -> bool {
+        self.of(piece).is_some()
+            || self.count < limit && self.over(piece.range).count() < MOST_IN_BLOCK
+    }
+
+    /// Whether there is one for `piece`, with room for it.
+    pub(crate) fn have_room(&self, piece: &Part) -> bool {
+        self.of(piece).is_some_and(|(_, joined)| {
+            let pages = joined.pages_of(piece.range);
+            pages.is_some_and(|pages| joined.pieces.has_room(pages))
+        })
+    }
+
+    /// Adds `piece`, where nothing is mapped, and which [can be](can_be_joined) joined. Says whether it
+    /// could: without room for a new entry there must be one [with room](Self::have_room).
+    pub(crate) fn add(
+        &mut self,
+        piece: &Part,
+        room: Option<JoinedReservation>,
+        limit: u32,
+    ) -> bool {
+        if !self.take(piece, limit) {
+            return false;
+        }
+        let (node, mut bits) =
+            room.map_or((None, None), |room| (Some(room.node), Some(room.pieces)));
+        let found = self.of(piece).map(|(key, _)| key);
+        let key = found.unwrap_or((piece.range.start().align_down(BLOCK), self.next));
+
+        if found.is_none() {
+            let Some(node) = node else {
+                return false;
+            };
+            // INVARIANT: It is not empty in a moment.
+            self.tree.insert(node.into_node(key, Joined::of(piece)));
+            self.next = self.next.wrapping_add(1);
+            self.count = self.count.saturating_add(1);
+        }
+        let Some(joined) = self.tree.get_mut(&key) else {
+            return false;
+        };
+        let Some(pages) = joined.pages_of(piece.range) else {
+            return false;
+        };
+        if let Some(bits) = &mut bits {
+            joined.pieces.make_room(pages, bits);
+        }
+        if !joined.pieces.has_room(pages) {
+            return false;
+        }
+        joined.pieces.add(pages);
+        self.pages = self.pages.saturating_add(piece.range.pages());
+        true
+    }
+
+    /// `range`, and what of joined mappings goes on at its ends.
+    pub(crate) fn around(&self, range: IovaRange) -> IovaRange {
+        if self.count == 0 {
+            return range;
+        }
+        let ends = [range.start(), range.last()].map(|end| IovaRange::block(end, BLOCK));
+
+        ends.into_iter().fold(range, IovaRange::hull)
+    }
+
+    /// The first part in `range` of what is mapped: as much as is one joined mapping's, or less, as
+    /// `grain` says.
+    pub(super) fn next_in(&self, range: IovaRange, grain: Grain) -> Option<Part> {
+        let mut left = Some(range);
+
+        while let Some(todo) = left.filter(|_| self.count != 0) {
+            let (key, _) = self.from((todo.start().align_down(BLOCK), 0))?;
+            let block = IovaRange::block(key.0, BLOCK).intersect(todo)?;
+            let mapped = |joined: &Joined| joined.next_mapped(block);
+            let first = self
+                .over(block)
+                .filter_map(|(_, joined)| Some((mapped(joined)?, joined)))
+                .min_by_key(|(first, _)| *first);
+
+            if let Some((first, joined)) = first {
+                let mut last = joined.last_from(first, grain)?.min(block.last());
+                let others = self
+                    .over(block)
+                    .filter(|(_, other)| !core::ptr::eq(*other, joined));
+                if grain == Grain::Spans {
+                    let behind = block.from(first)?;
+                    let next = others
+                        .filter_map(|(_, other)| other.next_mapped(behind))
+                        .min();
+                    last = next
+                        .and_then(Iova::before)
+                        .map_or(last, |end| end.min(last));
+                }
+                return Some(joined.part(IovaRange::new(first, last)?));
+            }
+            left = todo.behind(block.last());
+        }
+        None
+    }
+
+    /// Takes out what is mapped of `part`, one of [`Self::next_in`]. An entry of which nothing is left
+    /// goes to `gone`. Returns how many pages that was.
+    pub(crate) fn remove(&mut self, part: &Part, gone: &mut Self) -> u64 {
+        let Some((key, _)) = self.of(part) else {
+            return 0;
+        };
+        let Some(joined) = self.tree.get_mut(&key) else {
+            return 0;
+        };
+        let removed = joined
+            .pages_of(part.range)
+            .map_or(0, |pages| joined.pieces.remove(pages)) as u64;
+
+        self.pages = self.pages.saturating_sub(removed);
+        if joined.pieces.is_empty() {
+            if let Some(node) = self.tree.remove_node(&key) {
+                self.count = self.count.saturating_sub(1);
+                // INVARIANT: The key is what it was; nobody looks for what is mapped there.
+                gone.tree.insert(node);
+            }
+        }
+        removed
+    }
+
+    /// The block of 2M around `iova`, if all of it is mapped, and by one of them.
+    pub(crate) fn whole_block(&self, iova: Iova) -> Option<IovaRange> {
+        let block = IovaRange::block(iova, PageSize::SIZE_2M);
+        let is_whole = |(_, joined): (Key, &Joined)| {
+            let pages = joined.pages_of(block);
+            pages.is_some_and(|pages| joined.pieces.are_all_in(pages))
+        };
+
+        self.over(block).any(is_whole).then_some(block)
+    }
+
+    /// Who pays for those here.
+    pub(crate) fn payers(&self) -> impl Iterator<Item = &Arc<Locked>> {
+        self.tree.values().map(|joined| &joined.locked)
+    }
+}

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Who pays for joined mappings: one account for each process, whatever it maps.
+
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
+
+use crate::mm::Locked;
+
+/// The accounts of processes that joined mappings are of. Some may be of no use any more.
+pub(crate) struct Payers(KVec<Arc<Locked>>);
+
+impl Payers {
+    /// None.
+    pub(crate) fn new() -> Self {
+        Self(KVec::new())
+    }
+
+    /// The account of the current process, if it has one.
+    pub(crate) fn current(&self) -> Option<&Arc<Locked>> {
+        self.0.iter().find(|locked| locked.pays_for_current())
+    }
+
+    /// The same; `new`, which is its own, if it had none. Those that are not `in_use` go to `idle`.
+    pub(super) fn current_or(
+        &mut self,
+        new: Arc<Locked>,
+        in_use: impl Fn(&Arc<Locked>) -> bool,
+        idle: &mut Self,
+    ) -> Result<Arc<Locked>> {
+        if let Some(known) = self.current() {
+            return Ok(known.clone());
+        }
+        let mut kept = KVec::with_capacity(self.0.len().saturating_add(1), GFP_KERNEL_ACCOUNT)?;
+
+        kept.push(new.clone(), GFP_KERNEL_ACCOUNT)?;
+        for known in &self.0 {
+            if in_use(known) {
+                kept.push(known.clone(), GFP_KERNEL_ACCOUNT)?;
+            }
+        }
+        idle.0 = core::mem::replace(&mut self.0, kept);
+        Ok(new)
+    }
+
+    /// The account at this place in the list.
+    pub(crate) fn at(&self, index: usize) -> Option<Arc<Locked>> {
+        self.0.get(index).cloned()
+    }
+}
