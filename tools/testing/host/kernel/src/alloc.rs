@@ -64,6 +64,16 @@ impl<T> KVec<T> {
         Ok(vec)
     }
 
+    pub fn from_elem(value: T, count: usize, flags: Flags) -> Result<Self, AllocError>
+    where
+        T: Clone,
+    {
+        let mut vec = Self::with_capacity(count, flags)?;
+
+        vec.0.resize(count, value);
+        Ok(vec)
+    }
+
     pub fn reserve(&mut self, additional: usize, _: Flags) -> Result<(), AllocError> {
         if self.0.capacity() - self.0.len() < additional {
             allocate()?;

@@ -1,10 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Mappings, and the part of claims that they use.
+//! Mappings, joined ones with their pieces, and the part of claims that mappings use.
+
+#[allow(dead_code)]
+#[path = "../../../../../rust/container/joined.rs"]
+pub(crate) mod joined;
 
 #[allow(dead_code)]
 #[path = "../../../../../rust/container/mapping.rs"]
 pub(crate) mod mapping;
+
+#[path = "../../../../../rust/container/pieces.rs"]
+pub(crate) mod pieces;
 
 pub(crate) mod claims {
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]

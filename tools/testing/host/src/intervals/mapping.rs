@@ -69,6 +69,7 @@ impl Kind {
             vaddr_invalid: self.vaddr_invalid,
             in_progress: self.claim.map(|claim| InProgress {
                 claim,
+                joins: false,
                 mapped: None,
             }),
             locked: self.locked.clone(),

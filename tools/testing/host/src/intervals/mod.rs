@@ -3,7 +3,9 @@
 //! Tests of code that is arithmetic on ranges, against naive models that know each address.
 
 mod cells;
+mod joined;
 mod mapping;
+mod pieces;
 mod policy;
 mod range;
 mod reach;
