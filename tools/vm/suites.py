@@ -48,6 +48,9 @@ KERNELS_OF = {
     "emulated_fault_test": ("debug",),  # the same
     "type1_fault_test": ("debug",),  # the same
     "emulated_samples_test": ("stock",),  # the debug kernel has no mdev bus
+    "joined_fault_test": ("debug",),  # it injects failures too
+    "joined_boot_test": ("stock",),  # too many calls for the debug kernel
+    "joined_random_test": ("stock",),  # likewise
     "page_state_test": ("stock",),  # also by the quick path, as the next two
     "page_state_dma_test": ("stock",),
     "page_state_input_test": ("stock",),
@@ -59,6 +62,8 @@ QUICK_SELFTESTS = (
     "page_state_memory_test",
     "page_state_dma_test",
     "page_state_fault_test",
+    "joined_life_test",
+    "joined_fault_test",
 )
 
 # After these, on the debug kernel, kmemleak runs: they end containers, groups and VMMs in every

@@ -116,7 +116,7 @@ TEST_F_TIMEOUT(debugfs, contents, TIMEOUT)
 	EXPECT_SOUND(says(self->container, "leaves", "0 0x1000 512\n0 0x200000 3\n"));
 	EXPECT_SOUND(says(self->container, "counters",
 			  "splits 0\nmerges 0\nfallbacks 0\nrepairs 0\nmissed 0\nmismatches 0\n"
-			  "shared 0\nstateful 0\n"));
+			  "shared 0\nstateful 0\njoined 0\njoined_entries 0\n"));
 }
 
 /* As many lines as there can be segments. */

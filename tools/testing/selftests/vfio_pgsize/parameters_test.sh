@@ -42,6 +42,8 @@ expect "default of serve_type1" N "$(cat $directory/serve_type1)"
 expect "default of serve_type1v2" N "$(cat $directory/serve_type1v2)"
 expect "default of allow_unsafe_interrupts" N "$(cat $directory/allow_unsafe_interrupts)"
 expect "default of dma_entry_limit" 65535 "$(cat $directory/dma_entry_limit)"
+expect "default of join_mappings" N "$(cat $directory/join_mappings)"
+expect "default of joined_entry_limit" 65535 "$(cat $directory/joined_entry_limit)"
 expect "default of reserve_tables" 32 "$(cat $directory/reserve_tables)"
 
 # Root may open what is read only: the mode says whether the kernel takes it.
@@ -50,6 +52,8 @@ expect "serve_type1v2 is for loading" 444 "$(stat -c %a $directory/serve_type1v2
 expect "reserve_tables is for loading" 444 "$(stat -c %a $directory/reserve_tables)"
 expect "allow_unsafe_interrupts can be changed" Y "$(write allow_unsafe_interrupts Y)"
 expect "dma_entry_limit can be changed" 7 "$(write dma_entry_limit 7)"
+expect "join_mappings can be changed" Y "$(write join_mappings Y)"
+expect "joined_entry_limit can be changed" 5 "$(write joined_entry_limit 5)"
 
 expect "as many tables as there may be" yes "$(loads reserve_tables=1024)"
 expect "one more than that" no "$(loads reserve_tables=1025)"

@@ -49,6 +49,11 @@ problem state_is(struct vmm *vmm, const struct state *before)
 		return problem_is("%llu bytes of %llu are shared, before it were %llu of %llu",
 				  now.stats.shared, now.stats.stateful, before->stats.shared,
 				  before->stats.stateful);
+	if (before->stats.joined != now.stats.joined ||
+	    before->stats.joined_entries != now.stats.joined_entries)
+		return problem_is("%llu bytes are in %llu joined mappings, before it were %llu in %llu",
+				  now.stats.joined, now.stats.joined_entries, before->stats.joined,
+				  before->stats.joined_entries);
 	if (memcmp(before->policies, now.policies, sizeof(now.policies)))
 		return problem_is("the policy changed");
 	return account_rose(&before->account, 0, 0);
