@@ -7,6 +7,7 @@
  *   container.c  backends behind /dev/vfio/vfio: type1, vfio_pgsize
  *   iommufd.c    the backend behind /dev/iommu
  *   dirty.c      what dirty tracking costs
+ *   pieces.c     memory that is mapped in pieces of 4K
  *   main.c       options, the other measurements, one JSON line for each
  */
 #ifndef PGSIZE_BENCH_H
@@ -26,6 +27,8 @@ void __attribute__((noreturn, format(printf, 1, 2))) die(const char *format, ...
 
 /* Writes a number to a file of sysfs or procfs, and checks that it took effect. */
 void write_number(const char *path, long number);
+
+struct backend;
 
 /* --- clock.c --- */
 
@@ -78,8 +81,9 @@ struct backend {
 	const char *file;	/* if it does not exist, the backend does not either */
 	void (*open)(const struct backend *backend, const char *device);
 	void (*close)(void);
-	void (*map)(void *memory, uint64_t size);
-	void (*unmap)(uint64_t size);
+	/* Maps @memory + @at to IOVA + @at. */
+	void (*map)(void *memory, uint64_t at, uint64_t size);
+	void (*unmap)(uint64_t at, uint64_t size);
 
 	/* Dirty tracking: the bitmap has a bit for each 4K page. */
 	void (*track)(bool on);
@@ -95,13 +99,14 @@ struct backend {
 	uint64_t (*query)(uint64_t size, uint64_t *in_4k);
 
 	int type;		/* argument of VFIO_SET_IOMMU */
+	uint32_t map_flags;	/* of VFIO_IOMMU_MAP_DMA, besides READ and WRITE */
 	uint64_t pgsizes;	/* initial policy; 0: none */
 	bool small;		/* the backend's own option for 4K leaves only */
 	bool all_dirty;		/* all that is mapped is dirty, always */
 };
 
 extern const struct backend type1_backend, type1_small_backend;
-extern const struct backend pgsize_backend, pgsize_small_backend;
+extern const struct backend pgsize_backend, pgsize_small_backend, pgsize_joined_backend;
 extern const struct backend iommufd_backend, iommufd_small_backend;
 
 /* --- main.c --- */
@@ -117,6 +122,7 @@ struct setting {
 	unsigned int rounds;
 };
 
+/* The costs of one operation, for each round. */
 struct series {
 	uint64_t counts[MAX_ROUNDS];
 	unsigned int length;
@@ -129,9 +135,14 @@ struct series {
 		(series).counts[(series).length++] = instructions() - start_;	\
 	} while (0)
 
-/* @tables: pages of page tables, or -1. */
-void print_series(const struct setting *setting, const char *work, const struct series *series,
-		  long tables);
+/* @bytes: what was worked on. @tables: pages of page tables, or -1. */
+void print_series(const struct setting *setting, const char *work, uint64_t bytes,
+		  const struct series *series, long tables);
+
+/* --- pieces.c --- */
+
+/* Maps and unmaps memory page by page, in ascending, descending and random order. */
+void measure_pieces(const struct setting *setting);
 
 /* --- dirty.c --- */
 

@@ -12,6 +12,7 @@
 
 static int container = -1;
 static int group = -1;
+static uint32_t map_flags;
 
 static int open_group(const char *device)
 {
@@ -40,6 +41,7 @@ static void container_open(const struct backend *backend, const char *device)
 {
 	if (backend->type == VFIO_TYPE1v2_IOMMU)
 		write_number(TYPE1_SWITCH, backend->small);
+	map_flags = backend->map_flags;
 	container = open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
 	if (container < 0)
 		die("/dev/vfio/vfio");
@@ -58,13 +60,13 @@ static void container_close(void)
 	close(container);
 }
 
-static void container_map(void *memory, uint64_t size)
+static void container_map(void *memory, uint64_t at, uint64_t size)
 {
 	struct vfio_iommu_type1_dma_map map = {
 		.argsz = sizeof(map),
-		.flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
-		.vaddr = (uintptr_t)memory,
-		.iova = IOVA,
+		.flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE | map_flags,
+		.vaddr = (uintptr_t)memory + at,
+		.iova = IOVA + at,
 		.size = size,
 	};
 
@@ -72,11 +74,11 @@ static void container_map(void *memory, uint64_t size)
 		die("VFIO_IOMMU_MAP_DMA");
 }
 
-static void container_unmap(uint64_t size)
+static void container_unmap(uint64_t at, uint64_t size)
 {
 	struct vfio_iommu_type1_dma_unmap unmap = {
 		.argsz = sizeof(unmap),
-		.iova = IOVA,
+		.iova = IOVA + at,
 		.size = size,
 	};
 
@@ -171,4 +173,11 @@ static uint64_t query(uint64_t size, uint64_t *in_4k)
 const struct backend type1_backend = { TYPE1, .name = "type1" };
 const struct backend type1_small_backend = { TYPE1, .name = "type1-4k", .small = true };
 const struct backend pgsize_backend = { PGSIZE, .name = "pgsize" };
+const struct backend pgsize_joined_backend = {
+	CONTAINER,
+	.type = VFIO_PGSIZE_IOMMU,
+	.file = "/sys/module/vfio_pgsize",
+	.name = "pgsize-joined",
+	.map_flags = VFIO_PGSIZE_MAP_JOINED,
+};
 const struct backend pgsize_small_backend = { PGSIZE, .name = "pgsize-4k", .pgsizes = PAGE };

@@ -47,7 +47,7 @@ void measure_dirty(const struct setting *setting)
 
 	if (!bitmap || registers == MAP_FAILED)
 		die("%s: its registers cannot be mapped", setting->device);
-	backend->map(setting->memory.start, size);
+	backend->map(setting->memory.start, 0, size);
 	for (unsigned int i = 0; i < setting->rounds; i++) {
 		COUNT(start, backend->track(true));
 		memset(bitmap, 0, bytes);
@@ -60,12 +60,12 @@ void measure_dirty(const struct setting *setting)
 		expect_dirty(setting, bitmap, pages);
 		COUNT(stop, backend->track(false));
 	}
-	backend->unmap(size);
+	backend->unmap(0, size);
 	munmap(registers, EDU_BAR_SIZE);
 	close(fd);
 	free(bitmap);
-	print_series(setting, "start", &start, -1);
-	print_series(setting, "stop", &stop, -1);
-	print_series(setting, "dirty-clean", &clean, -1);
-	print_series(setting, "dirty-written", &written, -1);
+	print_series(setting, "start", size, &start, -1);
+	print_series(setting, "stop", size, &stop, -1);
+	print_series(setting, "dirty-clean", size, &clean, -1);
+	print_series(setting, "dirty-written", size, &written, -1);
 }

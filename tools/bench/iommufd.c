@@ -78,28 +78,28 @@ static void iommufd_close(void)
 	close(iommufd);
 }
 
-static void iommufd_map(void *memory, uint64_t size)
+static void iommufd_map(void *memory, uint64_t at, uint64_t size)
 {
 	struct iommu_ioas_map map = {
 		.size = sizeof(map),
 		.flags = IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE |
 			 IOMMU_IOAS_MAP_WRITEABLE,
 		.ioas_id = ioas,
-		.user_va = (uintptr_t)memory,
+		.user_va = (uintptr_t)memory + at,
 		.length = size,
-		.iova = IOVA,
+		.iova = IOVA + at,
 	};
 
 	if (ioctl(iommufd, IOMMU_IOAS_MAP, &map))
 		die("IOMMU_IOAS_MAP");
 }
 
-static void iommufd_unmap(uint64_t size)
+static void iommufd_unmap(uint64_t at, uint64_t size)
 {
 	struct iommu_ioas_unmap unmap = {
 		.size = sizeof(unmap),
 		.ioas_id = ioas,
-		.iova = IOVA,
+		.iova = IOVA + at,
 		.length = size,
 	};
 

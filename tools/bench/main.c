@@ -69,12 +69,12 @@ static long table_pages(void)
 
 /* --- measurements --------------------------------------------------------- */
 
-void print_series(const struct setting *setting, const char *work, const struct series *series,
-		  long tables)
+void print_series(const struct setting *setting, const char *work, uint64_t bytes,
+		  const struct series *series, long tables)
 {
 	printf("{\"kind\": \"result\", \"backend\": \"%s\", \"memory\": \"%s\", "
 	       "\"work\": \"%s\", \"bytes\": %" PRIu64 ", \"runs\": %" PRIu64 ", ",
-	       setting->backend->name, memory_names[setting->kind], work, size,
+	       setting->backend->name, memory_names[setting->kind], work, bytes,
 	       setting->memory.runs);
 	if (tables >= 0)
 		printf("\"table_pages\": %ld, ", tables);
@@ -83,6 +83,13 @@ void print_series(const struct setting *setting, const char *work, const struct 
 		printf("%s%" PRIu64, i ? ", " : "", series->counts[i]);
 	printf("]}\n");
 	fflush(stdout);
+}
+
+/* Of the whole mapping. */
+static void print_counts(const struct setting *setting, const char *work,
+			 const struct series *series, long tables)
+{
+	print_series(setting, work, setting->memory.size, series, tables);
 }
 
 static void measure_map_unmap(const struct setting *setting)
@@ -94,14 +101,14 @@ static void measure_map_unmap(const struct setting *setting)
 	for (unsigned int i = 0; i < rounds; i++) {
 		long now;
 
-		COUNT(map, backend->map(setting->memory.start, size));
+		COUNT(map, backend->map(setting->memory.start, 0, size));
 		now = table_pages();
 		if (now - before > tables)
 			tables = now - before;
-		COUNT(unmap, backend->unmap(size));
+		COUNT(unmap, backend->unmap(0, size));
 	}
-	print_series(setting, "map", &map, tables);
-	print_series(setting, "unmap", &unmap, -1);
+	print_counts(setting, "map", &map, tables);
+	print_counts(setting, "unmap", &unmap, -1);
 }
 
 static void expect_leaves(const struct setting *setting, bool small)
@@ -127,7 +134,7 @@ static void measure_policy(const struct setting *setting)
 	uint64_t in_4k;
 
 	backend->set_policy(PAGE | HUGE_PAGE, false);
-	backend->map(setting->memory.start, size);
+	backend->map(setting->memory.start, 0, size);
 	for (unsigned int i = 0; i < rounds; i++) {
 		COUNT(query_2m, backend->query(size, &in_4k));
 		expect_leaves(setting, false);
@@ -137,12 +144,12 @@ static void measure_policy(const struct setting *setting)
 		COUNT(merge, backend->set_policy(PAGE | HUGE_PAGE, true));
 		expect_leaves(setting, false);
 	}
-	backend->unmap(size);
+	backend->unmap(0, size);
 	backend->set_policy(VFIO_PGSIZE_ALL, false);
-	print_series(setting, "split", &split, -1);
-	print_series(setting, "merge", &merge, -1);
-	print_series(setting, "query-2m", &query_2m, -1);
-	print_series(setting, "query-4k", &query_4k, -1);
+	print_counts(setting, "split", &split, -1);
+	print_counts(setting, "merge", &merge, -1);
+	print_counts(setting, "query-2m", &query_2m, -1);
+	print_counts(setting, "query-4k", &query_4k, -1);
 }
 
 static void measure(const struct setting *setting)
@@ -158,13 +165,30 @@ static void measure(const struct setting *setting)
 	}
 	measure_map_unmap(setting);
 	if (backend->query && (huge || backend->pgsizes)) {
-		backend->map(setting->memory.start, size);
+		backend->map(setting->memory.start, 0, size);
 		expect_leaves(setting, backend->pgsizes);
-		backend->unmap(size);
+		backend->unmap(0, size);
 	}
 	if (backend->set_policy && !backend->pgsizes && huge)
 		measure_policy(setting);
 	backend->close();
+}
+
+/* The same memory in pieces of 4K, by each backend that the kernel has. */
+static void measure_in_pieces(struct setting *setting)
+{
+	static const struct backend *const those[] = {
+		&type1_backend, &iommufd_backend, &pgsize_joined_backend,
+	};
+
+	for (unsigned int i = 0; i < sizeof(those) / sizeof(those[0]); i++) {
+		if (access(those[i]->file, F_OK))
+			continue;
+		those[i]->open(those[i], device);
+		setting->backend = those[i];
+		measure_pieces(setting);
+		those[i]->close();
+	}
 }
 
 /* Not a backend: the minimum that all of them pay. */
@@ -183,8 +207,8 @@ static void measure_pinning(const struct setting *setting)
 		pin.counts[pin.length++] = cost.pin;
 		unpin.counts[unpin.length++] = cost.unpin;
 	}
-	print_series(setting, "map", &pin, 0);
-	print_series(setting, "unmap", &unpin, -1);
+	print_counts(setting, "map", &pin, 0);
+	print_counts(setting, "unmap", &unpin, -1);
 }
 
 static bool is_chosen(const char *only, const char *name)
@@ -215,6 +239,8 @@ static unsigned int measure_backends(enum memory_kind kind, const char *only)
 		measure(&setting);
 		measured++;
 	}
+	if (!dirty && !only && (kind == MEMORY_HUGETLB || kind == MEMORY_SEQUENTIAL))
+		measure_in_pieces(&setting);
 	if (!dirty && is_chosen(only, pinning_alone.name)) {
 		setting.backend = &pinning_alone;
 		measure_pinning(&setting);

@@ -13,7 +13,9 @@ from targets import (
     DIRTY,
     DIRTY_COLUMNS,
     DIRTY_MIB,
+    JOINED,
     OURS,
+    PIECES,
     STATES,
     TABLE_COLUMNS,
     TABLES,
@@ -67,6 +69,13 @@ def _table_rows(results: Results) -> Iterator[Row]:
         yield (row.text, *(str(pages.get(column, "-")) for column in TABLE_COLUMNS))
 
 
+def _piece_rows(results: Results) -> Iterator[Row]:
+    yield ("bytes per piece, tables apart", *JOINED)
+    for memory in ("hugetlb", "sequential"):
+        found = (results.piece_bytes(backend, memory) for backend in JOINED.values())
+        yield (memory, *map(_figure, found))
+
+
 def _state_rows(results: Results) -> Iterator[Row]:
     yield ("per page, or per 2M", OURS, "reach", "")
     for row in STATES:
@@ -116,6 +125,11 @@ def _state_tables(results: Results) -> list[tuple[str, list[Row]]]:
 def _tables(results: Results) -> list[tuple[str, list[Row]]]:
     tables = [
         ("Instructions per 4K page", list(_compared(results, "per 4K page", COMPARISONS, COLUMNS))),
+        (
+            "Instructions per 4K piece",
+            list(_compared(results, "per 4K piece", PIECES, tuple(JOINED))),
+        ),
+        ("Bytes of the kernel's memory per 4K piece", list(_piece_rows(results))),
         ("What vfio_pgsize alone can do: instructions per 2M", list(_conversion_rows(results))),
         ("Pages that the IOMMU's page tables take", list(_table_rows(results))),
     ]

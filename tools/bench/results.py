@@ -83,6 +83,13 @@ class Results:
                 return float(entry["instructions"] / entry["count"])
         return None
 
+    def piece_bytes(self, backend: str, memory: str) -> float | None:
+        """Bytes of the kernel's memory that each of many pieces takes, or None."""
+        for entry in self.of_kind("pieces"):
+            if (entry["backend"], entry["memory"]) == (backend, memory):
+                return float(entry["kernel_bytes"] / entry["pieces"])
+        return None
+
     def cost(self, backend: str, memory: str, work: str) -> Cost | None:
         """The Cost, or None if not measured."""
         entry = self._entries.get((backend, memory, work))

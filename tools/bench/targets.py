@@ -82,6 +82,26 @@ COMPARISONS = (
     Comparison("unmap with 4K leaves, THP", "unmap", "thp", SMALL),
 )
 
+# Memory that is mapped page by page, with a call for each, as by a VMM that does not know page
+# states: at most type1's cost. vfio_pgsize joins the pieces.
+JOINED = {"type1": "type1", "iommufd": "iommufd", "vfio_pgsize": "pgsize-joined"}
+PIECES = tuple(
+    Comparison(
+        f"{work}, {order}, {text}",
+        f"{work}-{order}",
+        memory,
+        JOINED,
+        stock_of_type1=1.0,
+        like="type1",
+    )
+    for memory, text in (("hugetlb", "hugetlb 2M"), ("sequential", "4K-backed"))
+    for order in ("ascending", "descending", "random")
+    for work in ("map", "unmap")
+)
+
+# By this factor a piece takes less kernel memory than with type1.
+PIECE_MEMORY = 8
+
 # No other backend has these operations.
 ALONE = {OURS: "pgsize"}
 CONVERSIONS = (
@@ -214,7 +234,8 @@ def verdicts(results: Results) -> Iterator[Verdict]:
                 f"{what}: the clock counts instructions: {clock.counted} for {clock.expected}",
                 clock.counts_instructions(),
             )
-    for row in COMPARISONS + (DIRTY if results.of_kind("dirty-machine") else ()):
+    dirty = DIRTY if results.of_kind("dirty-machine") else ()
+    for row in (*COMPARISONS, *PIECES, *dirty):
         if not row.is_held(results):
             continue
         ours, target = row.costs(results).get(OURS), row.target(results)
@@ -233,5 +254,13 @@ def verdicts(results: Results) -> Iterator[Verdict]:
         yield Verdict(
             f"page tables, {table.text}: {said}: no more than type1's",
             both is not None and both[0] <= both[1],
+        )
+    for memory in ("hugetlb", "sequential"):
+        ours, theirs = (results.piece_bytes(JOINED[name], memory) for name in (OURS, "type1"))
+        yield Verdict(
+            f"kernel memory of a piece, {memory}: "
+            + ("not measured" if ours is None else f"{ours:.1f} bytes, type1 {theirs or 0:.1f}")
+            + f": {PIECE_MEMORY} times less",
+            ours is not None and theirs is not None and ours * PIECE_MEMORY <= theirs,
         )
     yield from state_verdicts(results)
