@@ -9,7 +9,7 @@ use kernel::{
 
 use super::{
     crossing::Crossing,
-    joined::Part,
+    mapping::Mapping,
     page_state_quick::{
         is_small,
         Quick, //
@@ -68,21 +68,12 @@ impl State {
         range: IovaRange,
         crossing: Crossing,
     ) -> Option<(u64, Arc<Locked>)> {
-        let joined = &self.mappings.joined;
-        if self.claims.any_in(range) || crossing != Crossing::Split && joined.are_cut_by(range) {
+        if self.claims.any_in(range) || self.mappings.first_in(range).is_some() {
             return None;
         }
-        // Pages of others may be in the range, too.
-        let mapping = self.mappings.next_joined(range)?;
-        let part = mapping.as_part();
-        let is_all = |part: &Part| {
-            range
-                .behind(part.range.last())
-                .is_none_or(|rest| !self.mappings.any_in(rest))
-        };
-        if self.mappings.first_in(range).is_some() || !is_all(&part) {
-            return None;
-        }
+        let whole = crossing != Crossing::Split;
+        let (key, part) = self.mappings.joined.only_in(range, whole)?;
+        let mapping = Mapping::from(part.clone());
         let mut quick = Quick::without_pins();
         let taken = self.take_quickly(&mapping, part.range, &mut quick);
 
@@ -90,7 +81,9 @@ impl State {
         if !taken {
             return None;
         }
-        let pages = self.removed.take_joined(&mut self.mappings, &part);
+        let pages = self
+            .removed
+            .take_joined_from(&mut self.mappings, key, part.range);
         Some((pages, part.locked))
     }
 

@@ -191,7 +191,7 @@ impl JoinedReservation {
 }
 
 /// The start of a block, and a number that no other entry has.
-type Key = (Iova, u64);
+pub(super) type Key = (Iova, u64);
 
 /// The joined mappings of a container.
 ///
@@ -399,17 +399,44 @@ impl JoinedMappings {
         None
     }
 
+    /// What is mapped in `range`, which is in one block, if a single joined mapping has all of it; and
+    /// that one. With `whole`, no piece may be cut.
+    pub(super) fn only_in(&self, range: IovaRange, whole: bool) -> Option<(Key, Part)> {
+        let mut found = None;
+
+        for (key, joined) in self.over(range) {
+            let pages = joined.pages_of(range)?;
+            if whole && joined.pieces.are_cut_by(pages) {
+                return None;
+            }
+            let Some(first) = joined.pieces.first_in(pages) else {
+                continue;
+            };
+            if found.is_some() {
+                return None;
+            }
+            let mapped = joined.range_of(Pages { first, ..pages })?;
+            found = Some((key, joined.part(mapped)));
+        }
+        found
+    }
+
     /// Takes out what is mapped of `part`, one of [`Self::next_in`]. An entry of which nothing is left
     /// goes to `gone`. Returns how many pages that was.
     pub(crate) fn remove(&mut self, part: &Part, gone: &mut Self) -> u64 {
-        let Some((key, _)) = self.of(part) else {
-            return 0;
-        };
+        match self.of(part) {
+            Some((key, _)) => self.remove_from(key, part.range, gone),
+            None => 0,
+        }
+    }
+
+    /// The same for what is mapped in `range` by the entry with this key.
+    pub(super) fn remove_from(&mut self, key: Key, range: IovaRange, gone: &mut Self) -> u64 {
         let Some(joined) = self.tree.get_mut(&key) else {
             return 0;
         };
         let removed = joined
-            .pages_of(part.range)
+            .pages_of(range)
             .map_or(0, |pages| joined.pieces.remove(pages)) as u64;
 
         self.pages = self.pages.saturating_sub(removed);

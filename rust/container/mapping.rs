@@ -16,6 +16,7 @@ use super::{
     joined::{
         Grain,
         JoinedMappings,
+        Key,
         Part, //
     }, //
 };
@@ -337,6 +338,17 @@ impl RemovedMappings {
     /// Takes the mapping at `mapping` from `mappings`.
     pub(crate) fn take(&mut self, mappings: &mut Mappings, mapping: IovaRange) {
         mappings.move_to(&mut self.0, mapping);
+    }
+
+    /// Removes the pages of `range` of the joined mapping of `mappings` that has this key. Returns their
+    /// number.
+    pub(super) fn take_joined_from(
+        &mut self,
+        mappings: &mut Mappings,
+        key: Key,
+        range: IovaRange,
+    ) -> u64 {
+        mappings.joined.remove_from(key, range, &mut self.0.joined)
     }
 
     /// Removes the pages of `part`, of a joined mapping of `mappings`. Returns their number.
