@@ -252,7 +252,7 @@ unsafe extern "C" fn attach_group(
         match kind {
             bindings::vfio_group_type_VFIO_IOMMU => container.attach(group, unsafe_interrupts)?,
             bindings::vfio_group_type_VFIO_EMULATED_IOMMU => {
-                container.lock()?.attach_emulated(group)?;
+                container.attach_emulated(group)?;
             }
             _ => return Err(unsupported()),
         }

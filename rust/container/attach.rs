@@ -244,14 +244,17 @@ impl State {
     /// Attaches a group of emulated devices.
     ///
     /// Fails with `EBUSY` if the address of a mapping's memory is invalid, `EINVAL` if it is attached
-    /// already, and `ENOMEM`.
-    pub(crate) fn attach_emulated(&mut self, group: Group) -> Result {
+    /// already, `ENOMEM`, and as [`State::separate`].
+    pub(super) fn attach_emulated(&mut self, group: Group) -> Result {
         if self.any_vaddr_invalid() {
             return Err(EBUSY);
         }
         if self.has_group(group) {
             return Err(EINVAL);
         }
+        self.emulated.groups.reserve(1, GFP_KERNEL_ACCOUNT)?;
+        // Pins refer to single mappings.
+        self.separate(IovaRange::ALL)?;
         self.emulated.groups.push(group, GFP_KERNEL_ACCOUNT)?;
         Ok(())
     }
@@ -277,7 +280,7 @@ impl State {
 
 impl State {
     /// Chooses how joined mappings are taken apart: without holes if a page table cannot be read.
-    fn choose_grain(&mut self) {
+    pub(super) fn choose_grain(&mut self) {
         let readable = self.domains.iter().all(|domain| domain.table().is_some());
 
         self.mappings.grain = match readable {

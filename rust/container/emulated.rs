@@ -54,7 +54,7 @@ impl State {
     pub(super) fn told(&mut self, range: IovaRange) {
         let made = self.mappings.overlapping(range);
 
-        for mapping in made.filter(|mapping| is_complete(mapping)) {
+        for mapping in made.filter(is_complete) {
             if let Some(part) = mapping.range.intersect(range) {
                 self.emulated.written.remove(part);
                 self.emulated.write_pinned(part);

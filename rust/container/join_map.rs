@@ -161,7 +161,8 @@ impl State {
         reservation: Option<JoinedReservation>,
     ) -> bool {
         let mapping = self.mappings.at(range.start());
-        let Some(mapping) = mapping.filter(|mapping| !mapping.mixed) else {
+        // Emulated devices came meanwhile: they find no joined mappings.
+        let Some(mapping) = mapping.filter(|mapping| !mapping.mixed && !self.emulated.any()) else {
             return false;
         };
         let piece = mapping.as_part();
@@ -180,7 +181,7 @@ impl State {
     }
 
     /// Merges the 2M block that contains `at`, if all of it is mapped.
-    fn merge_joined_block(&mut self, at: Iova) {
+    pub(super) fn merge_joined_block(&mut self, at: Iova) {
         if let Some(block) = self.mappings.joined.whole_block(at) {
             self.try_merge_block(block, at);
         }

@@ -4,7 +4,6 @@
 
 use super::{
     dirty::lost_in,
-    mapping::Mapping,
     track::each_note,
     State, //
 };
@@ -29,7 +28,7 @@ impl State {
 
         for mapped in mappings
             .overlapping(IovaRange::ALL)
-            .filter_map(Mapping::mapped)
+            .filter_map(|mapping| mapping.mapped())
             .filter(|_| self.tracking.is_some())
         {
             let written = &mut emulated.written;

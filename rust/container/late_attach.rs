@@ -60,6 +60,17 @@ impl Container {
         result
     }
 
+    /// Attaches a group of emulated devices, as [`State::attach_emulated`]. Sleeps.
+    pub(crate) fn attach_emulated(&self, group: Group) -> Result {
+        let mut state = self.lock()?;
+        let result = state.attach_emulated(group);
+        let removed = state.take_removed();
+
+        drop(state);
+        drop(removed);
+        result
+    }
+
     /// Detaches `group`, as [`State::detach`]. Sleeps.
     pub(crate) fn detach(&self, group: Group) {
         if self.with_state(|state| state.detach(group)) {
@@ -131,6 +142,7 @@ impl State {
         let mut left = Some(IovaRange::ALL);
 
         self.domains.push(domain, GFP_KERNEL_ACCOUNT)?;
+        self.choose_grain();
         self.shrink_leaves();
         while let Some(mapping) = left.and_then(|left| self.mappings.first_in_mut(left)) {
             left = IovaRange::ALL.behind(mapping.range.last());
@@ -139,6 +151,7 @@ impl State {
                 mapping.mixed = true;
                 mapping.in_progress = Some(InProgress {
                     claim,
+                    joins: false,
                     mapped: None,
                 });
             }
@@ -149,16 +162,13 @@ impl State {
 
     /// The first mapping in `range` that is in progress for `claim`.
     fn first_claimed(&self, range: IovaRange, claim: ClaimId) -> Option<Mapping> {
-        let is_claimed = |mapping: &&Mapping| {
+        let is_claimed = |mapping: &Mapping| {
             mapping
                 .in_progress
                 .is_some_and(|in_progress| in_progress.claim == claim)
         };
 
-        self.mappings
-            .overlapping(range)
-            .find(is_claimed)
-            .map(Mapping::copy)
+        self.mappings.overlapping(range).find(is_claimed)
     }
 
     /// Removes the first domain again, and restores `windows`.
@@ -173,6 +183,7 @@ impl State {
             }
         }
         self.domains.clear();
+        self.choose_grain();
         self.windows = windows;
     }
 }

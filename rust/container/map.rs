@@ -155,7 +155,6 @@ impl State {
             _ if self.domains.is_empty() => {
                 made.mixed = true;
                 made.in_progress = None;
-                Ok(())
             }
             // INVARIANT: All of it is mapped and pinned.
             Ok(mixed) => {

@@ -43,6 +43,7 @@ mod query;
 pub(crate) mod registry;
 mod release;
 mod repair;
+mod separate;
 mod stats;
 mod track;
 mod tracking;

@@ -28,7 +28,7 @@ use crate::{
 
 /// Sizes of the leaves that remain of a split leaf of a joined mapping: below 2M only 4K, since its
 /// neighbours follow, and 4K leaves are unmapped the quick way.
-const PIECE_SIZES: PageSizes =
+pub(super) const PIECE_SIZES: PageSizes =
     PageSizes::from_bits(!PageSize::SIZE_2M.mask()).union(PageSizes::ONLY_4K);
 
 impl Container {

@@ -7,9 +7,9 @@ use kernel::prelude::*;
 
 use super::{
     claims::Purpose,
+    crossing::Crossing,
     is_complete,
     mapping::Mapping,
-    unmap::Crossing,
     Container,
     State, //
 };
@@ -29,9 +29,15 @@ impl Container {
     ///
     /// Sleeps. Fails with `EBUSY` if there are emulated devices; `EINVAL` if a mapping crosses an end of
     /// the range and `crossing` refuses or splits it, or an address is invalid already; `EINTR` on a
-    /// fatal signal; and `ENOMEM`. Nothing has changed then.
+    /// fatal signal; `ENOMEM`; and as [`State::separate`]. Nothing has changed then.
     pub(crate) fn invalidate_vaddr(&self, range: IovaRange, crossing: Crossing) -> Result<u64> {
-        self.when_unclaimed(range, |state| state.invalidate_vaddr(range, crossing))
+        let (bytes, removed) = self.when_unclaimed(range, |state| {
+            let bytes = state.invalidate_vaddr(range, crossing)?;
+            Ok((bytes, state.take_removed()))
+        })?;
+
+        drop(removed);
+        Ok(bytes)
     }
 
     /// Gives the mapping at `range`, whose address is invalid, an address in the current process, and
@@ -94,25 +100,24 @@ impl State {
     }
 
     fn invalidate_vaddr(&mut self, range: IovaRange, crossing: Crossing) -> Result<u64> {
+        let mut range = range;
         let mut bytes = 0u64;
-        let mut left = Some(range);
 
         self.check_moves()?;
         if self.mappings.crosses_end_of(range) {
             match crossing {
                 Crossing::Refuse | Crossing::Split => return Err(EINVAL),
-                Crossing::Whole if self.begins_before(range) => return Ok(0),
-                Crossing::Whole => {}
+                Crossing::Whole if self.mappings.go_on_at(range.start()) => return Ok(0),
+                Crossing::Whole => range = self.mappings.to_end_of_last(range),
             }
         }
-        let mut made = self
-            .mappings
-            .overlapping(range)
-            .filter(|mapping| is_complete(mapping));
+        let mut made = self.mappings.overlapping(range).filter(is_complete);
         if made.any(|mapping| mapping.vaddr_invalid) {
             return Err(EINVAL);
         }
         drop(made);
+        self.separate(range)?;
+        let mut left = Some(range);
         while let Some(mapping) = left.and_then(|left| self.mappings.first_in_mut(left)) {
             left = range.behind(mapping.range.last());
             if is_complete(mapping) {
@@ -129,7 +134,11 @@ impl State {
             .mappings
             .first_in(range)
             .filter(|mapping| is_complete(mapping))
-            .ok_or(ENOENT)?;
+            // Of joined mappings addresses are valid.
+            .ok_or_else(|| match self.mappings.joined.any_in(range) {
+                true => EINVAL,
+                false => ENOENT,
+            })?;
         if !found.vaddr_invalid || found.range != range {
             return Err(EINVAL);
         }

@@ -32,9 +32,6 @@ FIXTURE(dirty_type1) {
 };
 
 BACKENDS(dirty_type1);
-FIXTURE_VARIANT_ADD(dirty_type1, joined) {
-	"serve_type1v2=1 join_mappings=1", VFIO_TYPE1v2_IOMMU
-};
 
 FIXTURE_SETUP(dirty_type1)
 {

@@ -321,4 +321,41 @@ TEST_F_TIMEOUT(mixed, device_that_keeps_pages, TIMEOUT)
 	ROSE(0, 0);
 }
 
+/* Pieces that are joined before such a device comes are mappings of their own then. */
+TEST(joined_before)
+{
+	struct emulated device;
+	struct memory memory = {};
+	struct vfio_pgsize_stats stats;
+	struct vmm vmm;
+
+	ASSERT_SOUND(module_require("serve_type1v2=1 join_mappings=1"));
+	ASSERT_SOUND(emulated_load());
+	ASSERT_SOUND(memory_alloc(&memory, HUGETLB_2M, MIB(2)));
+	ASSERT_SOUND(vmm_open(&vmm, VFIO_TYPE1v2_IOMMU, 1));
+	for (int i = 0; i < 512; i++)
+		ASSERT_EQ(0, dma_map(vmm.container, AT + i * PAGE, memory.va + i * PAGE, PAGE,
+				     READ_WRITE));
+	ASSERT_EQ(0, get_stats(vmm.container, &stats));
+	EXPECT_EQ(1, stats.joined_entries);
+	ASSERT_EQ(0, emulated_join(&device, vmm.container, 0));
+	ASSERT_SOUND(emulated_open(&device, 0));
+	ASSERT_EQ(0, get_stats(vmm.container, &stats));
+	EXPECT_EQ(0, stats.joined_entries);
+	ASSERT_EQ(0, emulated_pin(&device, AT + 5 * PAGE, 2, RW, NULL));
+	EXPECT_SOUND(account_rose(&vmm.before, 512, 514));
+	/* Nor are those joined that come now. */
+	ASSERT_SOUND(dma_unmap_exactly(vmm.container, AT, PAGE));
+	ASSERT_EQ(0, dma_map(vmm.container, AT, memory.va, PAGE, READ_WRITE));
+	ASSERT_EQ(0, get_stats(vmm.container, &stats));
+	EXPECT_EQ(0, stats.joined_entries);
+	EXPECT_SOUND(vmm_moves_bytes(&vmm, 0, AT, memory.va, MIB(2)));
+	ASSERT_SOUND(dma_unmap_exactly(vmm.container, AT + 5 * PAGE, PAGE));
+	EXPECT_SOUND(emulated_was_told(&device, 1, AT + 5 * PAGE, PAGE, 1));
+	emulated_close(&device);
+	EXPECT_SOUND(vmm_close(&vmm));
+	memory_free(&memory);
+	huge_pages_release();
+}
+
 TEST_PROGRAM("Devices that are software, with devices that have an IOMMU, as with type1.")

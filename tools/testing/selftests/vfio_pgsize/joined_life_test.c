@@ -153,6 +153,35 @@ TEST_F_TIMEOUT(joined_life, dirty_pages, TIMEOUT)
 	EXPECT_SOUND(pieces_agree(pieces));
 }
 
+/* VFIO_UPDATE_VADDR makes a mapping of each piece: bounds and bytes stay. */
+TEST_F_TIMEOUT(joined_life, update_vaddr, TIMEOUT)
+{
+	struct pieces *pieces = &self->pieces;
+	int container = self->vmm.container;
+	uint64_t size = 0;
+
+	ASSERT_EQ(0, dma_unmap(container, 0, &size,
+			       VFIO_DMA_UNMAP_FLAG_VADDR | VFIO_DMA_UNMAP_FLAG_ALL));
+	EXPECT_EQ(pieces->nr_mapped * PAGE, size);
+	pieces_separate(pieces);
+	EXPECT_SOUND(pieces_agree(pieces));
+	for (uint32_t page = 0, nr; page < pieces->nr; page += nr) {
+		nr = 1;
+		if (!pieces->pages[page].kind)
+			continue;
+		while (pieces->pages[page + nr].kind && !pieces->pages[page + nr].start)
+			nr++;
+		ASSERT_EQ(0, dma_map(container, AT + page * PAGE, self->memory.va + page * PAGE,
+				     nr * PAGE, VFIO_DMA_MAP_FLAG_VADDR));
+	}
+	EXPECT_SOUND(pieces_agree(pieces));
+	ASSERT_SOUND(pieces_unmap(pieces, 512 + 64, 64));
+	/* What comes later is joined. */
+	ASSERT_SOUND(pieces_map(pieces, 0, 512 + 64, 64));
+	EXPECT_SOUND(pieces_agree(pieces));
+	EXPECT_SOUND(vmm_moves_bytes(&self->vmm, 0, AT + MIB(2), self->memory.va + MIB(2), MIB(2)));
+}
+
 /* What may be locked is locked, and not a page more. */
 TEST_F_TIMEOUT(joined_life, memlock, TIMEOUT)
 {

@@ -357,6 +357,37 @@ TEST_F_TIMEOUT(limits, both, TIMEOUT)
 	EXPECT_SOUND(available(&self->vmm, 1 + per_entry));
 }
 
+/* More pieces than there may be mappings cannot get other addresses: they stay joined. */
+TEST_F_TIMEOUT(limits, update_vaddr, TIMEOUT)
+{
+	static const uint32_t flags = VFIO_DMA_UNMAP_FLAG_VADDR | VFIO_DMA_UNMAP_FLAG_ALL;
+	struct vfio_pgsize_stats stats;
+	uint64_t size = 0;
+	int container;
+
+	ASSERT_SOUND(module_require(JOIN_ON " dma_entry_limit=511"));
+	ASSERT_SOUND(vmm_open(&self->vmm, VFIO_TYPE1v2_IOMMU, 1));
+	ASSERT_SOUND(vmm_policy(&self->vmm, 0, UPTO_2M));
+	container = self->vmm.container;
+	for (int i = 0; i < 512; i++)
+		ASSERT_EQ(0, dma_map(container, AT + i * PAGE, self->memory.va + i * PAGE, PAGE,
+				     READ_WRITE));
+	EXPECT_EQ(-ENOSPC, dma_unmap(container, 0, &size, flags));
+	ASSERT_EQ(0, get_stats(container, &stats));
+	EXPECT_EQ(1, stats.joined_entries);
+	EXPECT_SOUND(vmm_has_tiles(&self->vmm, AT, self->memory.va, MIB(2), UPTO_2M, READ_WRITE));
+	ASSERT_SOUND(dma_unmap_exactly(container, AT + MIB(2) - PAGE, PAGE));
+	ASSERT_EQ(0, dma_unmap(container, 0, &size, flags));
+	EXPECT_EQ(MIB(2) - PAGE, size);
+	ASSERT_EQ(0, get_stats(container, &stats));
+	EXPECT_EQ(0, stats.joined_entries);
+	EXPECT_SOUND(account_rose(&self->vmm.before, 511, 511));
+	size = 0;
+	ASSERT_EQ(0, dma_unmap(container, 0, &size, VFIO_DMA_UNMAP_FLAG_ALL));
+	EXPECT_EQ(MIB(2) - PAGE, size);
+	EXPECT_SOUND(vmm_has_nothing(&self->vmm));
+}
+
 /* The parameter is for containers that are set up later; the flag is for those that know it. */
 TEST_F_TIMEOUT(limits, not_asked_for, TIMEOUT)
 {

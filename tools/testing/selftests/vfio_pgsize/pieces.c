@@ -92,6 +92,12 @@ problem pieces_map(struct pieces *pieces, uint32_t kind, uint32_t first, uint32_
 	return wrong || !failed ? wrong : problem_is("mapping %u pages at page %u fails", nr, first);
 }
 
+void pieces_separate(struct pieces *pieces)
+{
+	for (uint32_t page = 0; page < pieces->nr; page++)
+		pieces->pages[page].joined = false;
+}
+
 uint32_t pieces_forget(struct pieces *pieces, uint32_t first, uint32_t nr)
 {
 	uint32_t mapped = 0;

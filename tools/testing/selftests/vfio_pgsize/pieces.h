@@ -54,6 +54,8 @@ problem pieces_unmap(struct pieces *pieces, uint32_t first, uint32_t nr);
 problem pieces_map_may_fail(struct pieces *pieces, uint32_t kind, uint32_t first, uint32_t nr,
 			    bool *failed);
 problem pieces_unmap_may_fail(struct pieces *pieces, uint32_t first, uint32_t nr, bool *failed);
+/* Each piece is a mapping of its own from now on, in the model alone. */
+void pieces_separate(struct pieces *pieces);
 /* What is mapped of these pages goes from the model alone; returns how many that is. */
 uint32_t pieces_forget(struct pieces *pieces, uint32_t first, uint32_t nr);
 /* One at random: mostly single pages, some pieces, some large ranges. */

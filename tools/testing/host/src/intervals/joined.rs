@@ -82,6 +82,7 @@ impl Model {
             access: Access((kind >> 1) & 1),
             stateful: false,
             mixed: false,
+            vaddr_invalid: false,
             in_progress: None,
             locked: self.payers[usize::from((kind >> 2) & 1)].clone(),
         }
