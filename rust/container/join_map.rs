@@ -92,7 +92,7 @@ impl Container {
             let State {
                 payers, mappings, ..
             } = &mut *state;
-            payers.current_or(new, |locked| mappings.joined.has_payer(locked), &mut idle)
+            payers.current_or(new, |locked| mappings.has_payer(locked), &mut idle)
         };
 
         drop(idle);

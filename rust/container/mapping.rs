@@ -216,6 +216,14 @@ impl Mappings {
         })
     }
 
+    /// Whether a mapping, joined or not, is charged to this account.
+    pub(super) fn has_payer(&self, locked: &Arc<Locked>) -> bool {
+        let mut single = self.single.values();
+
+        self.joined.has_payer(locked)
+            || single.any(|mapping| Arc::ptr_eq(&mapping.locked, locked))
+    }
+
     /// The first part of a joined mapping in `range`, limited to the range.
     pub(crate) fn next_joined(&self, range: IovaRange) -> Option<Mapping> {
         let part = self.joined.next_in(range, self.grain)?;

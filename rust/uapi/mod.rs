@@ -21,6 +21,7 @@ use kernel::{
 use self::copy::{
     range,
     read,
+    read_at,
     write, //
 };
 use crate::{
@@ -312,19 +313,24 @@ fn query(container: &Container, user: UserPtr) -> Result {
     write(user, &request)
 }
 
+/// The structure grew: a VMM built before that asks for less.
 fn get_stats(container: &Container, user: UserPtr) -> Result {
-    let request = read(user, |stats: &bindings::vfio_pgsize_stats| stats.argsz)?;
+    const LEAST: usize = core::mem::offset_of!(bindings::vfio_pgsize_stats, joined);
+    let argsz: u32 = read_at(user, 0)?;
+    let flags: u32 = read_at(user, size_of::<u32>())?;
+    let size = to_usize(argsz.into()).min(size_of::<bindings::vfio_pgsize_stats>());
 
-    if request.flags != 0 {
+    if size < LEAST || flags != 0 {
         return Err(EINVAL);
     }
     check_missed();
     // A `let`, so that the lock is dropped before userspace is written to.
     let answer = bindings::vfio_pgsize_stats {
-        argsz: request.argsz,
+        argsz,
         ..stats(&*container.lock()?)
     };
-    write(user, &answer)
+    let bytes = answer.as_bytes().get(..size).ok_or(EINVAL)?;
+    UserSlice::new(user, size).writer().write_slice(bytes)
 }
 
 fn set_event(container: &Container, user: UserPtr) -> Result {

@@ -266,7 +266,7 @@ struct vfio_pgsize_query {
 
 /**
  * struct vfio_pgsize_stats - VFIO_PGSIZE_GET_STATS: counters of following the RMP
- * @argsz: size of this structure, in bytes
+ * @argsz: size of this structure, in bytes; without the members from @joined on, 72
  * @flags: must be 0
  * @splits: leaves that were split, in all domains
  * @merges: leaves that replaced smaller ones

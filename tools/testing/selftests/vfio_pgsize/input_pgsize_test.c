@@ -196,12 +196,21 @@ TEST_F_TIMEOUT(input, query_within_a_leaf, TIMEOUT)
 
 TEST_F_TIMEOUT(input, get_stats, TIMEOUT)
 {
+	const unsigned int before = offsetof(struct vfio_pgsize_stats, joined);
 	struct vfio_pgsize_stats good = { .argsz = sizeof(good) };
 
 	WRONG(EINVAL, VFIO_PGSIZE_GET_STATS, good, argsz, 0);
-	WRONG(EINVAL, VFIO_PGSIZE_GET_STATS, good, argsz, sizeof(good) - 1);
+	WRONG(EINVAL, VFIO_PGSIZE_GET_STATS, good, argsz, before - 1);
 	WRONG(EINVAL, VFIO_PGSIZE_GET_STATS, good, flags, 1);
 	UNREADABLE(VFIO_PGSIZE_GET_STATS, good);
+
+	/* A VMM that knows the first members only gets these, and no more. */
+	good.argsz = before;
+	good.joined = good.joined_entries = ~0ULL;
+	ASSERT_EQ(0, ioctl(self->vmm.container, VFIO_PGSIZE_GET_STATS, &good));
+	EXPECT_EQ(before, good.argsz);
+	EXPECT_EQ(~0ULL, good.joined);
+	EXPECT_EQ(~0ULL, good.joined_entries);
 }
 
 TEST_F_TIMEOUT(input, set_event, TIMEOUT)
