@@ -5,7 +5,7 @@
 use kernel::prelude::*;
 
 use super::{
-    joined::Grain,
+    joined_entry::Grain,
     mapping::Mapping,
     State, //
 };

@@ -15,7 +15,7 @@ use kernel::prelude::*;
 use super::{
     bitmap::Piece,
     is_complete,
-    joined::Grain,
+    joined_entry::Grain,
     Container,
     Crossing,
     State, //

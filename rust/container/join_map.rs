@@ -9,10 +9,8 @@ use kernel::{
 };
 
 use super::{
-    joined::{
-        JoinedReservation,
-        Part, //
-    },
+    joined::JoinedReservation,
+    joined_entry::Part,
     map_request::MapRequest,
     mapping::Mapping,
     page_state_quick::{
@@ -87,15 +85,9 @@ impl Container {
     /// Fails with `ENOMEM`, and as [`Container::lock`].
     pub(super) fn payer(&self, new: Arc<Locked>) -> Result<Arc<Locked>> {
         let mut idle = Payers::new();
-        let payer = {
-            let mut state = self.lock()?;
-            let State {
-                payers, mappings, ..
-            } = &mut *state;
-            payers.current_or(new, |locked| mappings.has_payer(locked), &mut idle)
-        };
+        let payer = self.lock()?.payers.current_or(new, &mut idle);
 
-        drop(idle);
+        idle.settle();
         payer
     }
 }

@@ -22,7 +22,8 @@ use crate::{
     pgtable::{
         IovaRange,
         PAGE_BYTES, //
-    }, //
+    },
+    sys::sched::cond_resched, //
 };
 
 impl Container {
@@ -100,6 +101,7 @@ impl State {
             self.clear(&mapping, part.range);
             let pages = self.removed.take_joined(&mut self.mappings, &part);
             bytes = bytes.wrapping_add(pages.wrapping_mul(PAGE_BYTES));
+            cond_resched();
         }
         bytes
     }

@@ -12,161 +12,34 @@ use kernel::{
     rbtree::{
         RBTree,
         RBTreeNodeReservation, //
-    },
-    sync::Arc, //
-};
-
-use super::pieces::{
-    Pages,
-    PieceReservation,
-    Pieces,
-    MOST, //
-};
-use crate::{
-    iommu::Access,
-    mm::{
-        Locked,
-        UserAddr, //
-    },
-    pgtable::{
-        Iova,
-        IovaRange,
-        PageSize,
-        PAGE_BYTES, //
     }, //
 };
 
-/// What a joined mapping spans.
-const BLOCK: PageSize = PageSize::SIZE_1G;
+use super::{
+    joined_entry::{
+        Grain,
+        Joined,
+        Part,
+        BLOCK, //
+    },
+    pieces::{
+        Pages,
+        PieceReservation,
+        MOST, //
+    }, //
+};
+use crate::{
+    pgtable::{
+        Iova,
+        IovaRange,
+        PageSize, //
+    },
+    sys::sched::cond_resched, //
+};
 
 /// Joined mappings of one block, at most. Where more would be wanted IOVA and memory have little to do
 /// with each other, and there is nothing to be joined.
 const MOST_IN_BLOCK: usize = 8;
-
-/// Memory that is mapped alike, or to be: a piece, several of them, or what lies between them.
-#[derive(Clone)]
-pub(crate) struct Part {
-    /// The IOVA range.
-    pub(crate) range: IovaRange,
-    /// Where the process has the memory of `range.start()`.
-    pub(crate) memory: UserAddr,
-    /// DMA permissions.
-    pub(crate) access: Access,
-    /// Who pays.
-    pub(crate) locked: Arc<Locked>,
-}
-
-/// How what is joined is taken apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Grain {
-    /// As far as nothing else is mapped: there may be holes.
-    Spans,
-    /// As far as it is mapped.
-    Runs,
-    /// Piece by piece.
-    Pieces,
-}
-
-/// One entry.
-///
-/// # Invariants
-///
-/// `block` is an aligned block of [`BLOCK`].
-struct Joined {
-    block: IovaRange,
-    /// Where the process would have the memory of the block's start.
-    memory: UserAddr,
-    access: Access,
-    locked: Arc<Locked>,
-    pieces: Pieces,
-}
-
-impl Joined {
-    /// None yet, but for what is mapped like `piece`.
-    fn of(piece: &Part) -> Self {
-        let block = IovaRange::block(piece.range.start(), BLOCK);
-
-        Self {
-            block,
-            memory: memory_of_block(piece),
-            access: piece.access,
-            locked: piece.locked.clone(),
-            pieces: Pieces::new(),
-        }
-    }
-
-    /// Whether `piece` can be a part of it.
-    fn takes(&self, piece: &Part) -> bool {
-        self.block.covers(piece.range)
-            && self.memory == memory_of_block(piece)
-            && self.access == piece.access
-            && Arc::ptr_eq(&self.locked, &piece.locked)
-    }
-
-    /// The pages of `range` that are in the block.
-    fn pages_of(&self, range: IovaRange) -> Option<Pages> {
-        let here = self.block.intersect(range)?;
-        let page = |iova: Iova| (iova.above(self.block.start()) / PAGE_BYTES) as usize;
-
-        Some(Pages {
-            first: page(here.start()),
-            last: page(here.last()),
-        })
-    }
-
-    fn range_of(&self, pages: Pages) -> Option<IovaRange> {
-        let at = |page: usize| {
-            let bytes = (page as u64).wrapping_mul(PAGE_BYTES);
-            self.block.start().checked_add(bytes)
-        };
-
-        Some(
-            IovaRange::block(at(pages.first)?, PageSize::SIZE_4K)
-                .hull(IovaRange::block(at(pages.last)?, PageSize::SIZE_4K)),
-        )
-    }
-
-    /// The first address in `range` that is mapped.
-    fn next_mapped(&self, range: IovaRange) -> Option<Iova> {
-        let first = self.pieces.first_in(self.pages_of(range)?)?;
-        let page = self.range_of(Pages { first, last: first });
-
-        page.map(IovaRange::start)
-    }
-
-    /// How far it goes from `iova` on, which is mapped, if nobody else is in the way.
-    fn last_from(&self, iova: Iova, grain: Grain) -> Option<Iova> {
-        let first = self
-            .pages_of(IovaRange::block(iova, PageSize::SIZE_4K))?
-            .first;
-        let last = match grain {
-            Grain::Spans => return Some(self.block.last()),
-            Grain::Runs => self.pieces.last_mapped(first),
-            Grain::Pieces => self.pieces.last_of_piece(first),
-        };
-
-        self.range_of(Pages { first, last }).map(IovaRange::last)
-    }
-
-    fn part(&self, range: IovaRange) -> Part {
-        let pages = range.start().above(self.block.start()) / PAGE_BYTES;
-
-        Part {
-            range,
-            memory: self.memory.after(pages),
-            access: self.access,
-            locked: self.locked.clone(),
-        }
-    }
-}
-
-/// Where the process would have the memory of the start of the block that a piece lies in.
-fn memory_of_block(piece: &Part) -> UserAddr {
-    let start = piece.range.start();
-    let pages = start.above(start.align_down(BLOCK)) / PAGE_BYTES;
-
-    piece.memory.after(pages.wrapping_neg())
-}
 
 /// Whether a piece is joined with others. One that is larger, or lies in two blocks, is a mapping of its
 /// own: there cannot be many of them.
@@ -228,7 +101,7 @@ impl JoinedMappings {
     }
 
     /// The entry whose key is `key` or the first behind it.
-    fn from(&self, key: Key) -> Option<(Key, &Joined)> {
+    pub(super) fn from(&self, key: Key) -> Option<(Key, &Joined)> {
         // Copied out and looked up again: a cursor's borrow ends with the cursor.
         let key = *self.tree.cursor_lower_bound(&key)?.current().0;
 
@@ -236,7 +109,7 @@ impl JoinedMappings {
     }
 
     /// Those whose blocks overlap `range`, in rising order of these.
-    fn over(&self, range: IovaRange) -> impl Iterator<Item = (Key, &Joined)> {
+    pub(super) fn over(&self, range: IovaRange) -> impl Iterator<Item = (Key, &Joined)> {
         let mut next = Some((range.start().align_down(BLOCK), 0));
 
         core::iter::from_fn(move || {
@@ -256,12 +129,9 @@ impl JoinedMappings {
 
     /// Whether a piece lies in part in `range` and in part outside.
     pub(crate) fn are_cut_by(&self, range: IovaRange) -> bool {
-        let is_cut = |(_, joined): (Key, &Joined)| {
-            let pages = joined.pages_of(range);
-            pages.is_some_and(|pages| joined.pieces.are_cut_by(pages))
-        };
+        let behind = range.last().next();
 
-        self.count != 0 && self.over(range).any(is_cut)
+        self.go_on_at(range.start()) || behind.is_some_and(|behind| self.go_on_at(behind))
     }
 
     /// Whether a piece begins before `iova` and contains it.
@@ -272,7 +142,7 @@ impl JoinedMappings {
             pages.is_some_and(|pages| joined.pieces.goes_on_at(pages.first))
         };
 
-        self.over(page).any(goes_on)
+        self.count != 0 && self.over(page).any(goes_on)
     }
 
     /// The last address of the piece that contains `iova`.
@@ -283,13 +153,6 @@ impl JoinedMappings {
             let mapped = joined.next_mapped(page)?;
             joined.last_from(mapped, Grain::Pieces)
         })
-    }
-
-    /// Whether somebody pays for any of them.
-    pub(super) fn has_payer(&self, locked: &Arc<Locked>) -> bool {
-        self.tree
-            .values()
-            .any(|joined| Arc::ptr_eq(&joined.locked, locked))
     }
 
     /// The one that `piece` goes into.
@@ -354,51 +217,6 @@ impl JoinedMappings {
         true
     }
 
-    /// `range`, and what of joined mappings goes on at its ends.
-    pub(crate) fn around(&self, range: IovaRange) -> IovaRange {
-        if self.count == 0 {
-            return range;
-        }
-        let ends = [range.start(), range.last()].map(|end| IovaRange::block(end, BLOCK));
-
-        ends.into_iter().fold(range, IovaRange::hull)
-    }
-
-    /// The first part in `range` of what is mapped: as much as is one joined mapping's, or less, as
-    /// `grain` says.
-    pub(super) fn next_in(&self, range: IovaRange, grain: Grain) -> Option<Part> {
-        let mut left = Some(range);
-
-        while let Some(todo) = left.filter(|_| self.count != 0) {
-            let (key, _) = self.from((todo.start().align_down(BLOCK), 0))?;
-            let block = IovaRange::block(key.0, BLOCK).intersect(todo)?;
-            let mapped = |joined: &Joined| joined.next_mapped(block);
-            let first = self
-                .over(block)
-                .filter_map(|(_, joined)| Some((mapped(joined)?, joined)))
-                .min_by_key(|(first, _)| *first);
-
-            if let Some((first, joined)) = first {
-                let mut last = joined.last_from(first, grain)?.min(block.last());
-                let others = self
-                    .over(block)
-                    .filter(|(_, other)| !core::ptr::eq(*other, joined));
-                if grain == Grain::Spans {
-                    let behind = block.from(first)?;
-                    let next = others
-                        .filter_map(|(_, other)| other.next_mapped(behind))
-                        .min();
-                    last = next
-                        .and_then(Iova::before)
-                        .map_or(last, |end| end.min(last));
-                }
-                return Some(joined.part(IovaRange::new(first, last)?));
-            }
-            left = todo.behind(block.last());
-        }
-        None
-    }
-
     /// What is mapped in `range`, which is in one block, if a single joined mapping has all of it; and
     /// that one. With `whole`, no piece may be cut.
     pub(super) fn only_in(&self, range: IovaRange, whole: bool) -> Option<(Key, Part)> {
@@ -461,8 +279,13 @@ impl JoinedMappings {
         self.over(block).any(is_whole).then_some(block)
     }
 
-    /// Who pays for those here.
-    pub(crate) fn payers(&self) -> impl Iterator<Item = &Arc<Locked>> {
-        self.tree.values().map(|joined| &joined.locked)
+    /// Frees all, and settles their accounts.
+    pub(super) fn settle(&mut self) {
+        while let Some((key, _)) = self.from((Iova::ZERO, 0)) {
+            if let Some(joined) = self.tree.remove(&key) {
+                joined.locked.settle();
+            }
+            cond_resched();
+        }
     }
 }

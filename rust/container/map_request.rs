@@ -4,10 +4,8 @@
 
 use kernel::sync::Arc;
 
-use super::joined::{
-    can_be_joined,
-    Part, //
-};
+use super::joined::can_be_joined;
+use super::joined_entry::Part;
 use crate::{
     iommu::Access,
     mm::{

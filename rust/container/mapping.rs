@@ -14,9 +14,11 @@ use kernel::{
 use super::{
     claims::ClaimId,
     joined::{
-        Grain,
         JoinedMappings,
-        Key,
+        Key, //
+    },
+    joined_entry::{
+        Grain,
         Part, //
     }, //
 };
@@ -147,7 +149,7 @@ pub(crate) struct Mappings {
     single: RBTree<Iova, Mapping>,
     /// The joined mappings.
     pub(crate) joined: JoinedMappings,
-    /// How [`Self::overlapping`] takes joined mappings apart.
+    /// How `overlapping` takes joined mappings apart.
     pub(crate) grain: Grain,
 }
 
@@ -179,63 +181,23 @@ impl Mappings {
         self.single.get_mut(&key)
     }
 
-    /// The mappings that overlap `range`, and parts of joined mappings, in ascending order.
-    pub(crate) fn overlapping(&self, range: IovaRange) -> impl Iterator<Item = Mapping> + '_ {
-        self.parts(range, self.grain)
-    }
+    /// The mappings that overlap `range`, in ascending order.
+    pub(super) fn single_in(&self, range: IovaRange) -> impl Iterator<Item = &Mapping> {
+        let mut left = Some(range);
 
-    /// As [`Self::overlapping`], with joined mappings taken apart as `grain` says.
-    pub(crate) fn parts(
-        &self,
-        range: IovaRange,
-        grain: Grain,
-    ) -> impl Iterator<Item = Mapping> + '_ {
-        let mut left = Some(self.joined.around(range));
-
-        core::iter::from_fn(move || loop {
-            let todo = left?;
-            let single = self.first_in(todo);
-            let free = match single {
-                Some(single) => single
-                    .range
-                    .start()
-                    .before()
-                    .and_then(|last| IovaRange::new(todo.start(), last)),
-                None => Some(todo),
-            };
-            let joined = free.and_then(|free| self.joined.next_in(free, grain));
-            let found = joined
-                .map(Mapping::from)
-                .or_else(|| single.map(Mapping::copy))?;
-            left = todo
-                .behind(found.range.last())
-                .filter(|_| found.range.start() <= range.last());
-            if found.range.intersect(range).is_some() {
-                return Some(found);
-            }
+        core::iter::from_fn(move || {
+            let found = self.first_in(left?)?;
+            left = range.behind(found.range.last());
+            Some(found)
         })
     }
 
-    /// Whether a mapping, joined or not, is charged to this account.
-    pub(super) fn has_payer(&self, locked: &Arc<Locked>) -> bool {
-        let mut single = self.single.values();
-
-        self.joined.has_payer(locked)
-            || single.any(|mapping| Arc::ptr_eq(&mapping.locked, locked))
-    }
-
-    /// The first part of a joined mapping in `range`, limited to the range.
-    pub(crate) fn next_joined(&self, range: IovaRange) -> Option<Mapping> {
-        let part = self.joined.next_in(range, self.grain)?;
-        let single = self.first_in(part.range);
-        let last = single
-            .and_then(|single| single.range.start().before())
-            .unwrap_or(part.range.last());
-
-        Some(Mapping::from(Part {
-            range: IovaRange::new(part.range.start(), last)?,
-            ..part
-        }))
+    /// The last address of the last mapping that ends before `iova`.
+    pub(super) fn last_before(&self, iova: Iova) -> Option<Iova> {
+        match self.single.cursor_lower_bound(&iova) {
+            Some(behind) => behind.peek_prev().map(|(last, _)| *last),
+            None => self.single.cursor_back().map(|last| *last.current().0),
+        }
     }
 
     /// Whether a mapping overlaps `range`, or a page of a joined mapping is in it.
@@ -370,8 +332,6 @@ impl Drop for RemovedMappings {
         for mapping in self.0.single.values() {
             mapping.locked.settle();
         }
-        for payer in self.0.joined.payers() {
-            payer.settle();
-        }
+        self.0.joined.settle();
     }
 }

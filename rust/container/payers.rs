@@ -23,13 +23,8 @@ impl Payers {
         self.0.iter().find(|locked| locked.pays_for_current())
     }
 
-    /// The same; `new`, which is its own, if it had none. Those that are not `in_use` go to `idle`.
-    pub(super) fn current_or(
-        &mut self,
-        new: Arc<Locked>,
-        in_use: impl Fn(&Arc<Locked>) -> bool,
-        idle: &mut Self,
-    ) -> Result<Arc<Locked>> {
+    /// The same; `new`, which is its own, if it had none. Those that pay for nothing go to `idle`.
+    pub(super) fn current_or(&mut self, new: Arc<Locked>, idle: &mut Self) -> Result<Arc<Locked>> {
         if let Some(known) = self.current() {
             return Ok(known.clone());
         }
@@ -37,12 +32,19 @@ impl Payers {
 
         kept.push(new.clone(), GFP_KERNEL_ACCOUNT)?;
         for known in &self.0 {
-            if in_use(known) {
+            if known.pays() {
                 kept.push(known.clone(), GFP_KERNEL_ACCOUNT)?;
             }
         }
         idle.0 = core::mem::replace(&mut self.0, kept);
         Ok(new)
+    }
+
+    /// Uncharges what they have released. Takes mmap_lock.
+    pub(super) fn settle(&self) {
+        for payer in &self.0 {
+            payer.settle();
+        }
     }
 
     /// The account at this place in the list.

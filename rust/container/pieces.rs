@@ -37,8 +37,13 @@ impl Pages {
         last: PAGES - 1,
     };
 
+    /// All pages up to this one.
+    fn up_to(last: usize) -> Self {
+        Self { first: 0, last }
+    }
+
     /// The words that have their bits, in their order: the number of each, and those bits.
-    fn words(self) -> impl Iterator<Item = (usize, u64)> {
+    fn words(self) -> impl DoubleEndedIterator<Item = (usize, u64)> {
         let Self { first, last } = self;
 
         // None if the last one is before the first.
@@ -235,56 +240,84 @@ impl Pieces {
 
     /// The first of `pages` that is mapped.
     pub(crate) fn first_in(&self, pages: Pages) -> Option<usize> {
-        self.find(pages, Chunk::mapped)
+        self.parts_of(pages).find_map(|part| {
+            part.words().find_map(|(word, bits)| {
+                let found = self.word(word).0 & bits;
+                (found != 0).then(|| first_of(word, found))
+            })
+        })
+    }
+
+    /// The last of `pages` that is mapped.
+    pub(crate) fn last_in(&self, pages: Pages) -> Option<usize> {
+        self.parts_of(pages).rev().find_map(|part| {
+            part.words().rev().find_map(|(word, bits)| {
+                let found = self.word(word).0 & bits;
+                (found != 0).then(|| last_of(word, found))
+            })
+        })
+    }
+
+    /// The parts of `pages` in chunks of which any page is mapped.
+    fn parts_of(&self, pages: Pages) -> impl DoubleEndedIterator<Item = Pages> + '_ {
+        let Pages { first, last } = pages;
+        let is_used = |chunk: &usize| self.counts.get(*chunk).is_some_and(|count| *count != 0);
+
+        (first / MOST..last / MOST + 1)
+            .filter(is_used)
+            .map(move |chunk| {
+                let start = chunk.wrapping_mul(MOST);
+                Pages {
+                    first: first.max(start),
+                    last: last.min(start.wrapping_add(MOST - 1)),
+                }
+            })
+    }
+
+    /// From where on all pages are mapped up to `page`, which is.
+    pub(crate) fn first_mapped(&self, page: usize) -> usize {
+        let hole = Pages::up_to(page).words().rev().find_map(|(word, bits)| {
+            let free = !self.word(word).0 & bits;
+            (free != 0).then(|| last_of(word, free))
+        });
+
+        hole.map_or(0, |hole| hole.wrapping_add(1)).min(page)
     }
 
     /// How far pages are mapped from `page` on, which is: the last of them.
     pub(crate) fn last_mapped(&self, page: usize) -> usize {
-        let mut left = Pages {
-            first: page,
-            ..Pages::ALL
-        }
-        .words();
-        let hole = left.find_map(|(word, bits)| {
-            let free = !self.word(word).0 & bits;
-            (free != 0).then(|| first_of(word, free))
+        self.last_before(page, |mapped, _| !mapped)
+    }
+
+    /// The first page of the piece that has `page`, which is mapped.
+    pub(crate) fn first_of_piece(&self, page: usize) -> usize {
+        let start = Pages::up_to(page).words().rev().find_map(|(word, bits)| {
+            let starts = self.word(word).1 & bits;
+            (starts != 0).then(|| last_of(word, starts))
         });
 
-        hole.unwrap_or(PAGES).saturating_sub(1).max(page)
+        start.unwrap_or(page)
     }
 
     /// The last page of the piece that has `page`, which is mapped.
     pub(crate) fn last_of_piece(&self, page: usize) -> usize {
-        let last = self.last_mapped(page);
-        let behind = Pages {
-            first: page.wrapping_add(1),
-            last,
-        };
-
-        // There is nothing behind the last page.
-        let next = self.find(behind, Chunk::starts);
-        next.map_or(last, |next| next.saturating_sub(1))
+        self.last_before(page, |mapped, starts| !mapped | starts)
     }
 
-    /// The first of `pages`, if there are any, that has a bit of this kind.
-    fn find(&self, pages: Pages, kind: impl Fn(&Chunk, usize) -> u64) -> Option<usize> {
-        let chunks = self.chunks.iter().zip(self.counts).enumerate();
-        let last = pages.last;
+    /// The last page from `page` on before one with a bit that `end` makes of a word's.
+    fn last_before(&self, page: usize, end: impl Fn(u64, u64) -> u64) -> usize {
+        // None if there is nothing behind the last page.
+        let behind = Pages {
+            first: page.wrapping_add(1),
+            ..Pages::ALL
+        };
+        let end = behind.words().find_map(|(word, bits)| {
+            let (mapped, starts) = self.word(word);
+            let found = end(mapped, starts) & bits;
+            (found != 0).then(|| first_of(word, found))
+        });
 
-        chunks
-            .skip(pages.first / MOST)
-            .take_while(|(index, _)| index.wrapping_mul(MOST) <= last)
-            .filter(|(_, (_, count))| *count != 0)
-            .find_map(|(index, (chunk, _))| {
-                let start = index.wrapping_mul(MOST);
-                let first = pages.first.max(start);
-                let last = last.min(start.wrapping_add(MOST - 1));
-
-                Pages { first, last }.words().find_map(|(word, bits)| {
-                    let found = kind(chunk, word % WORDS) & bits;
-                    (found != 0).then(|| first_of(word, found))
-                })
-            })
+        end.unwrap_or(PAGES).saturating_sub(1)
     }
 }
 
@@ -292,4 +325,11 @@ impl Pieces {
 fn first_of(word: usize, bits: u64) -> usize {
     word.wrapping_mul(BITS)
         .wrapping_add(bits.trailing_zeros() as usize)
+}
+
+/// The page of the highest of the bits, likewise.
+fn last_of(word: usize, bits: u64) -> usize {
+    word.wrapping_mul(BITS)
+        .wrapping_add(BITS - 1)
+        .wrapping_sub(bits.leading_zeros() as usize)
 }

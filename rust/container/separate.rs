@@ -6,7 +6,7 @@
 use kernel::prelude::*;
 
 use super::{
-    joined::{
+    joined_entry::{
         Grain,
         Part, //
     },
@@ -19,7 +19,10 @@ use super::{
 };
 use crate::{
     pgtable::IovaRange,
-    sys::sched::cond_resched_killable, //
+    sys::sched::{
+        cond_resched,
+        cond_resched_killable, //
+    }, //
 };
 
 impl State {
@@ -57,6 +60,7 @@ impl State {
             self.removed.take_joined(&mut self.mappings, &piece);
             // INVARIANT: No leaf crosses its ends.
             self.mappings.insert(reservation, Mapping::from(piece));
+            cond_resched();
         }
         self.avail = avail;
         Ok(())
@@ -85,6 +89,7 @@ impl State {
         while let Some(piece) = self.next_piece(left) {
             self.merge_joined_block(piece.range.start());
             left = range.behind(piece.range.last());
+            cond_resched();
         }
     }
 }

@@ -76,11 +76,11 @@ impl State {
         if self.tracking.is_some() {
             return Ok(());
         }
-        let mut mappings = self.mappings.overlapping(IovaRange::ALL);
-        if mappings.any(|mapping| is_too_large(mapping.range)) {
+        let mut single = self.mappings.single_in(IovaRange::ALL);
+        if single.any(|mapping| is_too_large(mapping.range)) {
             return Err(EINVAL);
         }
-        drop(mappings);
+        drop(single);
         let chosen = self.policy.with_rule(self.policy.rule())?;
         let small = self.is_exact();
 

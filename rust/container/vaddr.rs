@@ -111,7 +111,10 @@ impl State {
                 Crossing::Whole => range = self.mappings.to_end_of_last(range),
             }
         }
-        let mut made = self.mappings.overlapping(range).filter(is_complete);
+        let mut made = self
+            .mappings
+            .single_in(range)
+            .filter(|mapping| is_complete(mapping));
         if made.any(|mapping| mapping.vaddr_invalid) {
             return Err(EINVAL);
         }
@@ -178,8 +181,8 @@ impl State {
 
     /// Whether the address of any mapping is invalid.
     pub(super) fn any_vaddr_invalid(&self) -> bool {
-        let mut mappings = self.mappings.overlapping(IovaRange::ALL);
+        let mut single = self.mappings.single_in(IovaRange::ALL);
 
-        mappings.any(|mapping| mapping.vaddr_invalid)
+        single.any(|mapping| mapping.vaddr_invalid)
     }
 }

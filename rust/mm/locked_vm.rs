@@ -86,6 +86,11 @@ impl Locked {
         self.is_of_current() && self.unlimited == has_no_limit()
     }
 
+    /// Whether any pages are charged and pinned.
+    pub(crate) fn pays(&self) -> bool {
+        self.pages.load(Relaxed) != 0
+    }
+
     /// Charges `pages`. Uses spare pages first.
     ///
     /// Takes mmap_lock for writing. Fails with `ENOMEM` beyond RLIMIT_MEMLOCK (`mm/util.c:

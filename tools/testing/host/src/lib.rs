@@ -22,6 +22,22 @@ mod policy;
 #[cfg(test)]
 mod intervals;
 
+/// Scheduling points, which are counted.
+#[cfg(test)]
+mod sys {
+    pub(crate) mod sched {
+        use std::cell::Cell;
+
+        thread_local! {
+            pub(crate) static POINTS: Cell<usize> = const { Cell::new(0) };
+        }
+
+        pub(crate) fn cond_resched() {
+            POINTS.set(POINTS.get() + 1);
+        }
+    }
+}
+
 /// The part of process memory that mappings use.
 #[cfg(test)]
 mod mm {

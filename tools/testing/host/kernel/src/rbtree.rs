@@ -17,7 +17,10 @@ pub struct RBTreeNode<K, V>(K, V);
 
 pub struct RBTreeNodeReservation<K, V>(PhantomData<(K, V)>);
 
-pub struct Cursor<'a, K, V>((&'a K, &'a V));
+pub struct Cursor<'a, K, V> {
+    tree: &'a BTreeMap<K, V>,
+    current: (&'a K, &'a V),
+}
 
 impl<K: Ord, V> RBTree<K, V> {
     #[allow(clippy::new_without_default)]
@@ -54,14 +57,36 @@ impl<K: Ord, V> RBTree<K, V> {
         Some(RBTreeNode(key, value))
     }
 
+    pub fn remove(&mut self, key: &K) -> Option<V> {
+        self.0.remove(key)
+    }
+
     pub fn cursor_lower_bound(&self, key: &K) -> Option<Cursor<'_, K, V>> {
-        self.0.range(key..).next().map(Cursor)
+        let current = self.0.range(key..).next()?;
+
+        Some(Cursor {
+            tree: &self.0,
+            current,
+        })
+    }
+
+    pub fn cursor_back(&self) -> Option<Cursor<'_, K, V>> {
+        let current = self.0.last_key_value()?;
+
+        Some(Cursor {
+            tree: &self.0,
+            current,
+        })
     }
 }
 
-impl<K, V> Cursor<'_, K, V> {
+impl<K: Ord, V> Cursor<'_, K, V> {
     pub fn current(&self) -> (&K, &V) {
-        self.0
+        self.current
+    }
+
+    pub fn peek_prev(&self) -> Option<(&K, &V)> {
+        self.tree.range(..self.current.0).next_back()
     }
 }
 

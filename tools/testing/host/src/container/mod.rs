@@ -7,8 +7,15 @@
 pub(crate) mod joined;
 
 #[allow(dead_code)]
+#[path = "../../../../../rust/container/joined_entry.rs"]
+pub(crate) mod joined_entry;
+
+#[allow(dead_code)]
 #[path = "../../../../../rust/container/mapping.rs"]
 pub(crate) mod mapping;
+
+#[path = "../../../../../rust/container/parts.rs"]
+pub(crate) mod parts;
 
 #[path = "../../../../../rust/container/pieces.rs"]
 pub(crate) mod pieces;

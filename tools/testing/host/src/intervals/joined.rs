@@ -8,10 +8,10 @@ use proptest::prelude::*;
 
 use crate::container::joined::{
     can_be_joined,
-    Grain,
     JoinedMappings,
     JoinedReservation, //
 };
+use crate::container::joined_entry::Grain;
 use crate::container::mapping::{
     Mapping,
     Mappings,
@@ -28,6 +28,7 @@ use crate::pgtable::{
     IovaRange,
     PageSize, //
 };
+use crate::sys::sched::POINTS;
 
 /// The pages that are used: the last ones of a gigabyte, and the first ones of the next.
 const PAGES: usize = 24;
@@ -207,14 +208,19 @@ impl Model {
         }
     }
 
-    /// What there is in some pages comes in rising order, and nothing of it is another's.
+    /// What there is in some pages comes in rising order, and nothing of it is another's. It is whole, and
+    /// found at once.
     fn check_parts(&self, first: usize, count: usize, grain: Grain) {
         let wanted = range(first, count);
         let mut seen = [false; PAGES];
         let mut behind = None;
 
         for part in self.mappings.parts(wanted, grain) {
-            assert!(part.range.intersect(wanted).is_some());
+            assert!(
+                part.range.intersect(wanted).is_some(),
+                "{:?} of {wanted:?}, {grain:?}",
+                part.range
+            );
             assert!(behind < Some(part.range.start()));
             behind = Some(part.range.last());
             let pages = page(part.range.start())..PAGES.min(page(part.range.last()) + 1);
@@ -235,6 +241,16 @@ impl Model {
                 seen[page] = true;
             }
         }
+        let ranges = |wanted| -> Vec<IovaRange> {
+            let parts = self.mappings.parts(wanted, grain);
+            parts.map(|part| part.range).collect()
+        };
+        let mut all = ranges(IovaRange::ALL);
+        all.retain(|part| part.intersect(wanted).is_some());
+        let before = POINTS.get();
+        assert_eq!(ranges(wanted), all);
+        // One more finds that there is nothing else.
+        assert!(POINTS.get() - before <= all.len() + 1);
         let all = first..first + count;
         assert!(all
             .into_iter()

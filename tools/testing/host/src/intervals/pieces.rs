@@ -59,6 +59,11 @@ impl Model {
             assert_eq!(pieces.last_mapped(page), run.last().expect("itself"));
             let piece = (page..PAGES).take_while(|other| self.owner[*other] == self.owner[page]);
             assert_eq!(pieces.last_of_piece(page), piece.last().expect("itself"));
+            let run = (0..=page).rev().take_while(|page| self.owner[*page] != 0);
+            assert_eq!(pieces.first_mapped(page), run.last().expect("itself"));
+            let is_same = |other: &usize| self.owner[*other] == self.owner[page];
+            let piece = (0..=page).rev().take_while(is_same);
+            assert_eq!(pieces.first_of_piece(page), piece.last().expect("itself"));
         }
     }
 
@@ -67,6 +72,9 @@ impl Model {
         let all = pages.last + 1 - pages.first;
         let first = (pages.first..=pages.last).find(|page| self.owner[*page] != 0);
         assert_eq!(pieces.first_in(pages), first);
+        let mut back = (pages.first..=pages.last).rev();
+        let last = back.find(|page| self.owner[*page] != 0);
+        assert_eq!(pieces.last_in(pages), last);
 
         assert_eq!(pieces.are_cut_by(pages), cut, "by {pages:?}");
         assert_eq!(pieces.are_all_in(pages), self.mapped(pages) == all);
