@@ -51,6 +51,7 @@ KERNELS_OF = {
     "joined_fault_test": ("debug",),  # it injects failures too
     "joined_boot_test": ("stock",),  # too many calls for the debug kernel
     "joined_random_test": ("stock",),  # likewise
+    "joined_intel_test": ("stock",),
     "page_state_test": ("stock",),  # also by the quick path, as the next two
     "page_state_dma_test": ("stock",),
     "page_state_input_test": ("stock",),
@@ -63,7 +64,6 @@ QUICK_SELFTESTS = (
     "page_state_dma_test",
     "page_state_fault_test",
     "joined_life_test",
-    "joined_fault_test",
 )
 
 # After these, on the debug kernel, kmemleak runs: they end containers, groups and VMMs in every

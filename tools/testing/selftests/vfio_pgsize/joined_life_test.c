@@ -9,7 +9,6 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 
-#include "dirty.h"
 #include "harness.h"
 #include "module.h"
 #include "pieces.h"
@@ -41,12 +40,7 @@ FIXTURE_SETUP(joined_life)
 	ASSERT_SOUND(pieces_start(pieces, &self->vmm, variant->type, AT, SIZE / PAGE));
 	pieces_kind(pieces, self->memory.va, READ_WRITE);
 	pieces_kind(pieces, self->memory.va, VFIO_DMA_MAP_FLAG_READ);
-	/* A whole 2M of pieces of 256K, single pages, and some that devices only read. */
-	for (uint32_t page = 512; page < 1024; page += 64)
-		ASSERT_SOUND(pieces_map(pieces, 0, page, 64));
-	for (uint32_t page = 0; page < 512; page += 3)
-		ASSERT_SOUND(pieces_map(pieces, page / 3 % 2, page, 1));
-	ASSERT_SOUND(pieces_map(pieces, 0, 1024 + 5, 1000));
+	ASSERT_SOUND(pieces_map_some(pieces));
 	ASSERT_SOUND(pieces_agree(pieces));
 }
 
@@ -80,76 +74,25 @@ TEST_F_TIMEOUT(joined_life, last_group_detached, TIMEOUT)
 	EXPECT_EQ(0, module_unload());
 }
 
-/* Every page that is mapped has a leaf of 4K. */
-static problem has_small_leaves(FIXTURE_DATA(joined_life) *self)
-{
-	struct leaves all = {};
-	problem wrong = leaves_query(&all, self->vmm.container, 0, 0, EVERYWHERE);
-
-	if (!wrong && leaves_count_size(&all, PAGE) != self->pieces.nr_mapped)
-		wrong = problem_is("%lu leaves of 4K, not %u", leaves_count_size(&all, PAGE),
-				   self->pieces.nr_mapped);
-	leaves_free(&all);
-	return wrong;
-}
-
 /* Leaves are split and merged by policies, and pieces keep their bounds. */
 TEST_F_TIMEOUT(joined_life, policies, TIMEOUT)
 {
 	struct pieces *pieces = &self->pieces;
 
 	ASSERT_SOUND(vmm_policy(&self->vmm, VFIO_PGSIZE_POLICY_APPLY, ONLY_4K));
-	EXPECT_SOUND(has_small_leaves(self));
+	EXPECT_SOUND(pieces_are_small(pieces));
 	ASSERT_SOUND(vmm_policy(&self->vmm, VFIO_PGSIZE_POLICY_APPLY, UPTO_2M));
 	EXPECT_SOUND(pieces_agree(pieces));
 	/* A range that begins within a 2M, and no more. */
 	ASSERT_EQ(0, policy_set(self->vmm.container,
 				VFIO_PGSIZE_POLICY_RANGE | VFIO_PGSIZE_POLICY_APPLY, AT + MIB(3),
 				PAGE, ONLY_4K));
-	EXPECT_SOUND(has_small_leaves(self));
+	EXPECT_SOUND(pieces_are_small(pieces));
 	ASSERT_EQ(0, policy_set(self->vmm.container,
 				VFIO_PGSIZE_POLICY_RANGE | VFIO_PGSIZE_POLICY_APPLY |
 				VFIO_PGSIZE_POLICY_INHERIT, AT + MIB(3), PAGE, 0));
 	EXPECT_SOUND(pieces_agree(pieces));
 	ASSERT_SOUND(pieces_unmap(pieces, 512, 64));
-	EXPECT_SOUND(pieces_agree(pieces));
-}
-
-/* While dirty pages are tracked leaves are small; bitmaps are those of pieces. */
-TEST_F_TIMEOUT(joined_life, dirty_pages, TIMEOUT)
-{
-	static const struct dirty_run written[] = {
-		{ 6, 1 }, { 512, 1 }, { 639, 2 }, { 1029, 1 }, {}
-	};
-	struct pieces *pieces = &self->pieces;
-	struct edu *edu = &self->vmm.devices[0].edu;
-	int container = self->vmm.container;
-	uint64_t size = 64 * PAGE, bitmap = 0;
-
-	ASSERT_EQ(0, dirty_start(container));
-	EXPECT_SOUND(has_small_leaves(self));
-	ASSERT_SOUND(dirty_store(edu, AT, written));
-	EXPECT_SOUND(dirty_is(container, AT, SIZE, written));
-	EXPECT_SOUND(dirty_is(container, AT, SIZE, CLEAN));
-	/* A range that cuts a piece. */
-	EXPECT_EQ(pieces->parts ? 0 : -EINVAL,
-		  dirty_get(container, AT + 513 * PAGE, 63 * PAGE, &bitmap));
-	/* One piece of many that are contiguous. */
-	ASSERT_SOUND(dirty_store(edu, AT, DIRTY({ 575, 3 })));
-	ASSERT_EQ(0, dirty_unmap(container, AT + 576 * PAGE, &size, &bitmap));
-	EXPECT_EQ(64 * PAGE, size);
-	EXPECT_EQ(3, (int)bitmap);
-	pieces_forget(pieces, 576, 64);
-	EXPECT_SOUND(has_small_leaves(self));
-	EXPECT_SOUND(dirty_is(container, AT, SIZE, DIRTY({ 575, 1 })));
-	/* What is mapped meanwhile is clean, and is not merged yet. */
-	for (uint32_t page = 576; page < 640; page++)
-		ASSERT_SOUND(pieces_map(pieces, 0, page, 1));
-	EXPECT_SOUND(has_small_leaves(self));
-	EXPECT_SOUND(dirty_is(container, AT, SIZE, CLEAN));
-	ASSERT_SOUND(dirty_store(edu, AT, DIRTY({ 600, 1 })));
-	EXPECT_SOUND(dirty_is(container, AT, SIZE, DIRTY({ 600, 1 })));
-	ASSERT_EQ(0, dirty_stop(container));
 	EXPECT_SOUND(pieces_agree(pieces));
 }
 
@@ -191,12 +134,11 @@ TEST_F_TIMEOUT(joined_life, memlock, TIMEOUT)
 	ASSERT_SOUND(account_limit(self->vmm.before.locked + pieces->nr_mapped + 1));
 	/* Without CAP_IPC_LOCK it is another who pays: joined mappings of his own. */
 	ASSERT_EQ(0, dma_map(self->vmm.container, AT + GIB(8), self->memory.va, PAGE,
-			     READ_WRITE | (pieces->parts ? VFIO_PGSIZE_MAP_JOINED : 0)));
+			     READ_WRITE | pieces->flags));
 	ASSERT_SOUND(pieces_map_may_fail(pieces, 0, 1, 1, &failed));
 	EXPECT_TRUE(failed);
 	EXPECT_EQ(-ENOMEM, dma_map(self->vmm.container, AT + GIB(8) + PAGE, self->memory.va + PAGE,
-				   PAGE, READ_WRITE |
-				   (pieces->parts ? VFIO_PGSIZE_MAP_JOINED : 0)));
+				   PAGE, READ_WRITE | pieces->flags));
 	ASSERT_SOUND(dma_unmap_exactly(self->vmm.container, AT + GIB(8), PAGE));
 	EXPECT_SOUND(pieces_agree(pieces));
 }
@@ -205,7 +147,7 @@ TEST_F_TIMEOUT(joined_life, memlock, TIMEOUT)
 TEST_F_TIMEOUT(joined_life, another_process, TIMEOUT)
 {
 	struct pieces *pieces = &self->pieces;
-	uint32_t flags = READ_WRITE | (pieces->parts ? VFIO_PGSIZE_MAP_JOINED : 0);
+	uint32_t flags = READ_WRITE | pieces->flags;
 	uint32_t mapped = pieces->nr_mapped;
 	struct vfio_pgsize_stats before, now;
 	uint64_t size = SIZE;

@@ -20,6 +20,7 @@ problem pieces_start(struct pieces *pieces, struct vmm *vmm, unsigned long type,
 	pieces->iova = iova;
 	pieces->nr = nr;
 	pieces->parts = type == VFIO_PGSIZE_IOMMU;
+	pieces->flags = pieces->parts ? VFIO_PGSIZE_MAP_JOINED : 0;
 	pieces->whole = type == VFIO_TYPE1_IOMMU;
 	pieces->random = 1;
 	pieces->pages = calloc(nr, sizeof(*pieces->pages));
@@ -60,7 +61,6 @@ problem pieces_map_may_fail(struct pieces *pieces, uint32_t kind, uint32_t first
 			    bool *failed)
 {
 	const struct kind *of = &pieces->kinds[kind];
-	uint32_t flags = of->flags | (pieces->parts ? VFIO_PGSIZE_MAP_JOINED : 0);
 	bool taken = false;
 	int expected, ret;
 
@@ -68,7 +68,7 @@ problem pieces_map_may_fail(struct pieces *pieces, uint32_t kind, uint32_t first
 		taken |= pieces->pages[page].kind != 0;
 	expected = taken ? -EEXIST : 0;
 	ret = dma_map(pieces->vmm->container, pieces->iova + first * PAGE, of->va + first * PAGE,
-		      nr * PAGE, flags);
+		      nr * PAGE, of->flags | pieces->flags);
 	*failed = ret == -ENOMEM || ret == -EFAULT;
 	if (ret != expected && !*failed)
 		return problem_is("mapping %u pages at page %u: %s, not %s", nr, first,
@@ -90,6 +90,17 @@ problem pieces_map(struct pieces *pieces, uint32_t kind, uint32_t first, uint32_
 	problem wrong = pieces_map_may_fail(pieces, kind, first, nr, &failed);
 
 	return wrong || !failed ? wrong : problem_is("mapping %u pages at page %u fails", nr, first);
+}
+
+problem pieces_map_some(struct pieces *pieces)
+{
+	problem wrong = NULL;
+
+	for (uint32_t page = 512; !wrong && page < 1024; page += 64)
+		wrong = pieces_map(pieces, 0, page, 64);
+	for (uint32_t page = 0; !wrong && page < 512; page += 3)
+		wrong = pieces_map(pieces, page / 3 % 2, page, 1);
+	return wrong ? wrong : pieces_map(pieces, 0, 1024 + 5, 1000);
 }
 
 void pieces_separate(struct pieces *pieces)
@@ -258,5 +269,17 @@ problem pieces_agree(struct pieces *pieces)
 	if (!wrong)
 		wrong = vmm_has_leaves(pieces->vmm, &expected);
 	leaves_free(&expected);
+	return wrong;
+}
+
+problem pieces_are_small(struct pieces *pieces)
+{
+	struct leaves all = {};
+	problem wrong = leaves_query(&all, pieces->vmm->container, 0, 0, EVERYWHERE);
+
+	if (!wrong && leaves_count_size(&all, PAGE) != pieces->nr_mapped)
+		wrong = problem_is("%lu leaves of 4K, not %u", leaves_count_size(&all, PAGE),
+				   pieces->nr_mapped);
+	leaves_free(&all);
 	return wrong;
 }

@@ -27,6 +27,7 @@ struct pieces {
 	struct vmm *vmm;
 	uint64_t iova;
 	uint32_t nr;
+	uint32_t flags;		/* of MAP_DMA, for what is to be joined */
 	bool parts;		/* UNMAP_DMA takes parts of pieces */
 	bool whole;		/* it takes pieces that begin in its range, as a whole */
 	struct kind kinds[MAX_KINDS];
@@ -54,6 +55,8 @@ problem pieces_unmap(struct pieces *pieces, uint32_t first, uint32_t nr);
 problem pieces_map_may_fail(struct pieces *pieces, uint32_t kind, uint32_t first, uint32_t nr,
 			    bool *failed);
 problem pieces_unmap_may_fail(struct pieces *pieces, uint32_t first, uint32_t nr, bool *failed);
+/* Of two kinds: a 2M of pieces of 256K, single pages, and a large piece; the range has four 2M. */
+problem pieces_map_some(struct pieces *pieces);
 /* Each piece is a mapping of its own from now on, in the model alone. */
 void pieces_separate(struct pieces *pieces);
 /* What is mapped of these pages goes from the model alone; returns how many that is. */
@@ -65,5 +68,7 @@ uint32_t pieces_below(struct pieces *pieces, uint32_t limit);
 /* Is all as the model says? Quickly: without leaves. */
 problem pieces_agree_quickly(struct pieces *pieces);
 problem pieces_agree(struct pieces *pieces);
+/* Has each page that is mapped a leaf of 4K? */
+problem pieces_are_small(struct pieces *pieces);
 
 #endif

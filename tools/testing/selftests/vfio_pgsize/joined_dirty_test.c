@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Joined mappings while an IOMMU with dirty bits tracks what devices write. */
+#include <errno.h>
+
+#include "dirty.h"
+#include "harness.h"
+#include "module.h"
+#include "pieces.h"
+#include "units.h"
+
+#define SIZE	MIB(8)
+#define AT	(GIB(5) - MIB(4))
+
+FIXTURE(joined_dirty) {
+	struct vmm vmm;
+	struct memory memory;
+	struct pieces pieces;
+};
+
+FIXTURE_VARIANT(joined_dirty) {
+	unsigned long type;
+};
+
+FIXTURE_VARIANT_ADD(joined_dirty, type1v2) { .type = VFIO_TYPE1v2_IOMMU };
+FIXTURE_VARIANT_ADD(joined_dirty, pgsize) { .type = VFIO_PGSIZE_IOMMU };
+
+FIXTURE_SETUP(joined_dirty)
+{
+	struct pieces *pieces = &self->pieces;
+
+	ASSERT_SOUND(module_require(JOIN_ON));
+	ASSERT_SOUND(memory_alloc(&self->memory, HUGETLB_2M, SIZE));
+	ASSERT_SOUND(vmm_open(&self->vmm, variant->type, 1));
+	ASSERT_SOUND(pieces_start(pieces, &self->vmm, variant->type, AT, SIZE / PAGE));
+	pieces_kind(pieces, self->memory.va, READ_WRITE);
+	pieces_kind(pieces, self->memory.va, VFIO_DMA_MAP_FLAG_READ);
+	ASSERT_SOUND(pieces_map_some(pieces));
+	ASSERT_SOUND(pieces_agree(pieces));
+}
+
+FIXTURE_TEARDOWN(joined_dirty)
+{
+	pieces_free(&self->pieces);
+	EXPECT_SOUND(vmm_close(&self->vmm));
+	memory_free(&self->memory);
+	huge_pages_release();
+}
+
+/* While dirty pages are tracked leaves are small; bitmaps are those of pieces. */
+TEST_F_TIMEOUT(joined_dirty, bitmaps, TIMEOUT)
+{
+	static const struct dirty_run written[] = {
+		{ 6, 1 }, { 512, 1 }, { 639, 2 }, { 1029, 1 }, {}
+	};
+	struct pieces *pieces = &self->pieces;
+	struct edu *edu = &self->vmm.devices[0].edu;
+	int container = self->vmm.container;
+	uint64_t size = 64 * PAGE, bitmap = 0;
+
+	ASSERT_EQ(0, dirty_start(container));
+	EXPECT_SOUND(pieces_are_small(pieces));
+	ASSERT_SOUND(dirty_store(edu, AT, written));
+	EXPECT_SOUND(dirty_is(container, AT, SIZE, written));
+	EXPECT_SOUND(dirty_is(container, AT, SIZE, CLEAN));
+	/* A range that cuts a piece. */
+	EXPECT_EQ(pieces->parts ? 0 : -EINVAL,
+		  dirty_get(container, AT + 513 * PAGE, 63 * PAGE, &bitmap));
+	/* One piece of many that are contiguous. */
+	ASSERT_SOUND(dirty_store(edu, AT, DIRTY({ 575, 3 })));
+	ASSERT_EQ(0, dirty_unmap(container, AT + 576 * PAGE, &size, &bitmap));
+	EXPECT_EQ(64 * PAGE, size);
+	EXPECT_EQ(3, (int)bitmap);
+	pieces_forget(pieces, 576, 64);
+	EXPECT_SOUND(pieces_are_small(pieces));
+	EXPECT_SOUND(dirty_is(container, AT, SIZE, DIRTY({ 575, 1 })));
+	/* What is mapped meanwhile is clean, and is not merged yet. */
+	for (uint32_t page = 576; page < 640; page++)
+		ASSERT_SOUND(pieces_map(pieces, 0, page, 1));
+	EXPECT_SOUND(pieces_are_small(pieces));
+	EXPECT_SOUND(dirty_is(container, AT, SIZE, CLEAN));
+	ASSERT_SOUND(dirty_store(edu, AT, DIRTY({ 600, 1 })));
+	EXPECT_SOUND(dirty_is(container, AT, SIZE, DIRTY({ 600, 1 })));
+	ASSERT_EQ(0, dirty_stop(container));
+	EXPECT_SOUND(pieces_agree(pieces));
+}
+
+TEST_PROGRAM("Joined mappings while devices' writes are tracked.")
