@@ -71,9 +71,14 @@ bench:
 	@mkdir -p build
 	@$(INSIDE) tools/bench/bench.py --json build/bench.json $(if $(RST),--rst '$(RST)')
 
+# Each round makes 150,000 calls.
+JOINED_ROUNDS := 67
+
 soak-joined:
-	@$(VM) run --strict --edu 2 --smp 2 --mem 2G --oracle --timeout 36000 -- 'load_vfio && bind_edu && \
-		JOINED_CALLS=10000000 /tests/joined_random_test && JOINED_GIB=16 /tests/joined_boot_test'
+	@$(VM) run --strict --edu 2 --smp 2 --mem 2G --oracle --timeout 36000 -- '. /lib/vm.sh; \
+		load_vfio && bind_edu && seed=0 && while [ $$seed -lt $(JOINED_ROUNDS) ]; do \
+		seed=$$((seed + 1)); JOINED_SEED=$$seed /tests/joined_random_test || exit 1; done; \
+		JOINED_GIB=16 /tests/joined_boot_test'
 
 fmt:
 	@$(INSIDE) tools/vm/lint.py fmt --write

@@ -2,8 +2,9 @@
 /*
  * Random pieces of several kinds of memory, mapped and unmapped in a range that lies in
  * two gigabytes: each answer, and now and then all leaves, are compared with a model.
+ *
+ * JOINED_SEED gives other calls.
  */
-#include <getopt.h>
 #include <stdlib.h>
 
 #include "harness.h"
@@ -13,6 +14,7 @@
 
 #define SIZE	MIB(16)
 #define AT	(GIB(5) - MIB(6))
+#define CALLS	50000
 
 FIXTURE(random) {
 	struct vmm vmm;
@@ -31,12 +33,14 @@ FIXTURE_VARIANT_ADD(random, pgsize) { .type = VFIO_PGSIZE_IOMMU };
 FIXTURE_SETUP(random)
 {
 	struct pieces *pieces = &self->pieces;
+	const char *seed = getenv("JOINED_SEED");
 
 	ASSERT_SOUND(module_require(JOIN_ON));
 	ASSERT_SOUND(memory_alloc(&self->huge, HUGETLB_2M, SIZE + MIB(2)));
 	ASSERT_SOUND(memory_alloc(&self->small, MEMFD, SIZE));
 	ASSERT_SOUND(vmm_open(&self->vmm, variant->type, 1));
 	ASSERT_SOUND(pieces_start(pieces, &self->vmm, variant->type, AT, SIZE / PAGE));
+	pieces->random = seed ? strtoul(seed, NULL, 0) : 1;
 	/* Of the first two, which are contiguous, all blocks can have leaves of 2M. */
 	pieces_kind(pieces, self->huge.va, READ_WRITE);
 	pieces_kind(pieces, self->huge.va + MIB(2), READ_WRITE);
@@ -54,19 +58,11 @@ FIXTURE_TEARDOWN(random)
 	huge_pages_release();
 }
 
-/* How many calls, if not the usual number: for a soak. */
-static uint32_t calls(void)
-{
-	const char *text = getenv("JOINED_CALLS");
-
-	return text ? strtoul(text, NULL, 0) : 50000;
-}
-
-TEST_F_TIMEOUT(random, calls, 4 * TIMEOUT)
+TEST_F_TIMEOUT(random, calls, TIMEOUT)
 {
 	struct pieces *pieces = &self->pieces;
 
-	for (uint32_t i = 0; i < calls(); i++) {
+	for (uint32_t i = 0; i < CALLS; i++) {
 		ASSERT_SOUND(pieces_random(pieces)) TH_LOG("call %u", i);
 		if (i % 256 == 255)
 			ASSERT_SOUND(pieces_agree_quickly(pieces)) TH_LOG("call %u", i);
