@@ -39,8 +39,8 @@ impl Container {
     ///
     /// Sleeps. Fails with `EEXIST` if the range overlaps a mapping; `ENOSPC` if there are too many
     /// mappings; `EINVAL` if the range is not in a window, if it is too large for dirty tracking,
-    /// which is on, or if the last group was detached meanwhile; `EOPNOTSUPP` if it is stateful and a page table cannot be edited; `ENOMEM`; and
-    /// as [`Container::populate`].
+    /// which is on, or if the last group was detached meanwhile; `EOPNOTSUPP` if it is stateful and
+    /// a page table cannot be edited; `ENOMEM`; and as [`Container::populate`].
     pub(crate) fn map(&self, request: &MapRequest) -> Result {
         let is_piece = request.is_piece();
         if is_piece && self.map_quickly(request)? {
