@@ -61,6 +61,7 @@
 //!   │    └─ locks of their drivers
 //!   └─ Container::state (mutex)          everything in a container; also under the drivers' locks
 //!        ├─ HOOKS (mutex)                the users of the hook
+//!        │    └─ entry.c: users_lock (mutex)   those who read the RMP; also without HOOKS
 //!        ├─ the IOMMU core's group mutex
 //!        └─ the rmap's lock (spin, irq-safe)   the leaves of watches
 //!             └─ the driver's locks (spin): IOTLB flush

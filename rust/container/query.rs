@@ -20,7 +20,8 @@ use crate::{
     rmp::{
         Block,
         Guard,
-        RmpEntry, //
+        RmpEntry,
+        RmpReader, //
     },
     sys::{
         bindings,
@@ -53,6 +54,8 @@ pub(crate) struct QueryOptions {
     pub(crate) wanted: Wanted,
     /// Also report the RMP entries under each leaf.
     pub(crate) rmp: bool,
+    /// Count mismatches, and notify the VMM of them.
+    pub(crate) notify: bool,
 }
 
 /// A reported run: equal adjacent leaves, or private pages.
@@ -71,8 +74,7 @@ impl State {
     /// range that is left.
     ///
     /// Sleeps. Fails with `ENOENT` if there is no such domain; `EOPNOTSUPP` if its page table
-    /// cannot be read, or if the RMP is asked for and nothing follows it; `EINTR` on a fatal
-    /// signal.
+    /// cannot be read, or if the RMP is asked for and there is none; `EINTR` on a fatal signal.
     pub(crate) fn query(
         &self,
         domain: usize,
@@ -84,7 +86,7 @@ impl State {
         let table = self.domains.get(domain).ok_or(ENOENT)?;
         let view = table.table().ok_or_else(unsupported)?.view();
         let format = view.format();
-        let QueryOptions { wanted, rmp } = options;
+        let QueryOptions { wanted, rmp, .. } = options;
         let audit = wanted == Wanted::Mismatches;
         let alone = |leaf: Leaf| {
             let run = Run::new(format, leaf.into());
@@ -93,9 +95,11 @@ impl State {
             Run { flags, ..run }
         };
 
-        if (audit || rmp) && self.hook.is_none() {
-            return Err(unsupported());
-        }
+        // While the container follows, the RMP can be read.
+        let _reader = match (audit || rmp) && self.hook.is_none() {
+            true => Some(RmpReader::new()?),
+            false => None,
+        };
         // Nothing is mapped outside of mappings.
         for mapping in self.mappings.overlapping(range) {
             let with_private = wanted == Wanted::State && mapping.stateful;
@@ -128,7 +132,9 @@ impl State {
                     if !append(runs, alone(leaf)) {
                         return Ok(range.from(leaf.iova));
                     }
-                    self.follower.report_mismatch((&leaf).into());
+                    if options.notify {
+                        self.follower.report_mismatch((&leaf).into());
+                    }
                 }
                 for run in found {
                     if let Some(gap) = gap(next, run.range.start().before()) {

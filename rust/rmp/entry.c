@@ -9,6 +9,7 @@
 #include <linux/atomic.h>
 #include <linux/cc_platform.h>
 #include <linux/module.h>
+#include <linux/mutex.h>
 #include <linux/smp.h>
 
 #include <asm/asm.h>
@@ -37,6 +38,10 @@ struct rmp_answer {
 
 static typeof(snp_lookup_rmpentry) *lookup;
 
+/* The number of those who may look up entries: the hook, and audits. */
+static unsigned int users;
+static DEFINE_MUTEX(users_lock);
+
 /* SNP was found off, and not found on since. */
 static atomic_t off;
 static atomic_t off_unsaid;
@@ -63,10 +68,19 @@ bool pgsize_rmp_is_on(void)
 
 int pgsize_rmp_open(void)
 {
+	int ret = -EOPNOTSUPP;
+
 	if (!pgsize_rmp_is_on())
-		return -EOPNOTSUPP;
-	lookup = symbol_get(snp_lookup_rmpentry);
-	return lookup ? 0 : -EOPNOTSUPP;
+		return ret;
+	mutex_lock(&users_lock);
+	if (!users)
+		lookup = symbol_get(snp_lookup_rmpentry);
+	if (lookup) {
+		users++;
+		ret = 0;
+	}
+	mutex_unlock(&users_lock);
+	return ret;
 }
 
 void pgsize_rmp_forget(void)
@@ -77,9 +91,13 @@ void pgsize_rmp_forget(void)
 
 void pgsize_rmp_close(void)
 {
-	symbol_put(snp_lookup_rmpentry);
-	lookup = NULL;
-	pgsize_rmp_forget();
+	mutex_lock(&users_lock);
+	if (!--users) {
+		symbol_put(snp_lookup_rmpentry);
+		lookup = NULL;
+		pgsize_rmp_forget();
+	}
+	mutex_unlock(&users_lock);
 }
 
 /* Reads one entry, not that of its 2M. */

@@ -5,10 +5,13 @@
 
 #include <linux/types.h>
 
-/* Enables lookups. May sleep. -EOPNOTSUPP: this is not an SNP host, or SNP is off. */
+/*
+ * Enables lookups until the same number of closes. May sleep. -EOPNOTSUPP: this is not an
+ * SNP host, or SNP is off.
+ */
 int pgsize_rmp_open(void);
 void pgsize_rmp_close(void);
-/* Call while nobody looks up entries: discards the recorded SNP state. */
+/* Call while nothing follows: discards the recorded SNP state. A lookup may record it again. */
 void pgsize_rmp_forget(void);
 
 /* Whether SNP is on, as far as this processor knows. Atomic. */

@@ -32,6 +32,25 @@ pub(crate) fn is_snp_on() -> bool {
     unsafe { bindings::pgsize_rmp_is_on() }
 }
 
+/// The right to read RMP entries where nothing follows them, until it is dropped.
+pub(crate) struct RmpReader(());
+
+impl RmpReader {
+    /// Sleeps. Fails with `EOPNOTSUPP` if there is no RMP, or SNP is off.
+    pub(crate) fn new() -> Result<Self> {
+        // SAFETY: Process context.
+        to_result(unsafe { bindings::pgsize_rmp_open() })?;
+        Ok(Self(()))
+    }
+}
+
+impl Drop for RmpReader {
+    fn drop(&mut self) {
+        // SAFETY: It was opened, and is closed once. Process context.
+        unsafe { bindings::pgsize_rmp_close() };
+    }
+}
+
 /// An RMP entry.
 #[derive(Clone, Copy)]
 pub(crate) struct RmpEntry {
@@ -43,12 +62,12 @@ pub(crate) struct RmpEntry {
 }
 
 impl RmpEntry {
-    /// Reads the entry of a PFN. Call only while the hook is registered. Atomic. Fails with
+    /// Reads the entry of a PFN. Call only while the hook is registered, or with an [`RmpReader`]. Atomic. Fails with
     /// `EFAULT` if the PFN has no entry, with `ENODEV` if SNP is off, and with another error if the
     /// RMP cannot be read now.
     fn of_pfn(pfn: u64) -> Result<Self> {
         let (mut assigned, mut large) = (false, false);
-        // SAFETY: The hook is registered while anything is followed. Both pointers are valid.
+        // SAFETY: The hook is registered, or there is an `RmpReader`. Both pointers are valid.
         to_result(unsafe { bindings::pgsize_rmp_lookup(pfn, &mut assigned, &mut large) })?;
 
         Ok(Self { assigned, large })

@@ -42,7 +42,8 @@ pub(crate) use self::domain::Domain;
 pub(crate) use self::entry::{
     is_snp_on,
     Block,
-    RmpEntry, //
+    RmpEntry,
+    RmpReader, //
 };
 pub(crate) use self::follower::Follower;
 pub(crate) use self::hook::{

@@ -284,6 +284,7 @@ fn query(container: &Container, user: UserPtr) -> Result {
     let options = QueryOptions {
         wanted,
         rmp: request.flags & bindings::VFIO_PGSIZE_QUERY_RMP != 0,
+        notify: true,
     };
 
     if request.nr == 0 {

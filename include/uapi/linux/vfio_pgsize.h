@@ -228,7 +228,8 @@ struct vfio_pgsize_run {
  *
  * VFIO_PGSIZE_QUERY_MISMATCH reports only leaves that disagree with the RMP, through
  * which DMA fails: leaves of 2M or more, over a 2M with 4K RMP entries of which one is
- * assigned. Where leaves follow the RMP there are none.
+ * assigned. Where leaves follow the RMP there are none. Nothing has to follow for the
+ * audit.
  *
  * VFIO_PGSIZE_QUERY_RMP also reports the RMP entries under the leaves of each run.
  * Leaves for which they differ are not joined. A guest may change the RMP at any moment;
@@ -244,8 +245,8 @@ struct vfio_pgsize_run {
  * -EOVERFLOW: @iova + @size - 1 overflows;
  * -ENOENT: no such domain: @domain is their number or more;
  * -EOPNOTSUPP: the domain's page table is in a format that the module cannot
- *	read (any but AMD's host format); MISMATCH or RMP, and nothing in the
- *	container follows the RMP;
+ *	read (any but AMD's host format); MISMATCH or RMP, and this is not an SNP
+ *	host, or SNP is off;
  * -ENOMEM: no memory; -EINTR: a fatal signal arrived;
  * -EFAULT: @arg or @runs is not accessible.
  */

@@ -4,7 +4,9 @@
  * has enabled it, since ccp is not loaded: RMPREAD is an invalid opcode there. Nobody can
  * assign a page, large leaves work everywhere, and there is no event.
  */
+#include <errno.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "follow.h"
@@ -55,6 +57,22 @@ TEST(dma_works)
 	huge_pages_release();
 }
 
+/* QUERY of all memory with these flags: 0 or -errno. */
+static int query(struct vmm *vmm, uint32_t flags)
+{
+	struct vfio_pgsize_run run;
+	struct vfio_pgsize_query query = {
+		.argsz = sizeof(query),
+		.flags = flags,
+		.iova = AT,
+		.size = SIZE,
+		.nr = 1,
+		.runs = (uintptr_t)&run,
+	};
+
+	return ioctl(vmm->container, VFIO_PGSIZE_QUERY, &query) ? -errno : 0;
+}
+
 /* There is nothing to follow, and everything else works. */
 TEST(nothing_to_follow)
 {
@@ -76,6 +94,9 @@ TEST(nothing_to_follow)
 	EXPECT_EQ(0, policy.flags & FOLLOW);
 	ASSERT_SOUND(vmm_map(&vmm, AT, memory.va, SIZE, READ_WRITE));
 	EXPECT_SOUND(vmm_has_tiles(&vmm, AT, memory.va, SIZE, ANY_SIZE, READ_WRITE));
+	EXPECT_EQ(-EOPNOTSUPP, query(&vmm, VFIO_PGSIZE_QUERY_MISMATCH));
+	EXPECT_EQ(-EOPNOTSUPP, query(&vmm, VFIO_PGSIZE_QUERY_RMP));
+	EXPECT_EQ(0, query(&vmm, 0));
 	EXPECT_EQ(-EOPNOTSUPP, policy_of_all(vmm.container, SPLIT | VFIO_PGSIZE_POLICY_APPLY,
 					     UPTO_2M));
 	EXPECT_SOUND(vmm_has_tiles(&vmm, AT, memory.va, SIZE, ANY_SIZE, READ_WRITE));

@@ -132,13 +132,35 @@ static problem prepare(FIXTURE_DATA(query) *self)
 	return wrong ? wrong : guest_assign(guest, PIECE(5) + MIB(2) - PAGE, false);
 }
 
+/* Where nothing follows, and the hook is not registered: the same entries, and the audit. */
 TEST_F_TIMEOUT(query, nobody_follows, TIMEOUT)
 {
+	struct vfio_pgsize_stats stats = { .argsz = sizeof(stats) };
+
+	ASSERT_SOUND(follow_ends());
+	ASSERT_SOUND(vmm_policy(&self->vmm, 0, UPTO_2M));
 	ASSERT_SOUND(vmm_map(&self->vmm, AT, self->memory.va, SIZE, READ_WRITE));
-	EXPECT_EQ(-EOPNOTSUPP, ask(self, RMP, 0, SIZE));
-	EXPECT_EQ(-EOPNOTSUPP, ask(self, RMP | VFIO_PGSIZE_QUERY_MISMATCH, 0, SIZE));
-	EXPECT_EQ(-EOPNOTSUPP, ask(self, RMP | VFIO_PGSIZE_QUERY_STATE, 0, SIZE));
-	EXPECT_EQ(0, ask(self, 0, 0, SIZE));
+	ASSERT_EQ(0, ask(self, RMP | VFIO_PGSIZE_QUERY_MISMATCH, 0, SIZE));
+	EXPECT_EQ(0, self->nr);
+	ASSERT_SOUND(prepare(self));
+	ASSERT_EQ(0, ask(self, RMP, 0, SIZE));
+	SAYS(PIECE(1), MIB(2), RMP_2M | ASSIGNED);
+	SAYS(PIECE(2), MIB(2), RMP_4K | ASSIGNED);
+	SAYS(PIECE(5), MIB(2), RMP_4K | ASSIGNED);
+	SAYS(PIECE(6), MIB(2), RMP_4K);
+	ASSERT_EQ(0, ask(self, RMP | VFIO_PGSIZE_QUERY_STATE, 0, SIZE));
+	SAYS(PIECE(2), MIB(2), RMP_4K | ASSIGNED);
+	ASSERT_EQ(0, ask(self, VFIO_PGSIZE_QUERY_MISMATCH, 0, SIZE));
+	EXPECT_EQ(2, self->nr);
+	EXPECT_EQ(AT + PIECE(2), self->runs[0].iova);
+	EXPECT_EQ(MIB(4), self->runs[0].size);
+	EXPECT_EQ(AT + PIECE(5), self->runs[1].iova);
+	EXPECT_EQ(MIB(2), self->runs[1].size);
+	ASSERT_SOUND(follow_stats(&self->vmm, &stats));
+	EXPECT_EQ(3, stats.mismatches);
+	/* An audit reads the RMP, and no more. */
+	EXPECT_FALSE(follow_is_hooked());
+	EXPECT_EQ(0, follow_followers());
 }
 
 /* Leaves follow: those over a 2M entry are 2M. */
