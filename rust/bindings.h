@@ -14,6 +14,7 @@
 #include <linux/vfio_pgsize.h>
 
 #include "container/devices.h"
+#include "container/owner.h"
 #include "debugfs.h"
 #include "rmp/entry.h"
 #include "rmp/hook.h"

@@ -27,6 +27,18 @@ static int counters_show(struct seq_file *seq, void *unused)
 }
 DEFINE_SHOW_ATTRIBUTE(counters);
 
+static int owner_show(struct seq_file *seq, void *unused)
+{
+	return pgsize_debug_owner(seq, seq->private);
+}
+DEFINE_SHOW_ATTRIBUTE(owner);
+
+static int mismatches_show(struct seq_file *seq, void *unused)
+{
+	return pgsize_debug_mismatches(seq, seq->private);
+}
+DEFINE_SHOW_ATTRIBUTE(mismatches);
+
 static struct dentry *root;
 
 void pgsize_debug_init(void)
@@ -51,6 +63,8 @@ void pgsize_debug_show(u64 id, void *container)
 	debugfs_create_file("policy", 0400, dir, container, &policy_fops);
 	debugfs_create_file("leaves", 0400, dir, container, &leaves_fops);
 	debugfs_create_file("counters", 0400, dir, container, &counters_fops);
+	debugfs_create_file("owner", 0400, dir, container, &owner_fops);
+	debugfs_create_file("mismatches", 0400, dir, container, &mismatches_fops);
 }
 
 void pgsize_debug_hide(u64 id)

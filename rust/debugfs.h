@@ -22,5 +22,7 @@ void pgsize_debug_hide(u64 id);
 int pgsize_debug_policy(struct seq_file *seq, void *container);
 int pgsize_debug_leaves(struct seq_file *seq, void *container);
 int pgsize_debug_counters(struct seq_file *seq, void *container);
+int pgsize_debug_owner(struct seq_file *seq, void *container);
+int pgsize_debug_mismatches(struct seq_file *seq, void *container);
 
 #endif

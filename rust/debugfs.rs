@@ -4,6 +4,8 @@
 
 #![allow(unsafe_code)]
 
+use core::ops::Deref;
+
 use kernel::{
     error::from_result,
     prelude::*,
@@ -20,7 +22,9 @@ use crate::{
         registry,
         stats,
         Container,
-        State, //
+        QueryOptions,
+        State,
+        Wanted, //
     },
     iommu::PIECE,
     pgtable::{
@@ -28,7 +32,10 @@ use crate::{
         IovaRange,
         PAGE_BYTES, //
     },
-    rmp::Domain,
+    rmp::{
+        Domain,
+        RmpReader, //
+    },
     sys::{
         bindings,
         sched::cond_resched_killable, //
@@ -54,6 +61,18 @@ const PAGE_LG2: u32 = PAGE_BYTES.trailing_zeros();
 /// busy.
 const TRIES: usize = 100;
 
+/// Locks the state. Waits for short operations only: a VMM can make long ones last as long as it
+/// wants. `None`: the container is busy. Fails with `EINVAL` if it is closed.
+fn lock_soon(container: &Container) -> Result<Option<impl Deref<Target = State> + '_>> {
+    for _ in 0..TRIES {
+        if let Some(state) = container.try_lock() {
+            return state.map(Some);
+        }
+        fsleep(Delta::from_millis(1));
+    }
+    Ok(None)
+}
+
 /// Calls `show` with the arguments of a file of `debugfs.c`, and the state of the container.
 ///
 /// # Safety
@@ -62,7 +81,7 @@ const TRIES: usize = 100;
 unsafe fn shown(
     seq: *mut bindings::seq_file,
     container: *mut c_void,
-    show: impl FnOnce(&SeqFile, &State) -> Result,
+    show: impl FnOnce(&SeqFile, &Container, &State) -> Result,
 ) -> c_int {
     // SAFETY: By the requirement.
     let seq = unsafe { SeqFile::from_raw(seq) };
@@ -70,19 +89,16 @@ unsafe fn shown(
     from_result(|| {
         let container = registry::find(container).ok_or(ENODEV)?;
 
-        // Wait for short operations only: a VMM can make long ones last as long as it wants.
-        for _ in 0..TRIES {
-            if let Some(state) = container.try_lock() {
-                return show(seq, &*state?).map(|()| 0);
-            }
-            fsleep(Delta::from_millis(1));
+        match lock_soon(&container)? {
+            Some(state) => show(seq, &container, &state)?,
+            None => seq_print!(seq, "busy\n"),
         }
-        seq_print!(seq, "busy\n");
         Ok(0)
     })
 }
 
-/// One line per segment: first address, last address, leaf sizes, RMP flags.
+/// A header, and one line per segment: first address, last address, leaf sizes, whether leaves follow
+/// the RMP.
 ///
 /// # Safety
 ///
@@ -92,16 +108,20 @@ unsafe extern "C" fn pgsize_debug_policy(
     seq: *mut bindings::seq_file,
     container: *mut c_void,
 ) -> c_int {
-    let show = |seq: &SeqFile, state: &State| {
+    let show = |seq: &SeqFile, _: &Container, state: &State| {
+        seq_print!(seq, "first last sizes follow\n");
         for segment in state.chosen_policy().segments(IovaRange::ALL) {
             seq_print!(
                 seq,
-                "{:#x} {:#x} {:#x}{}{}\n",
+                "{:#x} {:#x} {:#x} {}\n",
                 segment.range.start().get(),
                 segment.range.last().get(),
                 segment.rule.sizes.bits(),
-                if segment.rule.split { " split" } else { "" },
-                if segment.rule.merge { " merge" } else { "" },
+                match (segment.rule.split, segment.rule.merge) {
+                    (true, true) => "split,merge",
+                    (true, false) => "split",
+                    _ => "no",
+                },
             );
         }
         Ok(())
@@ -111,7 +131,7 @@ unsafe extern "C" fn pgsize_debug_policy(
     unsafe { shown(seq, container, show) }
 }
 
-/// One line per domain and leaf size: number of the domain, size, number of leaves.
+/// A header, and one line per domain and leaf size: number of the domain, size, number of leaves.
 ///
 /// # Safety
 ///
@@ -121,7 +141,8 @@ unsafe extern "C" fn pgsize_debug_leaves(
     seq: *mut bindings::seq_file,
     container: *mut c_void,
 ) -> c_int {
-    let show = |seq: &SeqFile, state: &State| {
+    let show = |seq: &SeqFile, _: &Container, state: &State| {
+        seq_print!(seq, "domain size leaves\n");
         for (number, domain) in state.domains.iter().enumerate() {
             for (lg2, leaves) in (0_u32..).zip(count_leaves(state, domain)?) {
                 if leaves != 0 {
@@ -178,7 +199,7 @@ unsafe extern "C" fn pgsize_debug_counters(
     seq: *mut bindings::seq_file,
     container: *mut c_void,
 ) -> c_int {
-    let show = |seq: &SeqFile, state: &State| {
+    let show = |seq: &SeqFile, _: &Container, state: &State| {
         let stats = stats(state);
 
         seq_print!(seq, "splits {}\n", stats.splits);
@@ -196,4 +217,126 @@ unsafe extern "C" fn pgsize_debug_counters(
 
     // SAFETY: By the requirement.
     unsafe { shown(seq, container, show) }
+}
+
+/// One line per property: PID, name of the process, type of the container; and per device: group,
+/// domain, name.
+///
+/// # Safety
+///
+/// As for [`shown`].
+#[no_mangle]
+unsafe extern "C" fn pgsize_debug_owner(
+    seq: *mut bindings::seq_file,
+    container: *mut c_void,
+) -> c_int {
+    let show = |seq: &SeqFile, container: &Container, state: &State| {
+        let (command, exists) = container.owner.command();
+
+        seq_print!(
+            seq,
+            "pid {}{}\n",
+            container.owner.pid(),
+            if exists { "" } else { " exited" },
+        );
+        seq_print!(seq, "command {}\n", command);
+        seq_print!(seq, "type {}\n", container.kind.name());
+        state.each_group(|group, domain| {
+            group.each_device(|device| {
+                seq_print!(seq, "group {} ", group.number());
+                match domain {
+                    Some(domain) => seq_print!(seq, "domain {} ", domain),
+                    None => seq_print!(seq, "emulated "),
+                }
+                seq_print!(seq, "device {}\n", device);
+            });
+        });
+        Ok(())
+    };
+
+    // SAFETY: By the requirement.
+    unsafe { shown(seq, container, show) }
+}
+
+/// Maximum number of runs that are read at once.
+const RUNS: usize = 256;
+
+/// A header, and one line per run of leaves that disagree with the RMP: number of the domain, first
+/// address, bytes, size of each leaf.
+///
+/// # Safety
+///
+/// As for [`shown`].
+#[no_mangle]
+unsafe extern "C" fn pgsize_debug_mismatches(
+    seq: *mut bindings::seq_file,
+    container: *mut c_void,
+) -> c_int {
+    // SAFETY: By the requirement.
+    let seq = unsafe { SeqFile::from_raw(seq) };
+
+    from_result(|| {
+        seq_print!(seq, "domain iova bytes size\n");
+        show_mismatches(seq, container)?;
+        Ok(0)
+    })
+}
+
+/// Looks for leaves that disagree with the RMP. Reading the RMP can take long, so it locks the container
+/// for 1G at a time, and ends soon if the container goes, which waits for readers.
+///
+/// Fails with `ENODEV` if it is gone, and with `EOPNOTSUPP` if there is no RMP, or a page table cannot
+/// be read.
+fn show_mismatches(seq: &SeqFile, container: *mut c_void) -> Result {
+    let options = QueryOptions {
+        wanted: Wanted::Mismatches,
+        rmp: false,
+        notify: false,
+    };
+    let mut runs = KVVec::with_capacity(RUNS, GFP_KERNEL_ACCOUNT)?;
+    let _reader = RmpReader::new()?;
+
+    for domain in 0_usize.. {
+        let mut left = Some(IovaRange::ALL);
+
+        while let Some(todo) = left {
+            let container = registry::find(container).ok_or(ENODEV)?;
+            let Some(state) = lock_soon(&container)? else {
+                seq_print!(seq, "busy\n");
+                return Ok(());
+            };
+            if domain >= state.domains.len() {
+                return Ok(());
+            }
+            let first = state.mappings.first_in(todo).map(|mapping| mapping.range);
+            let Some(next) = first.and_then(|range| range.intersect(todo)) else {
+                break;
+            };
+            let part = first_piece(next, PIECE);
+
+            runs.clear();
+            let rest = state.query(domain, part, options, &mut runs)?;
+            drop(state);
+
+            let mut seen = part.last();
+            for run in &runs {
+                seq_print!(
+                    seq,
+                    "{} {:#x} {:#x} {:#x}\n",
+                    domain,
+                    run.range.start().get(),
+                    run.range.bytes().unwrap_or(0),
+                    run.size.map_or(0, |size| size.bytes()),
+                );
+                // The leaf may extend beyond the piece.
+                seen = seen.max(run.range.last());
+            }
+            left = match rest {
+                Some(rest) => todo.from(rest.start()),
+                None => todo.behind(seen),
+            };
+            cond_resched_killable()?;
+        }
+    }
+    Ok(())
 }

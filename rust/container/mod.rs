@@ -22,6 +22,7 @@ mod devices;
 mod dirty;
 mod dma_rw;
 mod emulated;
+mod groups;
 mod in_force;
 mod join_map;
 mod join_unmap;
@@ -33,6 +34,7 @@ mod map;
 mod map_request;
 mod mapping;
 mod number;
+mod owner;
 mod page_state;
 mod page_state_quick;
 mod parts;
@@ -98,6 +100,7 @@ use self::{
         RemovedMappings, //
     },
     number::Number,
+    owner::Owner,
     payers::Payers,
     pins::Emulated,
     tracking::Tracking, //
@@ -139,6 +142,15 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// The word for debugfs.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Type1 => "type1",
+            Self::Type1v2 => "type1v2",
+            Self::Pgsize => "pgsize",
+        }
+    }
+
     /// What `VFIO_IOMMU_UNMAP_DMA` does to mappings that cross an end of its range.
     pub(crate) fn crossing(self) -> Crossing {
         match self {
@@ -170,6 +182,8 @@ pub(crate) struct Container {
     pub(crate) kind: Kind,
     /// Join all mappings that can be joined, whether they ask for it or not.
     pub(crate) joins: bool,
+    /// The process that set its IOMMU.
+    pub(crate) owner: Owner,
     /// A pending [`crate::rmp::Recheck`] that the worker could not do because the state was locked.
     pub(crate) recheck: AtomicU32,
     /// Buffers for a call that pins; `None` while a call uses them.
@@ -284,6 +298,7 @@ impl Container {
     /// as [`Number::new`].
     pub(crate) fn new(settings: Settings) -> Result<Arc<Self>> {
         let number = Number::new()?;
+        let owner = Owner::current();
         let state = State {
             closed: false,
             mappings: Mappings::new(),
@@ -316,6 +331,7 @@ impl Container {
                 number,
                 kind: settings.kind,
                 joins: settings.joins,
+                owner,
                 recheck: AtomicU32::new(0),
                 call_scratch <- new_mutex!(Some(call_scratch), "vfio_pgsize::Container::call_scratch"),
                 devices <- Devices::new(),

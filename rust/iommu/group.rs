@@ -14,7 +14,8 @@ use kernel::{
         from_err_ptr,
         to_result, //
     },
-    prelude::*, //
+    prelude::*,
+    str::CStrExt, //
 };
 
 use super::{
@@ -57,6 +58,24 @@ impl Group {
     /// The kernel's group.
     pub(crate) fn as_ptr(self) -> *mut bindings::iommu_group {
         self.0.as_ptr()
+    }
+
+    /// Its number: its name in `/sys/kernel/iommu_groups`.
+    pub(crate) fn number(self) -> c_int {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::iommu_group_id(self.as_ptr()) }
+    }
+
+    /// Calls `each` with the name of every device, with the group's mutex held. Sleeps.
+    pub(crate) fn each_device<F: FnMut(&CStr)>(self, mut each: F) {
+        // SAFETY: By the type invariant; `name_for` gets a pointer to an `F`.
+        unsafe {
+            bindings::iommu_group_for_each_dev(
+                self.as_ptr(),
+                (&raw mut each).cast(),
+                Some(name_for::<F>),
+            )
+        };
     }
 
     /// Whether MSIs of the group are isolated: its devices cannot raise the interrupts of others.
@@ -123,6 +142,24 @@ impl Group {
         }
         result
     }
+}
+
+/// Calls the `F` at `data` with the name of `dev`.
+///
+/// # Safety
+///
+/// `dev` is a device; `data` points to an `F` that nothing else uses.
+unsafe extern "C" fn name_for<F: FnMut(&CStr)>(
+    dev: *mut bindings::device,
+    data: *mut c_void,
+) -> c_int {
+    // SAFETY: By the requirement on `data`.
+    let each = unsafe { &mut *data.cast::<F>() };
+
+    // SAFETY: By the requirement on `dev`. Its name is valid as long as the device is.
+    each(unsafe { CStr::from_char_ptr(bindings::dev_name(dev)) });
+    // Continue the iteration.
+    0
 }
 
 /// A new domain for `dev`. It is allocated for dirty tracking if the IOMMU has dirty bits and the

@@ -184,6 +184,7 @@ fn capabilities(state: &State, joins: bool) -> Result<Chain> {
         pgsizes: state.chosen_policy().rule().sizes.bits(),
         max_ranges: u32::try_from(MAX_RANGES)?,
         nr_ranges: u32::try_from(state.chosen_policy().ranges())?,
+        container: state.follower.id,
     };
     chain.add(&[policy.as_bytes()])?;
     Ok(chain)

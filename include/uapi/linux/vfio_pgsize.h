@@ -63,12 +63,14 @@
 #define VFIO_PGSIZE_INFO_CAP	0x5047
 
 /**
- * struct vfio_pgsize_info_cap - the policy, in VFIO_IOMMU_GET_INFO
+ * struct vfio_pgsize_info_cap - policy and number, in VFIO_IOMMU_GET_INFO
  * @header: id VFIO_PGSIZE_INFO_CAP, version 1
  * @supported: leaf sizes, in bytes, that every IOMMU in the container supports
  * @pgsizes: the container's policy: VFIO_PGSIZE_ALL, or a set of leaf sizes
  * @max_ranges: number of ranges that can have their own policy
  * @nr_ranges: number of ranges that have one now
+ * @container: number of the container, as in /sys/kernel/debug/vfio_pgsize/, trace
+ *	events and the kernel log. Not used again while the module is loaded
  */
 struct vfio_pgsize_info_cap {
 	struct vfio_info_cap_header header;
@@ -76,6 +78,7 @@ struct vfio_pgsize_info_cap {
 	__aligned_u64 pgsizes;
 	__u32 max_ranges;
 	__u32 nr_ranges;
+	__aligned_u64 container;
 };
 
 /**

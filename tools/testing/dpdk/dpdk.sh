@@ -39,6 +39,7 @@ leaves() {
 	local size count large=0 small=0
 
 	while read -r _ size count; do
+		[ "$size" != size ] || continue	# the header
 		if [ $((size)) -ge $((2 << 20)) ]; then
 			large=$((large + count))
 		else

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The debugfs files of a container: its policy, its leaves, its counters, for root only and as long
- * as the container exists, whatever happens to it.
+ * The debugfs files of a container: its policy, its leaves, its counters, its owner, for root only and
+ * as long as the container exists, whatever happens to it.
  */
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -20,6 +23,7 @@
 #include "text.h"
 #include "units.h"
 #include "vmm.h"
+#include "wait.h"
 
 #define ROOT	"/sys/kernel/debug/vfio_pgsize"
 #define AT	GIB(1)
@@ -28,7 +32,9 @@
 #define ROUNDS	6
 #define SECONDS	10
 
-static const char *const files[] = { "policy", "leaves", "counters" };
+static const char *const files[] = { "policy", "leaves", "counters", "owner", "mismatches" };
+/* Without an RMP the last one cannot be read. */
+#define READABLE	4
 
 /* The number of containers shown. Stores the greatest number of one in *last. */
 static int shown(unsigned long *last)
@@ -104,19 +110,146 @@ TEST_F_TIMEOUT(debugfs, contents, TIMEOUT)
 {
 	int container = self->vmm.container;
 
-	EXPECT_SOUND(says(self->container, "policy", "0x0 0xffffffffffffffff 0xffffffffffffffff\n"));
-	EXPECT_SOUND(says(self->container, "leaves", ""));
+	EXPECT_SOUND(says(self->container, "policy", "first last sizes follow\n"
+			  "0x0 0xffffffffffffffff 0xffffffffffffffff no\n"));
+	EXPECT_SOUND(says(self->container, "leaves", "domain size leaves\n"));
 	ASSERT_SOUND(vmm_policy(&self->vmm, 0, UPTO_2M));
 	ASSERT_EQ(0, policy_set(container, VFIO_PGSIZE_POLICY_RANGE, AT, MIB(2), ONLY_4K));
 	EXPECT_SOUND(says(self->container, "policy",
-			  "0x0 0x3fffffff 0x201000\n"
-			  "0x40000000 0x401fffff 0x1000\n"
-			  "0x40200000 0xffffffffffffffff 0x201000\n"));
+			  "first last sizes follow\n"
+			  "0x0 0x3fffffff 0x201000 no\n"
+			  "0x40000000 0x401fffff 0x1000 no\n"
+			  "0x40200000 0xffffffffffffffff 0x201000 no\n"));
 	ASSERT_SOUND(vmm_map(&self->vmm, AT, self->memory.va, SIZE, READ_WRITE));
-	EXPECT_SOUND(says(self->container, "leaves", "0 0x1000 512\n0 0x200000 3\n"));
+	EXPECT_SOUND(says(self->container, "leaves",
+			  "domain size leaves\n0 0x1000 512\n0 0x200000 3\n"));
 	EXPECT_SOUND(says(self->container, "counters",
 			  "splits 0\nmerges 0\nfallbacks 0\nrepairs 0\nmissed 0\nmismatches 0\n"
 			  "shared 0\nstateful 0\njoined 0\njoined_entries 0\n"));
+}
+
+/* GET_INFO returns the number that names the directory. */
+TEST_F_TIMEOUT(debugfs, number, TIMEOUT)
+{
+	struct info info;
+	struct vmm other;
+
+	ASSERT_SOUND(container_info(self->vmm.container, &info));
+	EXPECT_EQ(self->container, info.policy.container);
+	ASSERT_SOUND(vmm_open_with(&other, VFIO_PGSIZE_IOMMU, 1, 1));
+	ASSERT_SOUND(container_info(other.container, &info));
+	EXPECT_EQ(self->container + 1, info.policy.container);
+	EXPECT_SOUND(vmm_close(&other));
+}
+
+/* --- whose it is ------------------------------------------------------------------ */
+
+/* What `owner` says of a container with these devices of the VMM, in one domain. */
+static const char *owned(struct vmm *vmm, pid_t pid, const char *command, int devices)
+{
+	static char text[512];
+	int length = snprintf(text, sizeof(text),
+			      "pid %d%s\ncommand %s\ntype pgsize\n", pid,
+			      kill(pid, 0) ? " exited" : "", command);
+
+	for (int i = vmm->first; i < vmm->first + devices; i++) {
+		char link[128], target[128] = "";
+
+		snprintf(link, sizeof(link), "/sys/bus/pci/devices/%s/iommu_group",
+			 vmm->devices[i].bdf);
+		if (readlink(link, target, sizeof(target) - 1) < 0)
+			return "no group";
+		length += snprintf(text + length, sizeof(text) - length,
+				   "group %s domain 0 device %s\n", strrchr(target, '/') + 1,
+				   vmm->devices[i].bdf);
+	}
+	return text;
+}
+
+TEST_F_TIMEOUT(debugfs, owner, TIMEOUT)
+{
+	/* Each can be the name of a process. */
+	static const char *const names[][2] = {
+		{ "a vmm", "a vmm" },
+		{ "evil\npid 1", "evil\\npid 1" },
+		{ "\x1b[2J\xff", "\\x1b[2J\\xff" },
+		{ "fifteen letters", "fifteen letters" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		ASSERT_EQ(0, prctl(PR_SET_NAME, names[i][0]));
+		EXPECT_SOUND(says(self->container, "owner",
+				  owned(&self->vmm, getpid(), names[i][1], 1)));
+	}
+	ASSERT_SOUND(vmm_attach(&self->vmm, 1));
+	EXPECT_SOUND(says(self->container, "owner", owned(&self->vmm, getpid(), names[3][1], 2)));
+	vmm_detach(&self->vmm, 1);
+	EXPECT_SOUND(says(self->container, "owner", owned(&self->vmm, getpid(), names[3][1], 1)));
+}
+
+/* A thread sets the IOMMU: its process owns the container. A name is read when it is asked for. */
+static void *open_as_thread(void *vmm)
+{
+	prctl(PR_SET_NAME, "a thread");
+	return (void *)vmm_open_with(vmm, VFIO_PGSIZE_IOMMU, 1, 1);
+}
+
+TEST_F_TIMEOUT(debugfs, owner_is_process, TIMEOUT)
+{
+	unsigned long number;
+	pthread_t thread;
+	struct vmm other;
+	void *wrong;
+
+	ASSERT_EQ(0, prctl(PR_SET_NAME, "a process"));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, open_as_thread, &other));
+	ASSERT_EQ(0, pthread_join(thread, &wrong));
+	ASSERT_SOUND((problem)wrong);
+	ASSERT_EQ(2, shown(&number));
+	EXPECT_SOUND(says(number, "owner", owned(&other, getpid(), "a process", 1)));
+	ASSERT_EQ(0, prctl(PR_SET_NAME, "renamed"));
+	EXPECT_SOUND(says(number, "owner", owned(&other, getpid(), "renamed", 1)));
+	EXPECT_SOUND(vmm_close(&other));
+}
+
+/* The process that set the IOMMU is gone, but another one has the container. */
+TEST_F_TIMEOUT(debugfs, owner_exited, TIMEOUT)
+{
+	struct wait wait = {};
+	struct vmm said = {};
+	unsigned long number;
+	int container, group;
+	pid_t child;
+	int status;
+
+	ASSERT_SOUND(edu_find(0, said.devices[0].bdf));
+	EXPECT_SOUND(vmm_close(&self->vmm));
+	container = container_open();
+	ASSERT_LE(0, container);
+	do {
+		group = group_open(said.devices[0].bdf);
+	} while (group == -EBUSY && wait_more(&wait, MOMENT));
+	ASSERT_LE(0, group);
+	child = fork();
+	if (!child) {
+		prctl(PR_SET_NAME, "short-lived");
+		_exit(group_join(group, container) ||
+		      container_set_type(container, VFIO_PGSIZE_IOMMU));
+	}
+	ASSERT_EQ(child, waitpid(child, &status, 0));
+	ASSERT_EQ(0, status);
+	ASSERT_EQ(1, shown(&number));
+	EXPECT_SOUND(says(number, "owner", owned(&said, child, "short-lived", 1)));
+	close(group);
+	close(container);
+	ASSERT_SOUND(vmm_open(&self->vmm, VFIO_PGSIZE_IOMMU, 1));
+}
+
+/* This is no SNP host: there is no audit. */
+TEST_F_TIMEOUT(debugfs, nothing_to_audit, TIMEOUT)
+{
+	EXPECT_EQ(NULL, read_of(self->container, "mismatches"));
+	EXPECT_EQ(EOPNOTSUPP, errno);
 }
 
 /* As many lines as there can be segments. */
@@ -132,7 +265,8 @@ TEST_F_TIMEOUT(debugfs, long_policy, TIMEOUT)
 	ASSERT_NE(NULL, text);
 	for (char *at = text; (at = strchr(at, '\n')); at++)
 		lines++;
-	EXPECT_EQ(2 * 1024 + 1, lines);
+	/* A header, and the segments. */
+	EXPECT_EQ(1 + 2 * 1024 + 1, lines);
 	free(text);
 }
 
@@ -195,7 +329,7 @@ static void *read_all(void *arg)
 
 		if (shown(&container) <= 0)
 			continue;
-		for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+		for (size_t i = 0; i < READABLE; i++) {
 			char *text = read_of(container, files[i]);
 
 			reader->reads += !!text;
