@@ -69,6 +69,8 @@ impl Registration {
         to_result(unsafe { bindings::vfio_register_iommu_driver(&OPERATIONS.0) })
             // SAFETY: debugfs shows no container.
             .inspect_err(|_| unsafe { bindings::pgsize_debug_exit() })?;
+        // SAFETY: Module init runs in process context.
+        unsafe { bindings::pgsize_say_loaded() };
         Ok(Self(()))
     }
 }

@@ -13,6 +13,7 @@
 
 #include <linux/vfio_pgsize.h>
 
+#include "backend.h"
 #include "container/devices.h"
 #include "container/owner.h"
 #include "debugfs.h"

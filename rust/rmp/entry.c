@@ -61,9 +61,14 @@ static bool is_on_here(void)
 	return !rdmsrq_safe(MSR_AMD64_SYSCFG, &syscfg) && syscfg & MSR_AMD64_SYSCFG_SNP_EN;
 }
 
+bool pgsize_rmp_is_host(void)
+{
+	return cc_platform_has(CC_ATTR_HOST_SEV_SNP);
+}
+
 bool pgsize_rmp_is_on(void)
 {
-	return cc_platform_has(CC_ATTR_HOST_SEV_SNP) && !atomic_read(&off) && is_on_here();
+	return pgsize_rmp_is_host() && !atomic_read(&off) && is_on_here();
 }
 
 int pgsize_rmp_open(void)

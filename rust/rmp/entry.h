@@ -14,6 +14,8 @@ void pgsize_rmp_close(void);
 /* Call while nothing follows: discards the recorded SNP state. A lookup may record it again. */
 void pgsize_rmp_forget(void);
 
+/* Whether this is an SNP host: SNP is on, or can be enabled. */
+bool pgsize_rmp_is_host(void);
 /* Whether SNP is on, as far as this processor knows. Atomic. */
 bool pgsize_rmp_is_on(void);
 

@@ -239,6 +239,19 @@ static u64 missed_in_all(void)
 	return missed;
 }
 
+const char *pgsize_hook_obstacle(void)
+{
+	if (!pgsize_rmp_is_host())
+		return "this is no SNP host";
+	if (IS_ENABLED(CONFIG_PREEMPT_RT))
+		return "the kernel has PREEMPT_RT";
+	if (!IS_ENABLED(CONFIG_FPROBE))
+		return "the kernel has no CONFIG_FPROBE";
+	if (!pgsize_rmp_is_on())
+		return "SNP is off until kvm_amd or ccp enables it";
+	return NULL;
+}
+
 int pgsize_hook_register(void)
 {
 	int ret;

@@ -13,6 +13,8 @@
  * host, SNP is off, or the kernel cannot be probed.
  */
 int pgsize_hook_register(void);
+/* Why the probes cannot be registered now, as far as is known; NULL: they can. */
+const char *pgsize_hook_obstacle(void);
 /* Unregisters the probes. May sleep. No handler runs after it returns. */
 void pgsize_hook_unregister(void);
 

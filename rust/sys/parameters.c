@@ -4,27 +4,69 @@
  * Linux 7.3. Two parameters have the name and meaning of vfio_iommu_type1's. `make check`
  * compares the tables in README.md and Documentation/admin-guide.rst with this file.
  */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/kernel.h>
+#include <linux/module.h>
 #include <linux/moduleparam.h>
+#include <linux/string.h>
 
 #include "parameters.h"
+#include "release.h"
+
+MODULE_VERSION(PGSIZE_RELEASE);
+
+/* Says what to write instead of `text`, which may end in a newline. Returns -EINVAL. */
+static int refuse(const char *text, const struct kernel_param *param, const char *remedy)
+{
+	pr_err("%s=%.*s: %s\n", param->name, (int)strcspn(text, "\n"), text, remedy);
+	return -EINVAL;
+}
+
+static int set_flag(const char *text, const struct kernel_param *param)
+{
+	return param_set_bool(text, param) ? refuse(text, param, "give Y or N") : 0;
+}
+
+static const struct kernel_param_ops flag_ops = {
+	.flags = KERNEL_PARAM_OPS_FL_NOARG,
+	.set = set_flag,
+	.get = param_get_bool,
+};
 
 static bool serve_type1;
-module_param(serve_type1, bool, 0444);
+module_param_cb(serve_type1, &flag_ops, &serve_type1, 0444);
+__MODULE_PARM_TYPE(serve_type1, "bool");
 MODULE_PARM_DESC(serve_type1,
 		 "Serve VFIO_TYPE1_IOMMU too, ahead of vfio_iommu_type1 (default: N)");
 
 static bool serve_type1v2;
-module_param(serve_type1v2, bool, 0444);
+module_param_cb(serve_type1v2, &flag_ops, &serve_type1v2, 0444);
+__MODULE_PARM_TYPE(serve_type1v2, "bool");
 MODULE_PARM_DESC(serve_type1v2,
 		 "Serve VFIO_TYPE1v2_IOMMU too, ahead of vfio_iommu_type1 (default: N)");
 
 static bool allow_unsafe_interrupts;
-module_param(allow_unsafe_interrupts, bool, 0644);
+module_param_cb(allow_unsafe_interrupts, &flag_ops, &allow_unsafe_interrupts, 0644);
+__MODULE_PARM_TYPE(allow_unsafe_interrupts, "bool");
 MODULE_PARM_DESC(allow_unsafe_interrupts,
 		 "Take devices without interrupt isolation (default: N)");
 
+static int set_entry_limit(const char *text, const struct kernel_param *param)
+{
+	if (param_set_uint_minmax(text, param, 1, UINT_MAX))
+		return refuse(text, param, "give a number of mappings, at least 1");
+	return 0;
+}
+
+static const struct kernel_param_ops entry_limit_ops = {
+	.set = set_entry_limit,
+	.get = param_get_uint,
+};
+
 static unsigned int dma_entry_limit = U16_MAX;
-module_param(dma_entry_limit, uint, 0644);
+module_param_cb(dma_entry_limit, &entry_limit_ops, &dma_entry_limit, 0644);
+__MODULE_PARM_TYPE(dma_entry_limit, "uint");
 MODULE_PARM_DESC(dma_entry_limit, "Mappings that a container can have (default: 65535)");
 
 static bool join_mappings;
@@ -39,7 +81,10 @@ MODULE_PARM_DESC(joined_entry_limit,
 
 static int set_reserve_tables(const char *text, const struct kernel_param *param)
 {
-	return param_set_uint_minmax(text, param, 0, PGSIZE_RESERVE_MAX);
+	if (param_set_uint_minmax(text, param, 0, PGSIZE_RESERVE_MAX))
+		return refuse(text, param,
+			      "give a number of tables, at most " __stringify(PGSIZE_RESERVE_MAX));
+	return 0;
 }
 
 static const struct kernel_param_ops reserve_tables_ops = {

@@ -32,6 +32,32 @@ loads() {
 	insmod "$module" "$@" 2>/dev/null && echo yes || echo no
 }
 
+# Load it with this parameter, which is wrong: what insmod says, and what the log advises.
+refusal() {
+	unload
+	if answer=$(insmod "$module" "$1" 2>&1); then
+		echo accepted
+		return
+	fi
+	echo "$answer" | grep -o "Invalid argument"
+	dmesg | tail -n 2 | sed -n "s/.*vfio_pgsize: \(${1%%=*}=.*\)/\1/p"
+}
+
+# refuses PARAMETER ADVICE
+refuses() {
+	expect "$1" "Invalid argument
+$1: $2" "$(refusal "$1")"
+}
+
+# Write it later, which is wrong: what the log advises.
+later() {
+	if { echo "${1#*=}" >"$directory/${1%%=*}"; } 2>/dev/null; then
+		echo accepted
+	else
+		dmesg | tail -n 1 | sed -n "s/.*vfio_pgsize: \(${1%%=*}=.*\)/\1/p"
+	fi
+}
+
 write() {
 	if { echo "$2" >"$directory/$1"; } 2>/dev/null; then cat "$directory/$1"; else echo refused; fi
 }
@@ -56,9 +82,39 @@ expect "join_mappings can be changed" Y "$(write join_mappings Y)"
 expect "joined_entry_limit can be changed" 5 "$(write joined_entry_limit 5)"
 
 expect "as many tables as there may be" yes "$(loads reserve_tables=1024)"
-expect "one more than that" no "$(loads reserve_tables=1025)"
 expect "fewer than none" no "$(loads reserve_tables=-1)"
 expect "none" yes "$(loads reserve_tables=0)"
+
+flag="give Y or N"
+for name in serve_type1 serve_type1v2 allow_unsafe_interrupts; do
+	refuses "$name=perhaps" "$flag"
+done
+entries="give a number of mappings, at least 1"
+refuses dma_entry_limit=0 "$entries"
+expect "the largest dma_entry_limit" yes "$(loads dma_entry_limit=4294967295)"
+for text in 0 -1 4294967296 many; do
+	expect "dma_entry_limit=$text later" "dma_entry_limit=$text: $entries" \
+		"$(later "dma_entry_limit=$text")"
+done
+tables="give a number of tables, at most 1024"
+refuses reserve_tables=1025 "$tables"
+refuses reserve_tables=4K "$tables"
+
+# The line in the log when it is loaded.
+line() {
+	loads "$@" >/dev/null
+	dmesg | sed -n 's/.*vfio_pgsize: \(.*serves VFIO_PGSIZE_IOMMU.*\)/\1/p' | tail -n 1
+}
+
+loads >/dev/null
+version=$(cat /sys/module/vfio_pgsize/version)
+expect "a version" yes "$(echo "$version" | grep -qE '^[0-9]+\.[0-9]+$' && echo yes)"
+start="$version, interface version 1: serves VFIO_PGSIZE_IOMMU"
+end="the RMP cannot be followed: this is no SNP host"
+expect "the line when it is loaded" "$start; $end" "$(line)"
+expect "all that it serves" \
+	"$start, VFIO_TYPE1v2_IOMMU, VFIO_TYPE1_IOMMU; $end" \
+	"$(line serve_type1=1 serve_type1v2)"
 
 unload
 echo "1..$count"
