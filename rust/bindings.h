@@ -24,6 +24,7 @@
 #include "sys/helpers.h"
 #include "sys/parameters.h"
 #include "sys/tracing.h"
+#include "sys/warning.h"
 #ifdef VFIO_PGSIZE_TEST
 #include "sys/testing.h"
 #endif

@@ -53,6 +53,8 @@ mod track;
 mod tracking;
 mod unmap;
 mod vaddr;
+mod warn;
+mod warned;
 mod worker;
 mod written;
 
@@ -103,7 +105,8 @@ use self::{
     owner::Owner,
     payers::Payers,
     pins::Emulated,
-    tracking::Tracking, //
+    tracking::Tracking,
+    warned::Warned, //
 };
 use crate::{
     iommu::Windows,
@@ -233,6 +236,8 @@ pub(crate) struct State {
     pub(crate) hook: Option<Hook>,
     /// What the hook and this container share.
     pub(crate) follower: Arc<Follower>,
+    /// What the log says of failures.
+    warned: Warned,
     /// The number of fallbacks at the last repair.
     repaired: u64,
     /// The eventfd of `VFIO_PGSIZE_SET_EVENT`.
@@ -312,6 +317,7 @@ impl Container {
             tracking_sizes: PageSizes::ONLY_4K,
             hook: None,
             follower: Follower::new(number.get())?,
+            warned: Warned::default(),
             repaired: 0,
             event: None,
             avail: settings.entry_limit,

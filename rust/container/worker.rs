@@ -50,6 +50,7 @@ impl Container {
             Some(mut state) => {
                 let recheck = self.recheck.swap(Recheck::No as u32, Ordering::Relaxed);
                 state.maintain(Recheck::of(recheck));
+                self.warn(&mut state);
             }
             None => work_later(),
         }

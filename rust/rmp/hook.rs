@@ -87,7 +87,10 @@ impl Recheck {
 /// A user of the hook. The hook stays registered for some seconds after the last user is gone:
 /// registration patches kernel text and waits for all tasks, and userspace must not be able to
 /// cause that at a high rate.
-pub(crate) struct Hook(());
+pub(crate) struct Hook {
+    /// The number of missed calls that the user knows of.
+    known: u64,
+}
 
 impl Hook {
     /// Registers the hook if necessary. Sleeps. Fails with `EOPNOTSUPP` if there is no RMP, SNP is
@@ -106,7 +109,18 @@ impl Hook {
         }
         hooks.users = hooks.users.saturating_add(1);
         hooks.update_count();
-        Ok(Self(()))
+        Ok(Self { known: missed() })
+    }
+
+    /// Number of missed calls that the user does not know of yet: since it became one, or since
+    /// [`Self::know`]. Atomic.
+    pub(crate) fn unknown(&self) -> u64 {
+        missed().saturating_sub(self.known)
+    }
+
+    /// The user knows of `number` more missed calls.
+    pub(crate) fn know(&mut self, number: u64) {
+        self.known = self.known.saturating_add(number);
     }
 
     /// Whether a recheck is necessary because of what happened since the last call. Sleeps.

@@ -2,8 +2,8 @@
 
 //! The interface to the kernel's C code, for all other layers.
 //!
-//! Bindings, integer conversions, scheduling points, eventfds, trace events, module parameters, and
-//! the gates of the test build. Nothing here depends on IOMMUs.
+//! Bindings, integer conversions, scheduling points, eventfds, trace events, module parameters, limits
+//! of warnings, and the gates of the test build. Nothing here depends on IOMMUs.
 
 #[allow(unsafe_code)]
 pub(crate) mod bindings;
@@ -13,3 +13,4 @@ pub(crate) mod num;
 pub(crate) mod sched;
 pub(crate) mod testing;
 pub(crate) mod trace;
+pub(crate) mod warning;

@@ -35,6 +35,32 @@ TEST_F_TIMEOUT(lost, comes_back, TIMEOUT)
 	EXPECT_SOUND(follow_has_soon(&self->vmm, &mapped, 1, 0));
 }
 
+/* The log says whose leaf it is. */
+TEST_F_TIMEOUT(lost, warned, TIMEOUT)
+{
+	struct kernel_log log;
+	struct wait wait = {};
+	char text[128];
+
+	/* Loading the module resets the limit of warnings. */
+	ASSERT_SOUND(scene_close(&self->vmm, &self->memory, &self->guest, NULL));
+	ASSERT_SOUND(module_require_none());
+	ASSERT_SOUND(module_load("reserve_tables=0 own_domains=1"));
+	ASSERT_SOUND(scene_open(&self->vmm, &self->memory, &self->guest, NULL, SIZE));
+	ASSERT_SOUND(scene_follow(&self->vmm, &self->memory));
+	snprintf(text, sizeof(text),
+		 "process %d (snp_lost_test), %s: leaves unmapped for lack of memory: 1;", getpid(),
+		 self->vmm.devices[0].bdf);
+	ASSERT_SOUND(kernel_log_start(&log));
+	log.wanted = text;
+	ASSERT_SOUND(fail_assign(&self->guest, PIECE(3) + PAGE));
+	do {
+		kernel_log_read(&log);
+	} while (!log.seen && wait_more(&wait, MOMENT));
+	EXPECT_EQ(1, log.seen);
+	kernel_log_stop(&log);
+}
+
 /* Unmapped and closed at once, whether or not the leaf is back: nothing stays pinned. */
 TEST_F_TIMEOUT(lost, unmapped, TIMEOUT)
 {

@@ -61,6 +61,8 @@ void kernel_log_read(struct kernel_log *log)
 			note_fault(log, record);
 		if (strstr(record, "RMP_PAGE_FAULT"))
 			note_rmp_fault(log, record);
+		if (log->wanted && strstr(record, log->wanted))
+			log->seen++;
 		if (strstr(record, "RLIMIT_MEMLOCK exceeded"))
 			log->memlock_warnings++;
 		for (size_t i = 0; !log->bug[0] && i < sizeof(bugs) / sizeof(bugs[0]); i++) {

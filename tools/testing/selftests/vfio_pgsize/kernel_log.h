@@ -15,6 +15,8 @@ struct kernel_log {
 	int rmp_faults;		/* RMP_PAGE_FAULT events */
 	char rmp_device[13];	/* the last one: the device ... */
 	uint64_t rmp_iova;	/* ... and the address */
+	const char *wanted;	/* if set: a text ... */
+	int seen;		/* ... and the number of records that have it */
 	int memlock_warnings;	/* messages that a process exceeded RLIMIT_MEMLOCK */
 	char bug[160];		/* the first warning or report of a bug */
 };
