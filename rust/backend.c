@@ -13,10 +13,13 @@
 void pgsize_say_loaded(void)
 {
 	const char *obstacle = pgsize_hook_obstacle();
+	char sizes[PGSIZE_SIZES_ROOM];
 
-	pr_info("%s, interface version %d: serves VFIO_PGSIZE_IOMMU%s%s; the RMP can%s be followed%s%s\n",
+	pgsize_default_pgsizes_text(sizes, sizeof(sizes));
+	pr_info("%s, interface version %d: serves VFIO_PGSIZE_IOMMU%s%s; default leaf sizes: %s%s; the RMP can%s be followed%s%s\n",
 		PGSIZE_RELEASE, VFIO_PGSIZE_VERSION,
 		pgsize_serve_type1v2() ? ", VFIO_TYPE1v2_IOMMU" : "",
 		pgsize_serve_type1() ? ", VFIO_TYPE1_IOMMU" : "",
+		sizes, pgsize_default_follow() ? ", following the RMP" : "",
 		obstacle ? "not" : "", obstacle ? ": " : "", obstacle ?: "");
 }

@@ -241,6 +241,11 @@ unsafe extern "C" fn pgsize_debug_owner(
         );
         seq_print!(seq, "command {}\n", command);
         seq_print!(seq, "type {}\n", container.kind.name());
+        seq_print!(
+            seq,
+            "policy {}\n",
+            if state.has_default { "default" } else { "set" },
+        );
         state.each_group(|group, domain| {
             group.each_device(|device| {
                 seq_print!(seq, "group {} ", group.number());

@@ -87,6 +87,7 @@ impl State {
         });
         if result.is_ok() {
             self.adopt_policy(chosen, policy);
+            self.has_default &= matches!(scope, Scope::Range(..));
         }
         // After an error there may be watches that the policy does not ask for.
         let watched = |domain: &Domain| domain.watches().first_in(IovaRange::ALL).is_some();

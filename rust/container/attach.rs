@@ -49,6 +49,8 @@ impl State {
             self.domains.push(domain, GFP_KERNEL_ACCOUNT)?;
             self.choose_grain();
             self.shrink_leaves();
+            // A default policy may follow from the start.
+            self.keep_reserve();
         }
         self.windows = windows;
         Ok(())

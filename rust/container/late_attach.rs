@@ -144,6 +144,7 @@ impl State {
         self.domains.push(domain, GFP_KERNEL_ACCOUNT)?;
         self.choose_grain();
         self.shrink_leaves();
+        self.keep_reserve();
         while let Some(mapping) = left.and_then(|left| self.mappings.first_in_mut(left)) {
             left = IovaRange::ALL.behind(mapping.range.last());
             if !mapping.stateful {

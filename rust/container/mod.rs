@@ -18,6 +18,7 @@ mod claiming;
 mod claims;
 mod close;
 mod crossing;
+mod default;
 mod devices;
 mod dirty;
 mod dma_rw;
@@ -95,6 +96,7 @@ use kernel::{
 use self::{
     batch::Buffers,
     claims::Claims,
+    default::default_rule,
     devices::Devices,
     mapping::{
         Mapping,
@@ -228,6 +230,8 @@ pub(crate) struct State {
     pub(crate) windows: Windows,
     /// The policy for new leaves. It differs from [`State::chosen_policy`] while tracking is on.
     pub(crate) policy: Policy,
+    /// The policy of the container is the module's default: the VMM has set none.
+    pub(crate) has_default: bool,
     /// `Some` while dirty tracking is on.
     tracking: Option<Tracking>,
     /// The leaf sizes that are allowed while tracking is on.
@@ -304,6 +308,7 @@ impl Container {
     pub(crate) fn new(settings: Settings) -> Result<Arc<Self>> {
         let number = Number::new()?;
         let owner = Owner::current();
+        let (rule, hook) = default_rule(&owner);
         let state = State {
             closed: false,
             mappings: Mappings::new(),
@@ -312,10 +317,11 @@ impl Container {
             domains: KVec::new(),
             emulated: Emulated::new(),
             windows: Windows::none(),
-            policy: Policy::any_size(),
+            policy: Policy::any_size().with_rule(rule)?,
+            has_default: true,
             tracking: None,
             tracking_sizes: PageSizes::ONLY_4K,
-            hook: None,
+            hook,
             follower: Follower::new(number.get())?,
             warned: Warned::default(),
             repaired: 0,

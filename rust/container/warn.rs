@@ -44,7 +44,7 @@ impl Container {
         let warned = &state.warned;
         if mismatches != warned.mismatches && Warning::Mismatch.is_allowed() {
             let number = mismatches.wrapping_sub(warned.mismatches);
-            self.say(state, fmt!("leaves that disagreed with the RMP: {number}; DMA to them failed; set a policy of 4K, or one that follows the RMP"));
+            self.say(state, fmt!("leaves that disagreed with the RMP: {number}; DMA to them failed; set a policy of 4K, or one that follows the RMP (default_follow)"));
             state.warned.mismatches = mismatches;
         }
     }

@@ -26,6 +26,12 @@ pub(super) const BLOCK: u64 = 512;
 /// Bytes of a block.
 pub(super) const BLOCK_BYTES: u64 = BLOCK * PAGE_BYTES;
 
+/// Whether this is an SNP host: SNP is on, or can be enabled.
+pub(crate) fn is_snp_host() -> bool {
+    // SAFETY: It has no requirements.
+    unsafe { bindings::pgsize_rmp_is_host() }
+}
+
 /// Whether SNP is on, so that there is an RMP. Atomic.
 pub(crate) fn is_snp_on() -> bool {
     // SAFETY: It may be called from anywhere.

@@ -40,6 +40,7 @@ mod work;
 
 pub(crate) use self::domain::Domain;
 pub(crate) use self::entry::{
+    is_snp_host,
     is_snp_on,
     Block,
     RmpEntry,

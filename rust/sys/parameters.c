@@ -6,10 +6,15 @@
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
+#include <linux/bits.h>
 #include <linux/kernel.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
+#include <linux/sizes.h>
 #include <linux/string.h>
+#include <linux/sysfs.h>
+
+#include <linux/vfio_pgsize.h>
 
 #include "parameters.h"
 #include "release.h"
@@ -98,6 +103,83 @@ __MODULE_PARM_TYPE(reserve_tables, "uint");
 MODULE_PARM_DESC(reserve_tables,
 		 "Page tables kept ready for each container that follows the RMP, at most 1024 (default: 32)");
 
+/* What a set of leaf sizes can consist of, in any format: 4K to 2P. */
+#define LEAF_SIZES	GENMASK_ULL(51, 12)
+
+/* More characters of a number overflow. */
+#define NUMBER_SIZE	18
+
+static u64 default_pgsizes = VFIO_PGSIZE_ALL;
+
+/* Sizes, or sets of them: 4K,2M is the same as 0x201000. 0 if it is wrong. */
+static u64 parse_sizes(const char *text)
+{
+	u64 sizes = 0, more;
+	char *end;
+
+	if (sysfs_streq(text, "all"))
+		return VFIO_PGSIZE_ALL;
+	for (;; text = end + 1) {
+		more = memparse(text, &end);
+		if (!more || end - text > NUMBER_SIZE)
+			return 0;
+		sizes |= more;
+		if (*end != ',')
+			break;
+	}
+	return sysfs_streq(end, "") && sizes & SZ_4K && !(sizes & ~LEAF_SIZES) ? sizes : 0;
+}
+
+static int set_default_pgsizes(const char *text, const struct kernel_param *param)
+{
+	u64 sizes = parse_sizes(text);
+
+	if (!sizes)
+		return refuse(text, param,
+			      "give all, or leaf sizes from 4K to 2P, 4K among them, as in 4K,2M");
+	WRITE_ONCE(default_pgsizes, sizes);
+	return 0;
+}
+
+int pgsize_default_pgsizes_text(char *text, size_t room)
+{
+	static const char units[] = "KMGTP";
+	u64 sizes = READ_ONCE(default_pgsizes);
+	int length = 0;
+
+	if (sizes == VFIO_PGSIZE_ALL)
+		return scnprintf(text, room, "all");
+	for (int lg2 = 12; lg2 < 52; lg2++) {
+		if (sizes & BIT_ULL(lg2))
+			length += scnprintf(text + length, room - length, "%s%u%c",
+					    length ? "," : "", 1U << lg2 % 10, units[lg2 / 10 - 1]);
+	}
+	return length;
+}
+
+static int get_default_pgsizes(char *text, const struct kernel_param *param)
+{
+	int length = pgsize_default_pgsizes_text(text, PAGE_SIZE);
+
+	return length + scnprintf(text + length, PAGE_SIZE - length, "\n");
+}
+
+static const struct kernel_param_ops default_pgsizes_ops = {
+	.set = set_default_pgsizes,
+	.get = get_default_pgsizes,
+};
+
+module_param_cb(default_pgsizes, &default_pgsizes_ops, NULL, 0644);
+__MODULE_PARM_TYPE(default_pgsizes, "sizes");
+MODULE_PARM_DESC(default_pgsizes,
+		 "Leaf sizes in containers whose VMM sets no policy: all, or such as 4K,2M (default: all)");
+
+static bool default_follow;
+module_param_cb(default_follow, &flag_ops, &default_follow, 0644);
+__MODULE_PARM_TYPE(default_follow, "bool");
+MODULE_PARM_DESC(default_follow,
+		 "On an SNP host, leaves in such containers follow the RMP (default: N)");
+
 bool pgsize_serve_type1(void)
 {
 	return serve_type1;
@@ -131,4 +213,14 @@ unsigned int pgsize_joined_entry_limit(void)
 unsigned int pgsize_reserve_tables(void)
 {
 	return reserve_tables;
+}
+
+u64 pgsize_default_pgsizes(void)
+{
+	return READ_ONCE(default_pgsizes);
+}
+
+bool pgsize_default_follow(void)
+{
+	return READ_ONCE(default_follow);
 }

@@ -5,7 +5,7 @@
 #include <linux/types.h>
 
 /* Kinds of warnings: see warning.rs. */
-#define PGSIZE_WARNINGS	3
+#define PGSIZE_WARNINGS	4
 
 bool pgsize_may_warn(u32 kind);
 

@@ -16,6 +16,8 @@ pub(crate) enum Warning {
     Missed,
     /// A leaf disagreed with the RMP.
     Mismatch,
+    /// A container cannot have its default policy.
+    Default,
 }
 
 impl Warning {

@@ -339,7 +339,8 @@ def parameters(source: str) -> dict[str, Parameter]:
         value = re.search(rf"^static (bool|[\w ]+) {name}(?: = (\w+))?;", source, re.MULTILINE)
         if not value:
             continue
-        default = {"U16_MAX": "65535", "true": "Y", "false": "N"}.get(value[2], value[2])
+        words = {"U16_MAX": "65535", "true": "Y", "false": "N", "VFIO_PGSIZE_ALL": "all"}
+        default = words.get(value[2], value[2])
         default = default or ("N" if value[1] == "bool" else "0")
         found[name] = Parameter(default, "any time" if int(mode, 8) & 0o200 else "at load")
     return found

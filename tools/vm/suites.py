@@ -32,6 +32,7 @@ KERNELS_OF = {
     "snp_random_test": ("stock", "debug"),
     "snp_event_test": ("stock", "debug"),
     "snp_host_test": ("stock", "debug"),
+    "snp_default_test": ("stock", "debug"),
     "snp_warn_test": ("stock", "debug"),
     "snp_trace_test": ("debug",),  # makes allocations fail
     "snp_lost_test": ("debug",),  # makes allocations fail

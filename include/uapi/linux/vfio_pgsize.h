@@ -98,7 +98,9 @@ struct vfio_pgsize_info_cap {
  * call sets the container's policy, which applies wherever no range has its own
  * policy. A range replaces earlier policies of the same addresses; it need not
  * be mapped. The policy applies to every IOMMU domain of the container,
- * including those of groups that are attached later.
+ * including those of groups that are attached later. A container starts with
+ * VFIO_PGSIZE_ALL, or with the default of the module's parameters default_pgsizes and
+ * default_follow.
  *
  * VFIO_PGSIZE_POLICY_APPLY also converts mapped memory in the range (or, for the
  * container, wherever its policy applies): afterwards the leaves are those that

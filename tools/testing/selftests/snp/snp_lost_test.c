@@ -61,6 +61,21 @@ TEST_F_TIMEOUT(lost, warned, TIMEOUT)
 	kernel_log_stop(&log);
 }
 
+/* A container that follows by default has a reserve from its first group on. */
+TEST_F_TIMEOUT(lost, default_has_reserve, TIMEOUT)
+{
+	struct vfio_pgsize_stats stats;
+
+	ASSERT_SOUND(scene_close(&self->vmm, &self->memory, &self->guest, NULL));
+	ASSERT_SOUND(module_require("own_domains=1 default_pgsizes=4K,2M default_follow=1"));
+	ASSERT_SOUND(scene_open(&self->vmm, &self->memory, &self->guest, NULL, SIZE));
+	ASSERT_SOUND(vmm_map(&self->vmm, AT, self->memory.va, SIZE, READ_WRITE));
+	ASSERT_SOUND(fail_assign(&self->guest, PIECE(3) + PAGE));
+	ASSERT_SOUND(follow_stats(&self->vmm, &stats));
+	EXPECT_EQ(0, stats.fallbacks);
+	EXPECT_EQ(1, stats.splits);
+}
+
 /* Unmapped and closed at once, whether or not the leaf is back: nothing stays pinned. */
 TEST_F_TIMEOUT(lost, unmapped, TIMEOUT)
 {

@@ -110,4 +110,36 @@ TEST(nothing_to_follow)
 	huge_pages_release();
 }
 
+/*
+ * On an SNP host where SNP is off, leaves that are to follow by default are of 4K: it can be
+ * switched on later. On any other host they are as large as they can be.
+ */
+TEST(nothing_to_follow_by_default)
+{
+	uint64_t sizes = processor_has_snp() ? ONLY_4K : ANY_SIZE;
+	struct vfio_pgsize_policy policy;
+	struct memory memory = {};
+	struct kernel_log log;
+	struct vmm vmm;
+
+	ASSERT_SOUND(kernel_log_start(&log));
+	log.wanted = "leaves cannot follow the RMP (EOPNOTSUPP), and are of 4K";
+	ASSERT_SOUND(module_require("serve_type1v2=1 default_follow=1"));
+	ASSERT_SOUND(memory_alloc(&memory, HUGETLB_2M, SIZE));
+	ASSERT_SOUND(vmm_open(&vmm, VFIO_TYPE1v2_IOMMU, 1));
+	kernel_log_read(&log);
+	EXPECT_EQ(processor_has_snp(), log.seen);
+	EXPECT_FALSE(follow_is_hooked());
+	ASSERT_EQ(0, policy_get(vmm.container, &policy, 0, 0));
+	EXPECT_EQ(sizes, policy.pgsizes);
+	EXPECT_EQ(0, policy.flags);
+	ASSERT_SOUND(vmm_map(&vmm, AT, memory.va, SIZE, READ_WRITE));
+	EXPECT_SOUND(vmm_has_tiles(&vmm, AT, memory.va, SIZE, sizes, READ_WRITE));
+	EXPECT_SOUND(vmm_moves_bytes(&vmm, 0, AT, memory.va, SIZE));
+	EXPECT_SOUND(vmm_close(&vmm));
+	kernel_log_stop(&log);
+	memory_free(&memory);
+	huge_pages_release();
+}
+
 TEST_PROGRAM("The machine without SNP: no page can be assigned, and no DMA faults.")

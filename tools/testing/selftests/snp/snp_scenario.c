@@ -39,6 +39,7 @@ static const struct backend backends[] = {
 	{ "vfio_pgsize, no policy", VFIO_PGSIZE_IOMMU, "", .hazard = true },
 	{ "vfio_pgsize, 4K", VFIO_PGSIZE_IOMMU, "", .sizes = ONLY_4K },
 	{ "vfio_pgsize, follow", VFIO_PGSIZE_IOMMU, "", .sizes = ANY_SIZE, .flags = FOLLOW },
+	{ "type1v2, default_follow", VFIO_TYPE1v2_IOMMU, "serve_type1v2=1 default_follow=1" },
 	{ "vfio_pgsize, states", VFIO_PGSIZE_IOMMU, "", .sizes = UPTO_2M, .stateful = true },
 };
 

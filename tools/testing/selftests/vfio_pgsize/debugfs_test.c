@@ -149,7 +149,7 @@ static const char *owned(struct vmm *vmm, pid_t pid, const char *command, int de
 {
 	static char text[512];
 	int length = snprintf(text, sizeof(text),
-			      "pid %d%s\ncommand %s\ntype pgsize\n", pid,
+			      "pid %d%s\ncommand %s\ntype pgsize\npolicy default\n", pid,
 			      kill(pid, 0) ? " exited" : "", command);
 
 	for (int i = vmm->first; i < vmm->first + devices; i++) {

@@ -71,6 +71,8 @@ expect "default of dma_entry_limit" 65535 "$(cat $directory/dma_entry_limit)"
 expect "default of join_mappings" N "$(cat $directory/join_mappings)"
 expect "default of joined_entry_limit" 65535 "$(cat $directory/joined_entry_limit)"
 expect "default of reserve_tables" 32 "$(cat $directory/reserve_tables)"
+expect "default of default_pgsizes" all "$(cat $directory/default_pgsizes)"
+expect "default of default_follow" N "$(cat $directory/default_follow)"
 
 # Root may open what is read only: the mode says whether the kernel takes it.
 expect "serve_type1 is for loading" 444 "$(stat -c %a $directory/serve_type1)"
@@ -86,7 +88,7 @@ expect "fewer than none" no "$(loads reserve_tables=-1)"
 expect "none" yes "$(loads reserve_tables=0)"
 
 flag="give Y or N"
-for name in serve_type1 serve_type1v2 allow_unsafe_interrupts; do
+for name in serve_type1 serve_type1v2 allow_unsafe_interrupts default_follow; do
 	refuses "$name=perhaps" "$flag"
 done
 entries="give a number of mappings, at least 1"
@@ -99,6 +101,24 @@ done
 tables="give a number of tables, at most 1024"
 refuses reserve_tables=1025 "$tables"
 refuses reserve_tables=4K "$tables"
+sizes="give all, or leaf sizes from 4K to 2P, 4K among them, as in 4K,2M"
+refuses default_pgsizes=2M "$sizes"
+refuses default_pgsizes= "$sizes"
+expect "sizes, in rising order" yes "$(loads default_pgsizes=1G,4k,2M,65536)"
+expect "they can be read" 4K,64K,2M,1G "$(cat $directory/default_pgsizes)"
+for text in 2M "" 0 "4K," ,4K 4K,,2M 4K2M 4K,2K 4K,4P 4K,0 4096x "4K 2M" -4096 every 4K,all \
+	18446744073709555712 0x10000000000001000; do
+	expect "default_pgsizes=$text" "default_pgsizes=$text: $sizes" \
+		"$(later "default_pgsizes=$text")"
+done
+expect "all sizes" all "$(write default_pgsizes all)"
+expect "one size" 4K "$(write default_pgsizes 4K)"
+expect "a set of sizes" 4K,2M "$(write default_pgsizes 0x201000)"
+expect "the largest size" 4K,2P "$(write default_pgsizes 2P,4K)"
+expect "default_pgsizes can be changed" 4K,2M "$(write default_pgsizes 4K,2M)"
+expect "but not to nonsense" refused "$(write default_pgsizes 2M)"
+expect "and stays" 4K,2M "$(cat $directory/default_pgsizes)"
+expect "default_follow can be changed" Y "$(write default_follow Y)"
 
 # The line in the log when it is loaded.
 line() {
@@ -111,10 +131,10 @@ version=$(cat /sys/module/vfio_pgsize/version)
 expect "a version" yes "$(echo "$version" | grep -qE '^[0-9]+\.[0-9]+$' && echo yes)"
 start="$version, interface version 1: serves VFIO_PGSIZE_IOMMU"
 end="the RMP cannot be followed: this is no SNP host"
-expect "the line when it is loaded" "$start; $end" "$(line)"
+expect "the line when it is loaded" "$start; default leaf sizes: all; $end" "$(line)"
 expect "all that it serves" \
-	"$start, VFIO_TYPE1v2_IOMMU, VFIO_TYPE1_IOMMU; $end" \
-	"$(line serve_type1=1 serve_type1v2)"
+	"$start, VFIO_TYPE1v2_IOMMU, VFIO_TYPE1_IOMMU; default leaf sizes: 4K,2M, following the RMP; $end" \
+	"$(line serve_type1=1 serve_type1v2 default_pgsizes=4K,2M default_follow=1)"
 
 unload
 echo "1..$count"
