@@ -69,8 +69,11 @@ impl Registration {
         to_result(unsafe { bindings::vfio_register_iommu_driver(&OPERATIONS.0) })
             // SAFETY: debugfs shows no container.
             .inspect_err(|_| unsafe { bindings::pgsize_debug_exit() })?;
-        // SAFETY: Module init runs in process context.
-        unsafe { bindings::pgsize_say_loaded() };
+        // SAFETY: Module init runs in process context, and the driver is registered.
+        unsafe {
+            bindings::pgsize_lookout_init();
+            bindings::pgsize_say_loaded();
+        }
         Ok(Self(()))
     }
 }
@@ -78,6 +81,8 @@ impl Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         // SAFETY: Module exit runs in process context.
+        unsafe { bindings::pgsize_lookout_exit() };
+        // SAFETY: As above.
         unsafe { bindings::pgsize_wait_for_callers() };
         testing::expect_no_calls();
         // SAFETY: It is registered. There is no container, since each holds a reference to the

@@ -55,6 +55,9 @@
 //! # Locks
 //!
 //! ```text
+//! the module notifiers' lock (rwsem)      while vfio_iommu_type1 is loaded or unloaded
+//!   └─ vfio's iommu_drivers_lock
+//!
 //! vfio's group_lock, iommu_drivers_lock
 //!   ├─ registry::CONTAINERS (spin)       the list of containers; a leaf lock
 //!   ├─ Container::devices (mutex)        while emulated devices are told to unpin
