@@ -93,7 +93,8 @@ doc:
 	@$(INSIDE) tools/vm/lint.py doc --out build/doc
 
 clean:
-	rm -rf build tools/testing/host/target samples/rust/target
+	rm -rf build samples/rust/target tools/testing/host/target \
+		tools/crates/*/target
 
 distclean: clean
 	rm -rf --one-file-system "$(CACHE)"

@@ -31,7 +31,11 @@ from ruff import ruff
 
 UAPI = SRC / "include/uapi/linux/vfio_pgsize.h"
 HOST = "tools/testing/host"
-CRATES = (HOST, "samples/rust")
+CRATE = "tools/crates/vfio-pgsize"
+CRATES = (HOST, CRATE, "samples/rust")
+
+# Folders whose files have another licence than the rest: for VMMs of any licence.
+PERMISSIVE = (SRC / "tools/crates",)
 
 # Emulated hardware, in QEMU's style.
 SNP_QEMU = SRC / "tools/snp-qemu"
@@ -54,6 +58,7 @@ SHELLCHECK_WRONG = (
 
 # Files without a place for a licence line.
 UNMARKED = ("COPYING", "Cargo.lock", ".gitignore", ".json", ".md")
+LICENCES = ("LICENSE-APACHE", "LICENSE-BSD-3-Clause")
 
 
 def tracked(*patterns: str) -> list[Path]:
@@ -77,10 +82,12 @@ def succeed(command: list[str], what: str, cwd: Path = SRC) -> None:
 def spdx(_: argparse.Namespace) -> None:
     bad = []
     for file in tracked():
-        if file.name.endswith(UNMARKED) or file.is_symlink():
+        if file.name.endswith((*UNMARKED, *LICENCES)) or file.is_symlink():
             continue
         start = "\n".join(file.read_text(encoding="utf-8", errors="replace").splitlines()[:5])
-        if "SPDX-License-Identifier: GPL-2.0" not in start:
+        permissive = any(folder in file.parents for folder in PERMISSIVE)
+        licence = "Apache-2.0 OR BSD-3-Clause" if permissive else "GPL-2.0"
+        if f"SPDX-License-Identifier: {licence}" not in start:
             bad.append(str(file.relative_to(SRC)))
     if bad:
         raise Problem(f"no SPDX-License-Identifier in the first lines of {', '.join(bad)}")
@@ -96,15 +103,17 @@ def clippy(_: argparse.Namespace) -> None:
     for test in (False, True):
         build_module(kernel("stock"), clippy=True, pedantic=True, test=test)
     for crate in CRATES:
-        if cargo(crate, ["clippy", "--all-targets"], "--", "-Dwarnings"):
+        if cargo(crate, ["clippy", "--all-targets", "--all-features"], "--", "-Dwarnings"):
             raise Problem(f"clippy complains of {crate}: see above")
 
 
 def docs(_: argparse.Namespace) -> None:
-    """rustdoc, for the module and for the part of it that is built on the host."""
+    """rustdoc, for the module, for the part of it that is built on the host, and for the crate."""
     rustdoc(kernel("stock"))
     if cargo(HOST, ["rustdoc", "--lib"], "--", "--document-private-items", "-Dmissing_docs", *RUSTDOC):
         raise Problem(f"rustdoc complains of {HOST}: see above")
+    if cargo(CRATE, ["rustdoc", "--lib", "--all-features"], "--", *RUSTDOC):
+        raise Problem(f"rustdoc complains of {CRATE}: see above")
 
 
 def layers(_: argparse.Namespace) -> None:

@@ -212,6 +212,7 @@ def suites() -> Iterator[Suite]:
         [str(HERE / "crates.py"), "tools/testing/host", "test"],
         Output.CARGO,
     )
+    yield Suite("crate", [str(HERE / "crate.py")], Output.CARGO)
     yield Suite("oracle", ["python3", "-m", "oracle.tests"], directory="tools")
     tests = ["python3", "-m", "unittest", "-q", "test_vm", "test_doc_names", "test_layers"]
     yield Suite("vm", tests, Output.STATUS, "tools/vm")
