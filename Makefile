@@ -93,7 +93,7 @@ doc:
 	@$(INSIDE) tools/vm/lint.py doc --out build/doc
 
 clean:
-	rm -rf build samples/rust/target tools/testing/host/target \
+	rm -rf build samples/rust/target tools/testing/host/target tools/testing/selftests/crate/target \
 		tools/crates/*/target
 
 distclean: clean

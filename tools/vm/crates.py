@@ -14,7 +14,7 @@ TREE = CACHE / "crates"
 # The source of vfio-ioctls with our patch is made here, and the crates that are built on it.
 VFIO_IOCTLS = "tools/crates/vfio-ioctls"
 PATCHED = f"{VFIO_IOCTLS}/target/vfio-ioctls"
-ON_PATCHED = (PATCHED,)
+ON_PATCHED = (PATCHED, "tools/testing/selftests/crate")
 COPIED = ("include", "rust", "samples", "tools")
 
 # Failing cases of proptest are kept, and tried again for each checkout.

@@ -32,7 +32,7 @@ from ruff import ruff
 UAPI = SRC / "include/uapi/linux/vfio_pgsize.h"
 HOST = "tools/testing/host"
 CRATE = "tools/crates/vfio-pgsize"
-CRATES = (HOST, CRATE, "samples/rust")
+CRATES = (HOST, CRATE, "tools/testing/selftests/crate", "samples/rust")
 
 # Folders whose files have another licence than the rest: for VMMs of any licence.
 PERMISSIVE = (SRC / "tools/crates",)

@@ -54,6 +54,7 @@ GROUPS = (
         copied=("parameters_test.sh", "samples_test.sh"),
     ),
     Group("tools/testing/selftests/snp", "/tests"),
+    Group("tools/testing/selftests/crate", "/tests", (f"TARGET_DIR={OUT}/cargo",)),
     Group(
         "tools/testing/selftests/vfio",
         "/tests",
