@@ -3,22 +3,30 @@
 //! A small VMM on rust-vmm's crates that chooses the IOMMU page size of the
 //! memory that a PCI device reaches, before and after mapping it.
 //!
-//! `vfio-ioctls` opens the container with the type VFIO_TYPE1v2_IOMMU, as for any
-//! VMM: load vfio_pgsize with `serve_type1v2=1`. Such a VMM adds only the calls in
-//! [`pgsize`]. With `--states` it opens a container of vfio_pgsize's own type, for
-//! the calls in [`states`].
+//! The calls are those of the crate vfio-pgsize. `vfio-ioctls` opens the container with the type
+//! VFIO_TYPE1v2_IOMMU, as for any VMM: load vfio_pgsize with `serve_type1v2=1`. With `--states` the
+//! sample opens a container of vfio_pgsize's own type, by [`states`].
 
 use std::io::stdin;
-use std::io::Error;
-use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::ensure;
 use anyhow::Context;
 use clap::Parser;
+use vfio_bindings::bindings::vfio::VFIO_TYPE1v2_IOMMU;
 use vfio_ioctls::VfioContainer;
 use vfio_ioctls::VfioDevice;
+use vfio_pgsize::Calls;
+use vfio_pgsize::Change;
+use vfio_pgsize::Container;
+use vfio_pgsize::Error;
+use vfio_pgsize::Follow;
+use vfio_pgsize::IovaRange;
+use vfio_pgsize::PageSizes;
+use vfio_pgsize::Policy;
+use vfio_pgsize::Scope;
+use vfio_pgsize::State;
 use vm_memory::Bytes;
 use vm_memory::MmapRegion;
 use vm_memory::VolatileMemory;
@@ -27,12 +35,8 @@ use vmm_sys_util::eventfd::EFD_NONBLOCK;
 
 use crate::edu::Edu;
 use crate::edu::BUFFER_SIZE;
-use crate::pgsize::Sizes;
-use crate::states::Change;
-use crate::states::State;
 
 mod edu;
-mod pgsize;
 mod states;
 
 /// Where the device sees the memory: a 2M multiple below edu's 256 MiB.
@@ -114,13 +118,12 @@ fn copy_by_device(
 fn share_pages(options: &Options, sysfs: &Path) -> anyhow::Result<()> {
     const PAGE: u64 = 4096;
     const HUGE: u64 = 2 << 20;
-    let container = states::Container::open(sysfs).with_context(|| options.address.clone())?;
+    let container = states::Opened::new(sysfs).with_context(|| options.address.clone())?;
     let memory = huge_pages(usize::from(options.mib) << 20)?;
+    let all = IovaRange::new(IOVA, memory.size() as u64);
 
     // SAFETY: `memory` is not touched here, and outlives the container's mapping: both end with us.
-    unsafe { states::map_stateful(&container, IOVA, memory.size(), memory.as_ptr()) }.context(
-        "cannot map the memory, with page states (on an IOMMU of AMD's host format only)",
-    )?;
+    unsafe { container.map_stateful(all, memory.as_ptr(), State::Private) }?;
     for (text, at, size, state) in [
         ("share:0:4K", 0, PAGE, State::Shared),
         ("share:0:2M", 0, HUGE, State::Shared),
@@ -128,8 +131,9 @@ fn share_pages(options: &Options, sysfs: &Path) -> anyhow::Result<()> {
         ("private:0:2M", 0, HUGE, State::Private),
     ] {
         println!("conversion {text}");
-        states::set_state(&container, &[Change::new(IOVA + at, size, state)])
-            .map_err(|(done, error)| anyhow::anyhow!("{text}: {error}, {done} changes done"))?;
+        container
+            .set_state(&[Change::new(IovaRange::new(IOVA + at, size), state)])
+            .context(text)?;
         if !report(&container, None, options)? {
             break;
         }
@@ -138,15 +142,15 @@ fn share_pages(options: &Options, sysfs: &Path) -> anyhow::Result<()> {
 }
 
 /// Sets an eventfd that the module signals when a leaf could not follow the RMP.
-fn watched(container: &VfioContainer) -> std::io::Result<EventFd> {
+fn watched(container: &VfioContainer) -> anyhow::Result<EventFd> {
     let event = EventFd::new(EFD_NONBLOCK)?;
-    pgsize::set_event(container, &event)?;
+    container.set_eventfd(&event)?;
     Ok(event)
 }
 
 /// Prints the counters of following; a VMM has the eventfd in its main loop.
-fn print_following(container: &impl AsRawFd, event: &EventFd) -> anyhow::Result<()> {
-    let stats = pgsize::stats(container).context("the container cannot report what it counted")?;
+fn print_following(container: &impl Container, event: &EventFd) -> anyhow::Result<()> {
+    let stats = container.stats()?;
     println!("followed {} splits, {} merges", stats.splits, stats.merges);
     if event.read().is_ok() {
         println!(
@@ -159,14 +163,12 @@ fn print_following(container: &impl AsRawFd, event: &EventFd) -> anyhow::Result<
 
 /// Prints the leaves, and waits if asked to.
 fn report(
-    container: &impl AsRawFd,
+    container: &impl Container,
     event: Option<&EventFd>,
     options: &Options,
 ) -> anyhow::Result<bool> {
-    for run in pgsize::leaves(container, IOVA, u64::from(options.mib) << 20)
-        .context("the container cannot report its leaves")?
-    {
-        println!("{run}");
+    for run in container.leaves(IovaRange::new(IOVA, u64::from(options.mib) << 20)) {
+        println!("run {}", run?);
     }
     if let Some(event) = event {
         print_following(container, event)?;
@@ -182,7 +184,7 @@ fn open_device(
 ) -> anyhow::Result<(Arc<VfioContainer>, VfioDevice)> {
     // The error of vfio-ioctls has no cause.
     ensure!(
-        pgsize::is_type1v2_offered(&states::open_container()?),
+        states::open_container()?.raw_check_extension(VFIO_TYPE1v2_IOMMU)? > 0,
         "no backend of VFIO serves VFIO_TYPE1v2_IOMMU: load vfio_pgsize with serve_type1v2=1"
     );
     let container = Arc::new(VfioContainer::new(None).context("cannot open a VFIO container")?);
@@ -193,39 +195,18 @@ fn open_device(
         )
     })?;
 
-    ensure!(
-        pgsize::is_offered(&*container),
-        "another backend serves the container: load vfio_pgsize with serve_type1v2=1, \
-         after vfio_iommu_type1"
-    );
+    container.require(1)?;
     Ok((container, device))
 }
 
-/// The cause of a failed SET_POLICY with these sizes.
-fn explain(container: &VfioContainer, sizes: Sizes, follow: bool, error: &Error) -> String {
-    match error.raw_os_error() {
-        Some(libc::EOPNOTSUPP) if follow => {
-            "leaves cannot follow the RMP here: that needs an SNP host, the page table format of \
-             AMD's IOMMU, and a kernel whose RMP functions can be probed. Leave out --follow"
-                .to_owned()
-        }
-        Some(libc::EOPNOTSUPP) => {
-            "mapped memory cannot be converted: that needs an IOMMU page table of AMD's host \
-             format. Give one set of page sizes only"
-                .to_owned()
-        }
-        Some(libc::EINVAL) if !sizes.have_4k() => {
-            format!("the set of page sizes {sizes} lacks 4K, which each set must have")
-        }
-        Some(libc::EINVAL) => match pgsize::supported(container) {
-            Ok(known) => format!(
-                "the IOMMU has no leaves of {}; it has {known}",
-                sizes.without(known)
-            ),
-            Err(_) => "the IOMMU lacks one of the page sizes".to_owned(),
-        },
-        _ => "cannot set the policy".to_owned(),
-    }
+/// The error of a policy, in the words of the command line.
+fn explain(error: Error) -> anyhow::Error {
+    let advice = match error {
+        Error::CannotFollow => "Leave out --follow",
+        Error::PageTableFormat(_) => "Give one set of page sizes only",
+        _ => "cannot set the policy",
+    };
+    anyhow::Error::new(error).context(advice)
 }
 
 fn main() -> anyhow::Result<()> {
@@ -238,29 +219,27 @@ fn main() -> anyhow::Result<()> {
     let sizes = options
         .sizes
         .iter()
-        .map(|text| text.parse::<Sizes>().map_err(anyhow::Error::msg))
+        .map(|text| text.parse::<PageSizes>())
         .collect::<Result<Vec<_>, _>>()?;
 
     let (container, device) = open_device(&options, &sysfs)?;
     let edu = Edu::new(&device).with_context(|| options.address.clone())?;
-    let event = options
-        .follow
-        .then(|| watched(&container))
-        .transpose()
-        .context("the container takes no eventfd")?;
+    let event = options.follow.then(|| watched(&container)).transpose()?;
     let memory = huge_pages(usize::from(options.mib) << 20)?;
+    let follow = if options.follow {
+        Follow::SplitAndMerge
+    } else {
+        Follow::No
+    };
 
     for (i, (sizes, text)) in sizes.into_iter().zip(&options.sizes).enumerate() {
         let first = i == 0;
-        let set = |apply| {
-            pgsize::set_policy(&*container, sizes, apply, options.follow).map_err(|error| {
-                let why = explain(&container, sizes, options.follow, &error);
-                anyhow::Error::new(error).context(why)
-            })
-        };
+        let policy = Policy::new(sizes).follow(follow);
         if first {
             println!("policy {text}, set before mapping");
-            set(false)?;
+            container
+                .set_policy(Scope::Container, policy)
+                .map_err(explain)?;
             // SAFETY: from here on `memory` is touched by volatile accesses
             // only, and it outlives `container`'s mapping: both end with us.
             unsafe { container.vfio_dma_map(IOVA, memory.size(), memory.as_ptr()) }
@@ -268,9 +247,13 @@ fn main() -> anyhow::Result<()> {
             copy_by_device(&edu, &memory, i + 1, || Ok(()))?;
         } else {
             println!("policy {text}, applied to mapped memory under DMA");
-            copy_by_device(&edu, &memory, i + 1, || set(true))?;
+            copy_by_device(&edu, &memory, i + 1, || {
+                container
+                    .apply_policy(Scope::Container, policy)
+                    .map_err(explain)
+            })?;
         }
-        if !report(&*container, event.as_ref(), &options)? {
+        if !report(&container, event.as_ref(), &options)? {
             break;
         }
     }
