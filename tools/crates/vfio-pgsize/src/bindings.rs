@@ -22,6 +22,7 @@ pub const VFIO_PGSIZE_QUERY_RMP: u32 = 2;
 pub const VFIO_PGSIZE_QUERY_STATE: u32 = 4;
 pub const VFIO_PGSIZE_MAP_STATEFUL: u32 = 65536;
 pub const VFIO_PGSIZE_MAP_SHARED: u32 = 131072;
+pub const VFIO_PGSIZE_MAP_JOINED: u32 = 262144;
 pub const VFIO_PGSIZE_STATE_PRIVATE: u32 = 0;
 pub const VFIO_PGSIZE_STATE_SHARED: u32 = 1;
 pub type __u16 = ::core::ffi::c_ushort;
@@ -54,10 +55,11 @@ pub struct vfio_pgsize_info_cap {
     pub pgsizes: __u64,
     pub max_ranges: __u32,
     pub nr_ranges: __u32,
+    pub container: __u64,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of vfio_pgsize_info_cap"][::core::mem::size_of::<vfio_pgsize_info_cap>() - 32usize];
+    ["Size of vfio_pgsize_info_cap"][::core::mem::size_of::<vfio_pgsize_info_cap>() - 40usize];
     ["Alignment of vfio_pgsize_info_cap"][::core::mem::align_of::<vfio_pgsize_info_cap>() - 8usize];
     ["Offset of field: vfio_pgsize_info_cap::header"]
         [::core::mem::offset_of!(vfio_pgsize_info_cap, header) - 0usize];
@@ -69,6 +71,8 @@ const _: () = {
         [::core::mem::offset_of!(vfio_pgsize_info_cap, max_ranges) - 24usize];
     ["Offset of field: vfio_pgsize_info_cap::nr_ranges"]
         [::core::mem::offset_of!(vfio_pgsize_info_cap, nr_ranges) - 28usize];
+    ["Offset of field: vfio_pgsize_info_cap::container"]
+        [::core::mem::offset_of!(vfio_pgsize_info_cap, container) - 32usize];
 };
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]
@@ -161,10 +165,12 @@ pub struct vfio_pgsize_stats {
     pub mismatches: __u64,
     pub shared: __u64,
     pub stateful: __u64,
+    pub joined: __u64,
+    pub joined_entries: __u64,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of vfio_pgsize_stats"][::core::mem::size_of::<vfio_pgsize_stats>() - 72usize];
+    ["Size of vfio_pgsize_stats"][::core::mem::size_of::<vfio_pgsize_stats>() - 88usize];
     ["Alignment of vfio_pgsize_stats"][::core::mem::align_of::<vfio_pgsize_stats>() - 8usize];
     ["Offset of field: vfio_pgsize_stats::argsz"]
         [::core::mem::offset_of!(vfio_pgsize_stats, argsz) - 0usize];
@@ -186,6 +192,10 @@ const _: () = {
         [::core::mem::offset_of!(vfio_pgsize_stats, shared) - 56usize];
     ["Offset of field: vfio_pgsize_stats::stateful"]
         [::core::mem::offset_of!(vfio_pgsize_stats, stateful) - 64usize];
+    ["Offset of field: vfio_pgsize_stats::joined"]
+        [::core::mem::offset_of!(vfio_pgsize_stats, joined) - 72usize];
+    ["Offset of field: vfio_pgsize_stats::joined_entries"]
+        [::core::mem::offset_of!(vfio_pgsize_stats, joined_entries) - 80usize];
 };
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]
