@@ -62,9 +62,9 @@ pub enum Error {
     /// Leaves cannot follow the RMP on this host.
     #[error("leaves cannot follow the RMP here: that needs an SNP host with SNP on, IOMMU page tables of AMD's host format, and a kernel whose RMP functions can be probed: use a policy of 4K instead")]
     CannotFollow,
-    /// Nothing follows the RMP, so the RMP is not read.
-    #[error("nothing in the container follows the RMP: set a policy that follows before RMP entries or mismatches are queried")]
-    NothingFollows,
+    /// There is no RMP to read, or the page table cannot be read.
+    #[error("RMP entries and mismatches cannot be queried here: that needs an SNP host with SNP on, and IOMMU page tables of AMD's host format: query without them")]
+    NoRmp,
     /// The module cannot edit, or read, the page table of an IOMMU.
     #[error("{0}: the page table of an IOMMU in the container is not of AMD's host format: policies apply only to what is mapped later, and there are no queries and no page states")]
     PageTableFormat(Call),
@@ -129,9 +129,7 @@ impl Error {
         match self {
             Error::NotLoaded => libc::ENODEV,
             Error::OtherBackend | Error::NotAContainer | Error::NoPageStates => libc::ENOTTY,
-            Error::CannotFollow | Error::NothingFollows | Error::PageTableFormat(_) => {
-                libc::EOPNOTSUPP
-            }
+            Error::CannotFollow | Error::NoRmp | Error::PageTableFormat(_) => libc::EOPNOTSUPP,
             Error::NoIommu(_)
             | Error::Misaligned(..)
             | Error::Lacks4K(_)

@@ -160,7 +160,7 @@ impl<'a, C: Calls + ?Sized> Leaves<'a, C> {
         self
     }
 
-    /// Report the RMP entries under the leaves, too. Something in the container follows the RMP.
+    /// Report the RMP entries under the leaves, too. The host is an SNP host, and SNP is on.
     pub fn with_rmp(mut self) -> Self {
         self.query.flags |= VFIO_PGSIZE_QUERY_RMP;
         self
@@ -191,7 +191,7 @@ impl<'a, C: Calls + ?Sized> Leaves<'a, C> {
     fn explain(&self, error: io::Error) -> Error {
         let of_the_rmp = VFIO_PGSIZE_QUERY_MISMATCH | VFIO_PGSIZE_QUERY_RMP;
         match error.raw_os_error() {
-            Some(libc::EOPNOTSUPP) if self.query.flags & of_the_rmp != 0 => Error::NothingFollows,
+            Some(libc::EOPNOTSUPP) if self.query.flags & of_the_rmp != 0 => Error::NoRmp,
             _ => {
                 let range = IovaRange::new(self.query.iova, self.query.size);
                 explain(self.container, Call::Query, Some(range), error)

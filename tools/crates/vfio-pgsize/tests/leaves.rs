@@ -130,7 +130,7 @@ fn leaves_are_of_one_domain_and_need_an_rmp_to_compare() {
         .next()
         .unwrap()
         .unwrap_err();
-    assert!(matches!(error, Error::NothingFollows));
+    assert!(matches!(error, Error::NoRmp));
     let mut leaves = container.leaves(range).domain(1);
     assert!(leaves.next().unwrap().is_err());
     assert!(leaves.next().is_none());

@@ -121,7 +121,7 @@ pub fn bad_arguments() -> anyhow::Result<()> {
     ensure_error!(container.leaves(odd).next().unwrap(), Error::Misaligned(..));
     ensure_error!(
         container.leaves(PAGE).mismatches().next().unwrap(),
-        Error::NothingFollows
+        Error::NoRmp
     );
     let beyond = IovaRange::new(0u64.wrapping_sub(4096), 8192);
     ensure_error!(
