@@ -193,9 +193,9 @@ serve_by() {
 	fi
 }
 
-# For guests with these modules.
+# For guests with these modules. Their kernel is Debian's, whichever runs here.
 set_up() {
-	release=$(uname -r)
+	release=$(ls "$root/usr/lib/modules")
 	modules=$root/usr/lib/modules/$release
 	[ -e "$root/usr/bin/qemu-system-x86_64" ] ||
 		bail "no QEMU in $root: is the machine run with --share?"
