@@ -14,6 +14,7 @@ help:
 	@echo "                BUSY=N runs N endless loops on each processor meanwhile"
 	@echo "make soak-viommu  run a long test of QEMU's emulated IOMMUs, see Documentation/testing.rst"
 	@echo "make soak-cpr   the same of QEMU's live update"
+	@echo "make soak-virtio-mem  the same of virtio-mem, with joined mappings"
 	@echo "make modules    build vfio_pgsize.ko for Debian's kernel, into build/<release>/"
 	@echo "                KDIR=DIR: for the kernel whose full, prepared source is DIR"
 	@echo "make vm         open a shell in the virtual machine; ARGS= options of tools/vm/vm.py"
@@ -44,6 +45,9 @@ soak-cpr:
 	$(SOAK)
 
 soak-viommu:
+	$(SOAK)
+
+soak-virtio-mem:
 	$(SOAK)
 
 ifdef KDIR
@@ -99,4 +103,4 @@ clean:
 distclean: clean
 	rm -rf --one-file-system "$(CACHE)"
 
-.PHONY: help demo check soak-cpr soak-joined soak-viommu modules vm snp-qemu bench fmt lint clippy doc clean distclean
+.PHONY: help demo check soak-cpr soak-joined soak-viommu soak-virtio-mem modules vm snp-qemu bench fmt lint clippy doc clean distclean

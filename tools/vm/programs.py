@@ -66,7 +66,7 @@ GROUPS = (
     Group(
         "tools/testing/guests",
         "/tests",
-        copied=("guest-init.sh", "rig.sh", "qmp.py", "viommu.sh", "cpr.sh"),
+        copied=("guest-init.sh", "rig.sh", "qmp.py", "viommu.sh", "cpr.sh", "virtio-mem.sh"),
     ),
     Group("tools/bench", "/tests"),
     Group("tools/demo", "/demo", copied=("snp.sh", "guest.sh")),

@@ -202,6 +202,7 @@ def soaks() -> Iterator[Suite]:
     """What takes too long for each check, but has a target of the Makefile."""
     yield with_disk("viommu", "--rounds", "5")
     yield with_disk("cpr", "--rounds", "5")
+    yield with_disk("virtio-mem", "--rounds", "3")
 
 
 def suites() -> Iterator[Suite]:
@@ -228,6 +229,7 @@ def suites() -> Iterator[Suite]:
     yield Suite("dpdk@stock", ["/tests/dpdk.sh"], guest=nics)
     yield with_disk("viommu@stock", "--viommu", "virtio", "--backend", "vfio_pgsize")
     yield with_disk("cpr@stock", "--backend", "vfio_pgsize")
+    yield with_disk("virtio-mem@stock", "--blocks", "2", "--backend", "vfio_pgsize")
     nic = Guest("stock", NIC, "load_vfio")
     yield Suite("vfio-selftests@stock", ["/tests/vfio_selftests.sh"], guest=nic)
     yield from snp_selftests("stock")

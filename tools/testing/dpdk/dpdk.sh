@@ -34,23 +34,6 @@ has_line() {
 	grep -q "$1" /tmp/dpdk.log
 }
 
-# Leaves of the container that are of 2M or larger, then those that are smaller.
-leaves() {
-	local size count large=0 small=0
-
-	while read -r _ size count; do
-		[ "$size" != size ] || continue	# the header
-		if [ $((size)) -ge $((2 << 20)) ]; then
-			large=$((large + count))
-		else
-			small=$((small + count))
-		fi
-	done <<-END
-	$(cat /sys/kernel/debug/vfio_pgsize/[0-9]*/leaves)
-	END
-	echo "$large $small"
-}
-
 # What a card has received since the last start.
 received() {
 	echo "show port stats $1" >&6

@@ -44,6 +44,23 @@ pinned_at_most() {
 	[ "$(pinned)" -le "$1" ]
 }
 
+# Leaves of the one container of vfio_pgsize that are of 2M or larger, then those that are smaller.
+leaves() {
+	local size count large=0 small=0
+
+	while read -r _ size count; do
+		[ "$size" != size ] || continue	# the header
+		if [ $((size)) -ge $((2 << 20)) ]; then
+			large=$((large + count))
+		else
+			small=$((small + count))
+		fi
+	done <<-END
+	$(cat /sys/kernel/debug/vfio_pgsize/[0-9]*/leaves)
+	END
+	echo "$large $small"
+}
+
 # Programs in this root see the machine's devices and processes: enter_root DIR
 enter_root() {
 	mount --rbind /dev "$1/dev" && mount --bind /proc "$1/proc" &&
