@@ -75,12 +75,26 @@ __MODULE_PARM_TYPE(dma_entry_limit, "uint");
 MODULE_PARM_DESC(dma_entry_limit, "Mappings that a container can have (default: 65535)");
 
 static bool join_mappings;
-module_param(join_mappings, bool, 0644);
+module_param_cb(join_mappings, &flag_ops, &join_mappings, 0644);
+__MODULE_PARM_TYPE(join_mappings, "bool");
 MODULE_PARM_DESC(join_mappings,
 		 "Join mappings of up to 32M in containers of type1v2 (default: N)");
 
+static int set_joined_limit(const char *text, const struct kernel_param *param)
+{
+	if (param_set_uint_minmax(text, param, 0, UINT_MAX))
+		return refuse(text, param, "give a number of mappings");
+	return 0;
+}
+
+static const struct kernel_param_ops joined_limit_ops = {
+	.set = set_joined_limit,
+	.get = param_get_uint,
+};
+
 static unsigned int joined_entry_limit = U16_MAX;
-module_param(joined_entry_limit, uint, 0644);
+module_param_cb(joined_entry_limit, &joined_limit_ops, &joined_entry_limit, 0644);
+__MODULE_PARM_TYPE(joined_entry_limit, "uint");
 MODULE_PARM_DESC(joined_entry_limit,
 		 "Joined mappings that a container can have (default: 65535)");
 

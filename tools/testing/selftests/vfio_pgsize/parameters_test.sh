@@ -88,7 +88,7 @@ expect "fewer than none" no "$(loads reserve_tables=-1)"
 expect "none" yes "$(loads reserve_tables=0)"
 
 flag="give Y or N"
-for name in serve_type1 serve_type1v2 allow_unsafe_interrupts default_follow; do
+for name in serve_type1 serve_type1v2 allow_unsafe_interrupts default_follow join_mappings; do
 	refuses "$name=perhaps" "$flag"
 done
 entries="give a number of mappings, at least 1"
@@ -98,6 +98,9 @@ for text in 0 -1 4294967296 many; do
 	expect "dma_entry_limit=$text later" "dma_entry_limit=$text: $entries" \
 		"$(later "dma_entry_limit=$text")"
 done
+expect "joined_entry_limit=4K later" "joined_entry_limit=4K: give a number of mappings" \
+	"$(later joined_entry_limit=4K)"
+expect "no joined mapping" 0 "$(write joined_entry_limit 0)"
 tables="give a number of tables, at most 1024"
 refuses reserve_tables=1025 "$tables"
 refuses reserve_tables=4K "$tables"
