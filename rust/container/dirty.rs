@@ -201,11 +201,16 @@ impl State {
             return;
         };
 
-        for mapping in mappings.overlapping(range).filter(is_complete) {
-            match (domains.first(), mapping.range.intersect(range)) {
-                (Some(domain), Some(part)) => domain.note_written(part),
-                (None, Some(part)) => emulated.written.add(part),
-                (_, None) => {}
+        for mapping in mappings.overlapping(range) {
+            let Some(part) = mapping.range.intersect(range) else {
+                continue;
+            };
+            if let Some(domain) = domains.first() {
+                domain.note_written(part);
+            }
+            // A domain that came meanwhile may go again, with its dirty bits.
+            if domains.is_empty() || emulated.any() {
+                emulated.written.add(part);
             }
         }
     }
