@@ -313,8 +313,8 @@ fn show_mismatches(seq: &SeqFile, container: *mut c_void) -> Result {
             if domain >= state.domains.len() {
                 return Ok(());
             }
-            let first = state.mappings.first_in(todo).map(|mapping| mapping.range);
-            let Some(next) = first.and_then(|range| range.intersect(todo)) else {
+            let first = state.mappings.overlapping(todo).next();
+            let Some(next) = first.and_then(|mapping| mapping.range.intersect(todo)) else {
                 break;
             };
             let part = first_piece(next, PIECE);
