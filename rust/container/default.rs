@@ -13,10 +13,12 @@ use crate::{
     policy::Rule,
     rmp::{
         is_snp_host,
+        is_snp_on,
         Hook, //
     },
     sys::{
         bindings,
+        num::unsupported,
         warning::Warning, //
     }, //
 };
@@ -45,7 +47,13 @@ pub(super) fn default_rule(owner: &Owner) -> (Rule, Option<Hook>) {
     if !follow || !following.follows() || !is_snp_host() {
         return (rule, None);
     }
-    match Hook::new() {
+    // The hook may be registered already.
+    let hook = if is_snp_on() {
+        Hook::new()
+    } else {
+        Err(unsupported())
+    };
+    match hook {
         Ok(hook) => (following, Some(hook)),
         Err(error) => {
             if Warning::Default.is_allowed() {
