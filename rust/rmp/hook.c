@@ -297,6 +297,8 @@ void pgsize_hook_resume(void)
 {
 	u64 missed = missed_in_all();
 
+	/* Nobody follows yet: what an audit found meanwhile is looked for anew. */
+	pgsize_rmp_forget();
 	/* As at registration: calls that were missed meanwhile may not have taken effect. */
 	if (missed != missed_before + atomic64_read(&known))
 		synchronize_rcu_tasks();
