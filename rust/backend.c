@@ -47,7 +47,7 @@ static long lookout_ioctl(void *data, unsigned int command, unsigned long arg)
 /* VFIO_SET_IOMMU. VFIO goes on with the next driver. */
 static void *lookout_open(unsigned long arg)
 {
-	pr_warn_ratelimited("process %d (%*pE) gets its container from vfio_iommu_type1, which was loaded later: unload that, or load it first\n",
+	pr_warn_ratelimited("process %d (%*pE) sets a type that vfio_iommu_type1, which was loaded later, is asked for first: load vfio_pgsize again when no VMM uses it\n",
 			    task_tgid_nr(current), (int)strlen(current->group_leader->comm),
 			    current->group_leader->comm);
 	return ERR_PTR(-ENODEV);

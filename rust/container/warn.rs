@@ -29,7 +29,7 @@ impl Container {
         let missed = state.hook.as_ref().map_or(0, Hook::unknown);
         let warned = &state.warned;
 
-        // What is not allowed now is part of the next warning.
+        // What is not allowed now is part of the next warning, if there is one.
         if fallbacks != warned.fallbacks && Warning::Fallback.is_allowed() {
             let number = fallbacks.wrapping_sub(warned.fallbacks);
             self.say(state, fmt!("leaves unmapped for lack of memory: {number}; DMA to them failed; raise reserve_tables"));
@@ -44,7 +44,11 @@ impl Container {
         let warned = &state.warned;
         if mismatches != warned.mismatches && Warning::Mismatch.is_allowed() {
             let number = mismatches.wrapping_sub(warned.mismatches);
-            self.say(state, fmt!("leaves that disagreed with the RMP: {number}; DMA to them failed; set a policy of 4K, or one that follows the RMP (default_follow)"));
+            let remedy = match state.hook {
+                Some(_) => "",
+                None => "; set a policy of 4K, or one that follows the RMP (default_follow)",
+            };
+            self.say(state, fmt!("findings of leaves that disagree with the RMP: {number}; DMA to them fails{remedy}"));
             state.warned.mismatches = mismatches;
         }
     }

@@ -92,11 +92,11 @@ TEST_F_TIMEOUT(warn, mismatch, TIMEOUT)
 	MAP(AT);
 	ASSIGN(PAGE_OF(3, 7));
 	ASSERT_EQ(1, audit(self->vmm.container));
-	EXPECT_SOUND(warned(self, "leaves that disagreed with the RMP: 1;", 1));
+	EXPECT_SOUND(warned(self, "findings of leaves that disagree with the RMP: 1;", 1));
 	ASSERT_SOUND(vmm_attach(&self->vmm, 1));
 	ASSIGN(PAGE_OF(5, 7));
 	ASSERT_EQ(2, audit(self->vmm.container));
-	EXPECT_SOUND(warned(self, "leaves that disagreed with the RMP: 2;", 1));
+	EXPECT_SOUND(warned(self, "findings of leaves that disagree with the RMP: 2;", 1));
 }
 
 TEST_F_TIMEOUT(warn, missed, TIMEOUT)
@@ -106,7 +106,7 @@ TEST_F_TIMEOUT(warn, missed, TIMEOUT)
 	ASSERT_SOUND(guest_miss(&self->guest, true));
 	ASSIGN(PAGE_OF(5, 7));
 	EXPECT_SOUND(warned(self, "changes of the RMP not reported: 1;", 1));
-	EXPECT_SOUND(warned(self, "leaves that disagreed with the RMP: 1;", 1));
+	EXPECT_SOUND(warned(self, "findings of leaves that disagree with the RMP: 1;", 1));
 	/* A container that follows later did not miss it. */
 	POLICY(0);
 	POLICY(FOLLOW);
@@ -125,7 +125,7 @@ TEST_F_TIMEOUT(warn, limited, TIMEOUT)
 	MAP(AT);
 	ASSIGN(PAGE_OF(3, 7));
 	kernel_log_read(&self->log);
-	self->log.wanted = "disagreed with the RMP";
+	self->log.wanted = "disagree with the RMP";
 	self->log.seen = 0;
 	for (int i = 0; i < MANY; i++) {
 		ASSERT_EQ(1, audit(self->vmm.container));
@@ -181,6 +181,20 @@ TEST_F_TIMEOUT(warn, debugfs, TIMEOUT)
 	EXPECT_EQ(0, stats.mismatches);
 	ASSERT_SOUND(vmm_policy(&self->vmm, VFIO_PGSIZE_POLICY_APPLY, ONLY_4K));
 	EXPECT_SOUND(says(self, HEADER));
+}
+
+TEST_F_TIMEOUT(warn, debugfs_of_joined, TIMEOUT)
+{
+	struct vfio_pgsize_stats stats;
+
+	POLICY(0);
+	ASSERT_SOUND(vmm_map(&self->vmm, AT, self->memory.va, SIZE,
+			     READ_WRITE | VFIO_PGSIZE_MAP_JOINED));
+	STATS(&stats);
+	ASSERT_EQ(1, stats.joined_entries);
+	EXPECT_SOUND(says(self, HEADER));
+	ASSIGN(PAGE_OF(3, 7));
+	EXPECT_SOUND(says(self, HEADER "0 0x100600000 0x200000 0x200000\n"));
 }
 
 TEST_PROGRAM("What goes wrong with the RMP is in the log, and in debugfs.")

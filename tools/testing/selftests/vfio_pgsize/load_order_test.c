@@ -74,7 +74,7 @@ TEST_F_TIMEOUT(order, type1_later, TIMEOUT)
 
 	/* Names of processes are not trusted. */
 	ASSERT_EQ(0, prctl(PR_SET_NAME, "order\n"));
-	snprintf(mine, sizeof(mine), "vfio_pgsize: process %d (order\\x5cn) gets its container from",
+	snprintf(mine, sizeof(mine), "vfio_pgsize: process %d (order\\x5cn) sets a type that",
 		 getpid());
 	SERVES(VFIO_TYPE1v2_IOMMU, true);
 	EXPECT_SOUND(logged(&self->log, mine, 0));
