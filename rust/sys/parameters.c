@@ -60,7 +60,7 @@ MODULE_PARM_DESC(allow_unsafe_interrupts,
 static int set_entry_limit(const char *text, const struct kernel_param *param)
 {
 	if (param_set_uint_minmax(text, param, 1, UINT_MAX))
-		return refuse(text, param, "give a number of mappings, at least 1");
+		return refuse(text, param, "give a number of mappings, 1 to 4294967295");
 	return 0;
 }
 
@@ -78,12 +78,12 @@ static bool join_mappings;
 module_param_cb(join_mappings, &flag_ops, &join_mappings, 0644);
 __MODULE_PARM_TYPE(join_mappings, "bool");
 MODULE_PARM_DESC(join_mappings,
-		 "Join mappings of up to 32M in containers of type1v2 (default: N)");
+		 "Join mappings of up to 32M in containers of type1 and type1v2 (default: N)");
 
 static int set_joined_limit(const char *text, const struct kernel_param *param)
 {
 	if (param_set_uint_minmax(text, param, 0, UINT_MAX))
-		return refuse(text, param, "give a number of mappings");
+		return refuse(text, param, "give a number of mappings, 0 to 4294967295");
 	return 0;
 }
 

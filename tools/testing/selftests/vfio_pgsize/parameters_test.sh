@@ -91,14 +91,14 @@ flag="give Y or N"
 for name in serve_type1 serve_type1v2 allow_unsafe_interrupts default_follow join_mappings; do
 	refuses "$name=perhaps" "$flag"
 done
-entries="give a number of mappings, at least 1"
+entries="give a number of mappings, 1 to 4294967295"
 refuses dma_entry_limit=0 "$entries"
 expect "the largest dma_entry_limit" yes "$(loads dma_entry_limit=4294967295)"
 for text in 0 -1 4294967296 many; do
 	expect "dma_entry_limit=$text later" "dma_entry_limit=$text: $entries" \
 		"$(later "dma_entry_limit=$text")"
 done
-expect "joined_entry_limit=4K later" "joined_entry_limit=4K: give a number of mappings" \
+expect "joined_entry_limit=4K later" "joined_entry_limit=4K: give a number of mappings, 0 to 4294967295" \
 	"$(later joined_entry_limit=4K)"
 expect "no joined mapping" 0 "$(write joined_entry_limit 0)"
 tables="give a number of tables, at most 1024"
