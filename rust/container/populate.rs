@@ -56,11 +56,14 @@ impl State {
     /// The mapping that contains `range`, if it is `mapping` or a part of it.
     pub(super) fn same(&self, mapping: &Mapping, range: IovaRange) -> Option<&Mapping> {
         let claim = |mapping: &Mapping| mapping.in_progress.map(|in_progress| in_progress.claim);
-        // Pieces of one process share one `Locked`.
+        // A stateful mapping has a `Locked` of its own. Pieces of one process share one: a mapping that
+        // is in progress is known by its claim, too.
         let is_same = |now: &&Mapping| {
             now.range.covers(range)
                 && Arc::ptr_eq(&now.locked, &mapping.locked)
-                && (mapping.in_progress.is_none() || claim(now) == claim(mapping))
+                && (mapping.stateful
+                    || mapping.in_progress.is_none()
+                    || claim(now) == claim(mapping))
         };
 
         self.mappings.at(range.start()).filter(is_same)
