@@ -110,11 +110,14 @@ impl Container {
 
         loop {
             let check = |state: &State| state.check_tracking(range, crossing);
-            let (done, removed) = self.when_unpinned(range, check, |state| {
+            let (done, removed, joins) = self.when_unpinned(range, check, |state| {
                 let done = state.unmap_dirty(range, crossing, &mut piece, answer)?;
-                Ok((done, state.take_removed()))
+                Ok((done, state.take_removed(), !state.payers.is_empty()))
             })?;
             drop(removed);
+            if joins {
+                self.settle_payers();
+            }
             match done {
                 Ok(bytes) => return Ok(bytes),
                 Err(missing) => answer.fetch(missing)?,

@@ -54,6 +54,9 @@ impl Container {
         let Some(piece) = state.piece_with_room(request) else {
             return Ok(false);
         };
+        if !state.may_map_quickly(&piece) {
+            return Ok(false);
+        }
         drop(state);
         // Takes mmap_lock.
         piece.locked.reserve(range.pages());
@@ -85,16 +88,26 @@ impl Container {
     /// Fails with `ENOMEM`, and as [`Container::lock`].
     pub(super) fn payer(&self, new: Arc<Locked>) -> Result<Arc<Locked>> {
         let mut idle = Payers::new();
-        let payer = self.lock()?.payers.current_or(new, &mut idle);
+        let mut state = self.lock()?;
+        // Nothing is joined now.
+        if state.emulated.any() || state.domains.is_empty() {
+            return Ok(new);
+        }
+        let payer = state.payers.current_or(new, &mut idle);
 
+        drop(state);
         idle.settle();
         payer
     }
 }
 
 impl State {
-    /// Number of further mappings that are allowed, if all of them can be joined.
+    /// Number of further mappings that are allowed, if all of them can be joined. With emulated devices
+    /// none can.
     pub(crate) fn avail_if_joined(&self) -> u32 {
+        if self.emulated.any() {
+            return self.avail;
+        }
         let left = self
             .joined_limit
             .saturating_sub(self.mappings.joined.count());
@@ -117,6 +130,22 @@ impl State {
         let piece = request.piece(self.payers.current()?);
 
         (self.windows.admit(piece.range) && self.mappings.joined.have_room(&piece)).then_some(piece)
+    }
+
+    /// Whether it is worth while to pin the pages of `piece`. A single page has all sizes that a leaf of it
+    /// could have, and nearly always a table.
+    fn may_map_quickly(&self, piece: &Part) -> bool {
+        let [domain] = &self.domains[..] else {
+            return false;
+        };
+
+        match piece.range.pages() {
+            1 => domain.table().is_some(),
+            _ => {
+                let mapping = Mapping::from(piece.clone());
+                self.may_share(&mapping, piece.range, &mut Quick::without_pins())
+            }
+        }
     }
 
     /// Maps `piece`, for which there is room, and whose pages are pinned. Returns whether it did.
@@ -159,6 +188,10 @@ impl State {
         };
         let piece = mapping.as_part();
 
+        // An account that paid for nothing yet may have been dropped meanwhile.
+        if !self.payers.has(&piece.locked) {
+            return false;
+        }
         if !self
             .mappings
             .joined

@@ -23,7 +23,10 @@ use crate::{
         IovaRange,
         PAGE_BYTES, //
     },
-    sys::sched::cond_resched, //
+    sys::{
+        killable::lock_killable,
+        sched::cond_resched, //
+    }, //
 };
 
 impl Container {
@@ -50,9 +53,10 @@ impl Container {
         Ok(Some(pages.wrapping_mul(PAGE_BYTES)))
     }
 
-    /// Uncharges what joined mappings have released. Takes mmap_lock.
+    /// Uncharges what joined mappings have released. Takes mmap_lock. After a fatal signal the rest is
+    /// uncharged later, or with the process.
     pub(super) fn settle_payers(&self) {
-        let payer = |index| self.state.lock().payers.at(index);
+        let payer = |index| lock_killable(&self.state).ok()?.payers.at(index);
         let mut index = 0usize;
 
         while let Some(payer) = payer(index) {

@@ -18,6 +18,16 @@ impl Payers {
         Self(KVec::new())
     }
 
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether this is one of them.
+    pub(super) fn has(&self, locked: &Arc<Locked>) -> bool {
+        self.0.iter().any(|known| Arc::ptr_eq(known, locked))
+    }
+
     /// The account of the current process, if it has one.
     pub(crate) fn current(&self) -> Option<&Arc<Locked>> {
         self.0.iter().find(|locked| locked.pays_for_current())

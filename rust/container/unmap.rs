@@ -45,13 +45,13 @@ impl Container {
         // there: emulated devices pin nothing in such a container, and calls claim parts of complete
         // mappings only if their pages have a state.
         let check = |state: &State| state.check_unmap(range, crossing);
-        let (bytes, gone) = self.when_unpinned(range, check, |state| {
+        let (bytes, gone, joins) = self.when_unpinned(range, check, |state| {
             let bytes = state.unmap(range, crossing)?;
-            Ok((bytes, state.take_removed()))
+            Ok((bytes, state.take_removed(), !state.payers.is_empty()))
         })?;
 
         drop(gone);
-        if self.may_join() {
+        if joins {
             self.settle_payers();
         }
         Ok(bytes)

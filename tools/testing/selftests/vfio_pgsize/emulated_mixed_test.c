@@ -327,6 +327,7 @@ TEST(joined_before)
 	struct emulated device;
 	struct memory memory = {};
 	struct vfio_pgsize_stats stats;
+	struct info info;
 	struct vmm vmm;
 
 	ASSERT_SOUND(module_require("serve_type1v2=1 join_mappings=1"));
@@ -344,7 +345,9 @@ TEST(joined_before)
 	EXPECT_EQ(0, stats.joined_entries);
 	ASSERT_EQ(0, emulated_pin(&device, AT + 5 * PAGE, 2, RW, NULL));
 	EXPECT_SOUND(account_rose(&vmm.before, 512, 514));
-	/* Nor are those joined that come now. */
+	/* Nor are those joined that come now, and each counts. */
+	ASSERT_SOUND(container_info(vmm.container, &info));
+	EXPECT_GE(65535, info.dma_avail);
 	ASSERT_SOUND(dma_unmap_exactly(vmm.container, AT, PAGE));
 	ASSERT_EQ(0, dma_map(vmm.container, AT, memory.va, PAGE, READ_WRITE));
 	ASSERT_EQ(0, get_stats(vmm.container, &stats));

@@ -71,6 +71,8 @@ TEST_F_TIMEOUT(joined_dirty, bitmaps, TIMEOUT)
 	EXPECT_EQ(64 * PAGE, size);
 	EXPECT_EQ(3, (int)bitmap);
 	pieces_forget(pieces, 576, 64);
+	/* It is not charged any more, though others of the same joined mapping are. */
+	EXPECT_SOUND(pieces_agree_quickly(pieces));
 	EXPECT_SOUND(pieces_are_small(pieces));
 	EXPECT_SOUND(dirty_is(container, AT, SIZE, DIRTY({ 575, 1 })));
 	/* What is mapped meanwhile is clean, and is not merged yet. */
