@@ -65,6 +65,26 @@ problem follow_agrees(struct vmm *vmm, int domains)
 	return NULL;
 }
 
+int follow_mismatches(int container, uint64_t iova, uint64_t size)
+{
+	struct vfio_pgsize_run runs[16];
+	struct vfio_pgsize_query query = {
+		.argsz = sizeof(query),
+		.flags = VFIO_PGSIZE_QUERY_MISMATCH,
+		.iova = iova,
+		.size = size,
+		.nr = sizeof(runs) / sizeof(runs[0]),
+		.runs = (uintptr_t)runs,
+	};
+	int leaves = 0;
+
+	if (ioctl(container, VFIO_PGSIZE_QUERY, &query))
+		return -1;
+	for (uint32_t i = 0; i < query.nr; i++)
+		leaves += runs[i].size / runs[i].pgsize;
+	return leaves;
+}
+
 problem follow_stats(struct vmm *vmm, struct vfio_pgsize_stats *stats)
 {
 	return get_stats(vmm->container, stats) ? problem_is("GET_STATS: %m") : NULL;

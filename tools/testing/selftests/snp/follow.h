@@ -37,6 +37,8 @@ problem follow_has_soon(struct vmm *vmm, const struct mapped *mapped, int nr, in
 
 /* An audit by QUERY: no leaf of the first `domains` domains disagrees with the RMP. */
 problem follow_agrees(struct vmm *vmm, int domains);
+/* The number of leaves of the first domain, in few runs, that disagree. -1: the call failed. */
+int follow_mismatches(int container, uint64_t iova, uint64_t size);
 
 problem follow_stats(struct vmm *vmm, struct vfio_pgsize_stats *stats);
 /* Counts since `before`; no leaf was lost, and none had to be repaired. */

@@ -5,7 +5,6 @@
  */
 #include <poll.h>
 #include <sys/eventfd.h>
-#include <sys/ioctl.h>
 
 #include "harness.h"
 #include "module.h"
@@ -54,27 +53,6 @@ static bool signalled(int event, int within)
 
 	return poll(&poll_event, 1, within) == 1 &&
 		read(event, &count, sizeof(count)) == sizeof(count);
-}
-
-/* The number of leaves of all memory that disagree. -1: the call failed. */
-static int audit(int container)
-{
-	struct vfio_pgsize_run runs[16];
-	struct vfio_pgsize_query query = {
-		.argsz = sizeof(query),
-		.flags = VFIO_PGSIZE_QUERY_MISMATCH,
-		.iova = AT,
-		.size = SIZE,
-		.nr = 16,
-		.runs = (uintptr_t)runs,
-	};
-	int leaves = 0;
-
-	if (ioctl(container, VFIO_PGSIZE_QUERY, &query))
-		return -1;
-	for (uint32_t i = 0; i < query.nr; i++)
-		leaves += runs[i].size / runs[i].pgsize;
-	return leaves;
 }
 
 /* --- calls that were missed -------------------------------------------------- */
@@ -169,14 +147,14 @@ TEST_F_TIMEOUT(event, audit, TIMEOUT)
 				UPTO_2M));
 	POLICY(0);
 	MAP(AT);
-	EXPECT_EQ(0, audit(container));
+	EXPECT_EQ(0, follow_mismatches(container, AT, SIZE));
 	EXPECT_FALSE(signalled(self->event, LONG));
 	ASSERT_SOUND(guest_assign(&self->guest, PAGE_OF(1, 1), false));
-	EXPECT_EQ(0, audit(container));
+	EXPECT_EQ(0, follow_mismatches(container, AT, SIZE));
 	ASSERT_SOUND(guest_assign(&self->guest, PAGE_OF(4, 1), false));
 	ASSERT_SOUND(guest_assign(&self->guest, PAGE_OF(5, 511), false));
 	EXPECT_FALSE(signalled(self->event, LONG));
-	EXPECT_EQ(2, audit(container));
+	EXPECT_EQ(2, follow_mismatches(container, AT, SIZE));
 	EXPECT_TRUE(signalled(self->event, SOON));
 	STATS(&stats);
 	EXPECT_EQ(2, stats.mismatches);
@@ -199,17 +177,17 @@ TEST_F_TIMEOUT(event, replaced, TIMEOUT)
 	/* A bad fd leaves the old one in place, even after the VMM closed it. */
 	close(second);
 	EXPECT_EQ(-EBADF, event_set(container, second));
-	EXPECT_EQ(1, audit(container));
+	EXPECT_EQ(1, follow_mismatches(container, AT, SIZE));
 	EXPECT_TRUE(signalled(spare, SOON));
 	EXPECT_FALSE(signalled(self->event, 0));
 
 	ASSERT_EQ(0, event_set(container, -1));
-	EXPECT_EQ(1, audit(container));
+	EXPECT_EQ(1, follow_mismatches(container, AT, SIZE));
 	EXPECT_FALSE(signalled(spare, LONG));
 	EXPECT_FALSE(signalled(self->event, 0));
 
 	ASSERT_EQ(0, event_set(container, self->event));
-	EXPECT_EQ(1, audit(container));
+	EXPECT_EQ(1, follow_mismatches(container, AT, SIZE));
 	EXPECT_TRUE(signalled(self->event, SOON));
 	EXPECT_FALSE(signalled(spare, 0));
 	close(spare);

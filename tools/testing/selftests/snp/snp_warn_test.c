@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -70,32 +69,17 @@ static problem warned(FIXTURE_DATA(warn) *self, const char *what, int times)
 	return NULL;
 }
 
-static int audit(int container)
-{
-	struct vfio_pgsize_run runs[16];
-	struct vfio_pgsize_query query = {
-		.argsz = sizeof(query),
-		.flags = VFIO_PGSIZE_QUERY_MISMATCH,
-		.iova = AT,
-		.size = SIZE,
-		.nr = 16,
-		.runs = (uintptr_t)runs,
-	};
-
-	return ioctl(container, VFIO_PGSIZE_QUERY, &query) ? -1 : (int)query.nr;
-}
-
 /* Nothing follows; the VMM asks, and the log gets to know. Two devices, too. */
 TEST_F_TIMEOUT(warn, mismatch, TIMEOUT)
 {
 	POLICY(0);
 	MAP(AT);
 	ASSIGN(PAGE_OF(3, 7));
-	ASSERT_EQ(1, audit(self->vmm.container));
+	ASSERT_EQ(1, follow_mismatches(self->vmm.container, AT, SIZE));
 	EXPECT_SOUND(warned(self, "findings of leaves that disagree with the RMP: 1;", 1));
 	ASSERT_SOUND(vmm_attach(&self->vmm, 1));
 	ASSIGN(PAGE_OF(5, 7));
-	ASSERT_EQ(2, audit(self->vmm.container));
+	ASSERT_EQ(2, follow_mismatches(self->vmm.container, AT, SIZE));
 	EXPECT_SOUND(warned(self, "findings of leaves that disagree with the RMP: 2;", 1));
 }
 
@@ -128,7 +112,7 @@ TEST_F_TIMEOUT(warn, limited, TIMEOUT)
 	self->log.wanted = "disagree with the RMP";
 	self->log.seen = 0;
 	for (int i = 0; i < MANY; i++) {
-		ASSERT_EQ(1, audit(self->vmm.container));
+		ASSERT_EQ(1, follow_mismatches(self->vmm.container, AT, SIZE));
 		usleep(MOMENT);
 	}
 	kernel_log_read(&self->log);

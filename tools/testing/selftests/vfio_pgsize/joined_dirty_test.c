@@ -3,51 +3,10 @@
 #include <errno.h>
 
 #include "dirty.h"
-#include "harness.h"
-#include "module.h"
-#include "pieces.h"
-#include "units.h"
-
-#define SIZE	MIB(8)
-#define AT	(GIB(5) - MIB(4))
-
-FIXTURE(joined_dirty) {
-	struct vmm vmm;
-	struct memory memory;
-	struct pieces pieces;
-};
-
-FIXTURE_VARIANT(joined_dirty) {
-	unsigned long type;
-};
-
-FIXTURE_VARIANT_ADD(joined_dirty, type1v2) { .type = VFIO_TYPE1v2_IOMMU };
-FIXTURE_VARIANT_ADD(joined_dirty, pgsize) { .type = VFIO_PGSIZE_IOMMU };
-
-FIXTURE_SETUP(joined_dirty)
-{
-	struct pieces *pieces = &self->pieces;
-
-	ASSERT_SOUND(module_require(JOIN_ON));
-	ASSERT_SOUND(memory_alloc(&self->memory, HUGETLB_2M, SIZE));
-	ASSERT_SOUND(vmm_open(&self->vmm, variant->type, 1));
-	ASSERT_SOUND(pieces_start(pieces, &self->vmm, variant->type, AT, SIZE / PAGE));
-	pieces_kind(pieces, self->memory.va, READ_WRITE);
-	pieces_kind(pieces, self->memory.va, VFIO_DMA_MAP_FLAG_READ);
-	ASSERT_SOUND(pieces_map_some(pieces));
-	ASSERT_SOUND(pieces_agree(pieces));
-}
-
-FIXTURE_TEARDOWN(joined_dirty)
-{
-	pieces_free(&self->pieces);
-	EXPECT_SOUND(vmm_close(&self->vmm));
-	memory_free(&self->memory);
-	huge_pages_release();
-}
+#include "joined.h"
 
 /* While dirty pages are tracked leaves are small; bitmaps are those of pieces. */
-TEST_F_TIMEOUT(joined_dirty, bitmaps, TIMEOUT)
+TEST_F_TIMEOUT(joined, bitmaps, TIMEOUT)
 {
 	static const struct dirty_run written[] = {
 		{ 6, 1 }, { 512, 1 }, { 639, 2 }, { 1029, 1 }, {}

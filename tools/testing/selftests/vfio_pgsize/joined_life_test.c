@@ -9,50 +9,9 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 
-#include "harness.h"
-#include "module.h"
-#include "pieces.h"
-#include "units.h"
+#include "joined.h"
 
-#define SIZE	MIB(8)
-#define AT	(GIB(5) - MIB(4))
-
-FIXTURE(joined_life) {
-	struct vmm vmm;
-	struct memory memory;
-	struct pieces pieces;
-};
-
-FIXTURE_VARIANT(joined_life) {
-	unsigned long type;
-};
-
-FIXTURE_VARIANT_ADD(joined_life, type1v2) { .type = VFIO_TYPE1v2_IOMMU };
-FIXTURE_VARIANT_ADD(joined_life, pgsize) { .type = VFIO_PGSIZE_IOMMU };
-
-FIXTURE_SETUP(joined_life)
-{
-	struct pieces *pieces = &self->pieces;
-
-	ASSERT_SOUND(module_require(JOIN_ON));
-	ASSERT_SOUND(memory_alloc(&self->memory, HUGETLB_2M, SIZE));
-	ASSERT_SOUND(vmm_open(&self->vmm, variant->type, 1));
-	ASSERT_SOUND(pieces_start(pieces, &self->vmm, variant->type, AT, SIZE / PAGE));
-	pieces_kind(pieces, self->memory.va, READ_WRITE);
-	pieces_kind(pieces, self->memory.va, VFIO_DMA_MAP_FLAG_READ);
-	ASSERT_SOUND(pieces_map_some(pieces));
-	ASSERT_SOUND(pieces_agree(pieces));
-}
-
-FIXTURE_TEARDOWN(joined_life)
-{
-	pieces_free(&self->pieces);
-	EXPECT_SOUND(vmm_close(&self->vmm));
-	memory_free(&self->memory);
-	huge_pages_release();
-}
-
-TEST_F_TIMEOUT(joined_life, groups_come_and_go, TIMEOUT)
+TEST_F_TIMEOUT(joined, groups_come_and_go, TIMEOUT)
 {
 	struct pieces *pieces = &self->pieces;
 
@@ -67,7 +26,7 @@ TEST_F_TIMEOUT(joined_life, groups_come_and_go, TIMEOUT)
 	EXPECT_SOUND(vmm_moves_bytes(&self->vmm, 1, AT + MIB(2), self->memory.va + MIB(2), MIB(2)));
 }
 
-TEST_F_TIMEOUT(joined_life, last_group_detached, TIMEOUT)
+TEST_F_TIMEOUT(joined, last_group_detached, TIMEOUT)
 {
 	vmm_detach(&self->vmm, 0);
 	EXPECT_SOUND(account_rose(&self->vmm.before, 0, 0));
@@ -75,7 +34,7 @@ TEST_F_TIMEOUT(joined_life, last_group_detached, TIMEOUT)
 }
 
 /* Leaves are split and merged by policies, and pieces keep their bounds. */
-TEST_F_TIMEOUT(joined_life, policies, TIMEOUT)
+TEST_F_TIMEOUT(joined, policies, TIMEOUT)
 {
 	struct pieces *pieces = &self->pieces;
 
@@ -97,7 +56,7 @@ TEST_F_TIMEOUT(joined_life, policies, TIMEOUT)
 }
 
 /* VFIO_UPDATE_VADDR makes a mapping of each piece: bounds and bytes stay. */
-TEST_F_TIMEOUT(joined_life, update_vaddr, TIMEOUT)
+TEST_F_TIMEOUT(joined, update_vaddr, TIMEOUT)
 {
 	struct pieces *pieces = &self->pieces;
 	int container = self->vmm.container;
@@ -126,7 +85,7 @@ TEST_F_TIMEOUT(joined_life, update_vaddr, TIMEOUT)
 }
 
 /* What may be locked is locked, and not a page more. */
-TEST_F_TIMEOUT(joined_life, memlock, TIMEOUT)
+TEST_F_TIMEOUT(joined, memlock, TIMEOUT)
 {
 	struct pieces *pieces = &self->pieces;
 	bool failed;
@@ -144,7 +103,7 @@ TEST_F_TIMEOUT(joined_life, memlock, TIMEOUT)
 }
 
 /* Another process has joined mappings of its own, which outlive it. */
-TEST_F_TIMEOUT(joined_life, another_process, TIMEOUT)
+TEST_F_TIMEOUT(joined, another_process, TIMEOUT)
 {
 	struct pieces *pieces = &self->pieces;
 	uint32_t flags = READ_WRITE | pieces->flags;
