@@ -33,9 +33,10 @@ void pgsize_gather_init(struct iommu_iotlb_gather *gather)
 /*
  * AMD's driver gives up after 100,000 polls of a microsecond if an IOMMU does not answer
  * (drivers/iommu/amd/iommu.c: wait_on_sem), and reports it only in the log. The IOTLB may
- * then still hold stale entries. The elapsed time reveals this.
+ * then still hold stale entries. The elapsed time reveals this: a little less, since the
+ * frequency of the TSC is refined after udelay() has it.
  */
-#define FLUSH_MS	100
+#define FLUSH_MS	90
 
 static void look_at_time(u64 began)
 {

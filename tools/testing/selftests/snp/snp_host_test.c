@@ -284,18 +284,28 @@ TEST_F_TIMEOUT(host, off_meanwhile, TIMEOUT)
 TEST_F_TIMEOUT(host, no_answer, TIMEOUT)
 {
 	const char *text = "vfio_pgsize: a flush took";
+	uint64_t small = BIT(7);
+	bool logged = false;
 
 	POLICY(FOLLOW);
 	MAP(AT);
-	ASSERT_SOUND(guest_assign(&self->guest, PIECE(3), true));
-	ASSERT_SOUND(guest_assign(&self->guest, PIECE(4), true));
-	ASSERT_SOUND(guest_smash(&self->guest, PIECE(4)));
-	is_logged(self->log, text);
-	ASSERT_SOUND(guest_stop_queue(&self->guest, true));
-	ASSERT_SOUND(guest_smash(&self->guest, PIECE(3)));
-	ASSERT_SOUND(guest_stop_queue(&self->guest, false));
-	EXPECT_TRUE(is_logged(self->log, text));
-	SMALL(BIT(3) | BIT(4));
+	for (int piece = 3; piece <= 7; piece++)
+		ASSERT_SOUND(guest_assign(&self->guest, PIECE(piece), true));
+	ASSERT_SOUND(guest_smash(&self->guest, PIECE(7)));
+	/* The kernel logs ten in five seconds, and flushes that a busy host made slow are among them. */
+	for (int piece = 3; piece < 7 && !logged; piece++) {
+		if (piece > 3)
+			sleep(6);
+		is_logged(self->log, text);
+		ASSERT_SOUND(guest_stop_queue(&self->guest, true));
+		ASSERT_SOUND(guest_smash(&self->guest, PIECE(piece)));
+		ASSERT_SOUND(guest_stop_queue(&self->guest, false));
+		small |= BIT(piece);
+		logged = is_logged(self->log, text);
+		printf("# a flush of piece %d: %slogged\n", piece, logged ? "" : "not ");
+	}
+	EXPECT_TRUE(logged);
+	SMALL(small);
 	SHARE(PAGE_OF(3, 1));
 	WORKS(PAGE_OF(3, 1));
 }
