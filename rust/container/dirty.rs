@@ -110,14 +110,9 @@ impl Container {
 
         loop {
             let check = |state: &State| state.check_tracking(range, crossing);
-            let (done, removed, joins) = self.when_unpinned(range, check, |state| {
-                let done = state.unmap_dirty(range, crossing, &mut piece, answer)?;
-                Ok((done, state.take_removed(), !state.payers.is_empty()))
+            let done = self.unmap_when_unpinned(range, check, |state| {
+                state.unmap_dirty(range, crossing, &mut piece, answer)
             })?;
-            drop(removed);
-            if joins {
-                self.settle_payers();
-            }
             match done {
                 Ok(bytes) => return Ok(bytes),
                 Err(missing) => answer.fetch(missing)?,

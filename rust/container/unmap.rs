@@ -45,16 +45,26 @@ impl Container {
         // there: emulated devices pin nothing in such a container, and calls claim parts of complete
         // mappings only if their pages have a state.
         let check = |state: &State| state.check_unmap(range, crossing);
-        let (bytes, gone, joins) = self.when_unpinned(range, check, |state| {
-            let bytes = state.unmap(range, crossing)?;
-            Ok((bytes, state.take_removed(), !state.payers.is_empty()))
+        self.unmap_when_unpinned(range, check, |state| state.unmap(range, crossing))
+    }
+
+    /// As [`Container::when_unpinned`], for `work` that unmaps. Then frees and uncharges what is gone.
+    pub(super) fn unmap_when_unpinned<R>(
+        &self,
+        range: IovaRange,
+        check: impl FnOnce(&State) -> Result,
+        mut work: impl FnMut(&mut State) -> Result<R>,
+    ) -> Result<R> {
+        let (result, gone, joins) = self.when_unpinned(range, check, |state| {
+            let result = work(state)?;
+            Ok((result, state.take_removed(), !state.payers.is_empty()))
         })?;
 
         drop(gone);
         if joins {
             self.settle_payers();
         }
-        Ok(bytes)
+        Ok(result)
     }
 }
 
